@@ -1,0 +1,1 @@
+"""§4 Evaluation: benchmarks, grading, statistics, tables."""

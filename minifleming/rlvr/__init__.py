@@ -1,0 +1,1 @@
+"""§3.3 Two-stage reinforcement learning from verifiable rewards."""

@@ -1,0 +1,72 @@
+"""Bad input: one clear line on stderr, exit status 2, no traceback, nothing overwritten."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+class BadInput(Exception):
+    """The user's file, flag or configuration is wrong.
+
+    Printed as ``minifleming: FILE:LINE: reason``; file and line are left out where there is none.
+    """
+
+    def __init__(self, reason: str, file: str | Path | None = None, line: int | None = None):
+        place = "" if file is None else f"{file}: " if line is None else f"{file}:{line}: "
+        super().__init__(" ".join(f"{place}{reason}".split()))
+
+
+class RunFailed(Exception):
+    """A run that cannot go on through no fault of its input (exit status 1)."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors follow the house rule: one line, no usage block, exit status 2."""
+
+    def error(self, message: str):
+        if message.startswith("argument "):
+            message = message[len("argument ") :]
+        raise BadInput(message)
+
+
+def guarded(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
+    """Run ``main(argv)`` and turn its exceptions into the project's exit statuses.
+
+    0 done; 2 bad input; 1 a run that failed; 130 / 143 interrupted by SIGINT / SIGTERM.
+    Under torchrun only rank 0 prints.
+    """
+    old = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return main(argv) or 0
+    except BadInput as error:
+        return _say(str(error), 2)
+    except RunFailed as error:
+        return _say(str(error), 1)
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+    except Terminated:
+        return _say("terminated", 143)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+class Terminated(BaseException):
+    """SIGTERM, raised like KeyboardInterrupt so that every loop unwinds the same way."""
+
+
+def _terminate(signum, frame):
+    raise Terminated()
+
+
+def _say(reason: str, status: int) -> int:
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"minifleming: {reason}", file=sys.stderr, flush=True)
+    return status

@@ -1,0 +1,81 @@
+"""Ranks: who am I, how many are we, and the few collectives the recipe needs.
+
+Every denominator in this project is global: each rank computes its share of the sums, the sums are
+all-reduced, and only then is anything divided. So the world size never changes the mathematics.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+
+def start(device: torch.device) -> None:
+    """Join the process group if torchrun started more than one rank."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(minutes=10))
+
+
+def stop() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` takes the GPU of this local rank where there is one, the CPU elsewhere."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device(name)
+
+
+def share(items: list) -> list:
+    """This rank's part of a list: every world_size-th element. Groups stay whole on one rank."""
+    return items[rank() :: world_size()]
+
+
+def all_sum(values: list[float], device: torch.device) -> list[float]:
+    """Sum each value over the ranks, in fp64."""
+    if world_size() == 1:
+        return list(values)
+    total = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return total.tolist()
+
+
+def all_gather(objects: list) -> list:
+    """Lists of plain data from all ranks, interleaved back into the order that ``share`` split."""
+    if world_size() == 1:
+        return objects
+    parts: list = [None] * world_size()
+    dist.all_gather_object(parts, objects)
+    length = sum(len(part) for part in parts)
+    return [parts[i % len(parts)][i // len(parts)] for i in range(length)]
+
+
+def sum_gradients(parameters: list[torch.nn.Parameter]) -> None:
+    """Add the ranks' gradients. They were divided by global denominators, so the sum is the gradient."""
+    if world_size() == 1:
+        return
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+
+
+def barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()
