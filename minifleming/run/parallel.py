@@ -6,6 +6,7 @@ all-reduced, and only then is anything divided. So the world size never changes 
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import timedelta
 
@@ -56,12 +57,20 @@ def all_sum(values: list[float], device: torch.device) -> list[float]:
     return total.tolist()
 
 
-def all_gather(objects: list) -> list:
-    """Lists of plain data from all ranks, interleaved back into the order that ``share`` split."""
+def all_gather(objects: list, device: torch.device) -> list:
+    """Lists of plain data from all ranks, interleaved back into the order that ``share`` split.
+
+    The data travel as JSON bytes in tensors: nothing is pickled.
+    """
     if world_size() == 1:
         return objects
-    parts: list = [None] * world_size()
-    dist.all_gather_object(parts, objects)
+    data = torch.tensor(list(json.dumps(objects).encode()), dtype=torch.uint8, device=device)
+    sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size())]
+    dist.all_gather(sizes, torch.tensor([data.numel()], device=device))
+    longest = max(int(size) for size in sizes)
+    buffers = [torch.zeros(longest, dtype=torch.uint8, device=device) for _ in sizes]
+    dist.all_gather(buffers, torch.nn.functional.pad(data, (0, longest - data.numel())))
+    parts = [json.loads(bytes(b[: int(n)].tolist())) for b, n in zip(buffers, sizes)]
     length = sum(len(part) for part in parts)
     return [parts[i % len(parts)][i // len(parts)] for i in range(length)]
 

@@ -1,0 +1,141 @@
+"""A multiple-choice item and its JSONL file.
+
+    {"id": "kg-2-000017", "question": "A patient has fever , rash and joint pain . Which ...",
+     "options": {"A": "prednisone", "B": "colchicine", ...}, "answer": "B", "source": "embedded",
+     "language": "en", "tier": "moderate", "hops": 2, "rarity": 0.31,
+     "path": [["familial Mediterranean fever", "has_symptom", "fever"], ...], "visible": [...],
+     "absent": [], "masked": "colchicine", "discriminating": {"A": [head, relation, tail], ...},
+     "provenance": {...}}
+
+Items from question banks have the first fields only; the rest stay empty.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minifleming.run.checkpoint import write_text
+from minifleming.run.errors import BadInput
+
+LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+TIERS = ("easy", "moderate", "difficult")
+
+Triple = tuple[str, str, str]
+
+
+@dataclass(slots=True)
+class Item:
+    id: str
+    question: str
+    options: dict[str, str]
+    answer: str
+    source: str = ""
+    language: str = "en"
+    tier: str = ""
+    hops: int = 0
+    rarity: float = 0.0
+    path: list[Triple] = field(default_factory=list)
+    visible: list[Triple] = field(default_factory=list)
+    absent: list[Triple] = field(default_factory=list)
+    masked: str = ""
+    discriminating: dict[str, Triple] = field(default_factory=dict)
+    provenance: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        """Raises ValueError with the reason if the item is not usable."""
+        for name, kind in [("id", str), ("question", str), ("options", dict), ("answer", str), ("source", str),
+                           ("language", str), ("tier", str), ("masked", str), ("discriminating", dict),
+                           ("provenance", dict)]:
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"'{name}' must be {kind.__name__}")
+        if not self.id or not self.question.strip():
+            raise ValueError("'id' and 'question' must not be empty")
+        if not 2 <= len(self.options) <= len(LABELS):
+            raise ValueError(f"{len(self.options)} options; 2 to {len(LABELS)} are possible")
+        if list(self.options) != list(LABELS[: len(self.options)]):
+            raise ValueError(f"option labels must be {LABELS[0]}..{LABELS[len(self.options) - 1]} in order")
+        if not all(isinstance(text, str) and text.strip() for text in self.options.values()):
+            raise ValueError("every option must be a non-empty text")
+        if self.answer not in self.options:
+            raise ValueError(f"answer '{self.answer}' is not among the options")
+        if self.tier and self.tier not in TIERS:
+            raise ValueError(f"tier '{self.tier}' is not one of {', '.join(TIERS)}")
+        if type(self.hops) is not int or self.hops < 0:
+            raise ValueError("'hops' must be a whole number")
+        if type(self.rarity) not in (int, float) or not math.isfinite(self.rarity):
+            raise ValueError("'rarity' must be a finite number")
+        self.path, self.visible, self.absent = (
+            _triples(name, getattr(self, name)) for name in ("path", "visible", "absent")
+        )
+        self.discriminating = dict(
+            zip(self.discriminating, _triples("discriminating", list(self.discriminating.values())))
+        )
+
+    @property
+    def labels(self) -> str:
+        return "".join(self.options)
+
+
+def read_items(path: str | Path) -> list[Item]:
+    """All items of a JSONL file. A bad line stops the read with file, line and reason."""
+    path = Path(path)
+    items, seen = [], {}
+    names = {f.name for f in dataclasses.fields(Item)}
+    required = ("id", "question", "options", "answer")
+    for number, record in read_jsonl(path):
+        missing = [name for name in required if name not in record]
+        if missing:
+            raise BadInput(f"missing '{missing[0]}'", path, number)
+        unknown = sorted(set(record) - names)
+        if unknown:
+            raise BadInput(f"unknown field '{unknown[0]}'", path, number)
+        try:
+            item = Item(**record)
+        except ValueError as error:
+            raise BadInput(str(error), path, number) from None
+        if item.id in seen:
+            raise BadInput(f"id '{item.id}' stands already on line {seen[item.id]}", path, number)
+        seen[item.id] = number
+        items.append(item)
+    if not items:
+        raise BadInput("no items", path)
+    return items
+
+
+def write_items(path: str | Path, items: Iterable[Item]) -> None:
+    """One JSON object a line, keys in a fixed order, replaced in one step."""
+    lines = [json.dumps(dataclasses.asdict(item), ensure_ascii=False) for item in items]
+    write_text(Path(path), "".join(line + "\n" for line in lines))
+
+
+def read_jsonl(path: Path) -> Iterable[tuple[int, dict]]:
+    """(line number, object) of every line that is not blank."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise BadInput(error.strerror or "cannot be read", path) from None
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "not valid JSON"
+            raise BadInput(reason, path, number) from None
+        if not isinstance(record, dict):
+            raise BadInput("not a JSON object", path, number)
+        yield number, record
+
+
+def _triples(name: str, values) -> list[Triple]:
+    if not isinstance(values, list):
+        raise ValueError(f"'{name}' must be a list of triples")
+    for value in values:
+        if not (isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(v, str) for v in value)):
+            raise ValueError(f"'{name}' must hold triples [head, relation, tail]")
+    return [tuple(value) for value in values]

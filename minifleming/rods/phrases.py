@@ -1,0 +1,56 @@
+"""How a relation is said: as a statement in either direction, and as a link in a question.
+
+One table, three users: questions (question.py), reasoning traces (cold_start/teacher.py) and the look-up of
+stated hops (hops.py). A relation that the table lacks is said by its name with spaces.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Phrase(NamedTuple):
+    forward: str  # "HEAD forward TAIL"
+    backward: str  # "TAIL backward HEAD"
+    link: str  # the tail, asked for: "the LINK"
+    link_back: str  # the head, asked for: "the LINK_BACK"
+
+
+PHRASES = {
+    "has_symptom": Phrase("presents with", "is a sign of", "symptom", "disease with that symptom"),
+    "has_lab_finding": Phrase("shows", "is a lab finding of", "lab finding", "disease with that lab finding"),
+    "has_imaging_finding": Phrase("images as", "is an imaging finding of", "imaging finding",
+                                  "disease with that imaging finding"),
+    "has_mechanism": Phrase("arises from", "underlies", "mechanism", "disease with that mechanism"),
+    "explains": Phrase("explains", "is explained by", "explained finding", "mechanism behind it"),
+    "confirmed_by": Phrase("is confirmed by", "confirms", "confirmatory test", "disease that it confirms"),
+    "detects": Phrase("detects", "is detected by", "detected finding", "test that detects it"),
+    "first_line_treatment": Phrase("is treated with", "treats", "first-line treatment", "disease that it treats"),
+    "other_treatment": Phrase("is also treated with", "also treats", "other treatment",
+                              "disease that it also treats"),
+    "drug_mechanism": Phrase("works by", "is the action of", "action", "drug with that action"),
+    "acts_on": Phrase("acts on", "is acted on by", "molecular target", "action on that target"),
+    "contraindicated_in": Phrase("is contraindicated in", "forbids", "contraindication", "drug it forbids"),
+    "adverse_effect": Phrase("may cause", "is an adverse effect of", "adverse effect", "drug that may cause it"),
+    "caused_by": Phrase("is caused by", "causes", "cause", "disease that it causes"),
+    "encodes": Phrase("encodes", "is encoded by", "encoded protein", "gene that encodes it"),
+    "transmitted_by": Phrase("spreads by", "spreads", "route of transmission", "pathogen that it spreads"),
+    "affects": Phrase("affects", "is affected by", "affected organ", "disease that affects it"),
+    "has_prevalence": Phrase("is a", "includes", "prevalence", "disease of that prevalence"),
+}
+
+
+def phrase(relation: str) -> Phrase:
+    plain = relation.replace("_", " ")
+    return PHRASES.get(relation, Phrase(plain, f"is {plain} of", plain, f"{plain} source"))
+
+
+def statement(head: str, relation: str, tail: str, forward: bool = True) -> str:
+    """One edge as a clause, read from its head or, if not ``forward``, from its tail."""
+    words = phrase(relation)
+    return f"{head} {words.forward} {tail}" if forward else f"{tail} {words.backward} {head}"
+
+
+def listing(names: list[str]) -> str:
+    """"a", "a and b", "a , b and c": punctuation stands apart, so that a name is one token."""
+    return names[0] if len(names) == 1 else " , ".join(names[:-1]) + " and " + names[-1]

@@ -1,0 +1,289 @@
+"""The configuration: every choice of a run as a named field with its meaning, paper symbol and default.
+
+Where the paper fixes a value the field says so; where it is silent, the default is the literature's or
+ours and `docs/decisions.md` gives the source. Recipes (`recipes/*.toml`) and ``--set section.field=value``
+override the defaults; an unknown key is an error that names the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import json
+import math
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+from typing import get_args, get_type_hints
+
+from minifleming.run.errors import BadInput
+
+
+def field(default, help: str, paper: str = "", low: float | None = None, high: float | None = None):
+    """A configuration field: default, one-line meaning, the paper's symbol or section, bounds."""
+    meta = {"help": help, "paper": paper, "low": low, "high": high}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=meta)
+    return dataclasses.field(default=default, metadata=meta)
+
+
+@dataclass
+class Run:
+    out: str = field("runs/tiny", "run folder; finished stages in it are reused")
+    seed: int = field(0, "seed of everything random: items, order, sampling", low=0)
+    device: str = field("auto", "auto, cpu or cuda")
+    threads: int = field(0, "CPU threads; 0 leaves torch's choice", low=0)
+    checkpoint_every: int = field(25, "RL steps between checkpoints", low=1)
+    keep: int = field(2, "checkpoints kept per stage, besides the first and the last", low=1)
+
+
+@dataclass
+class Data:
+    graph: str = field("embedded", "embedded, or the path of a triple file", "§3.1")
+    train_file: str = field("", "items to train on (JSONL); empty: synthesise them from the graph")
+    heldout_file: str = field("", "items to evaluate on (JSONL); empty: synthesise them")
+    train: int = field(2000, "synthesised training items", low=1)
+    heldout: int = field(600, "held-out items: unseen combinations of findings, unseen distractor sets", low=1)
+    longer: int = field(240, "held-out items with longer paths", low=0)
+    hops: list[int] = field([1, 2, 3], "path lengths of training and held-out items, equally often", "§3.1")
+    longer_hops: list[int] = field([4], "path lengths of the longer_hops split")
+    options: int = field(4, "options per synthesised item", low=2, high=26)
+    findings: list[int] = field([2, 4], "fewest and most visible findings per item")
+    rarity: float = field(0.5, "exponent of (1 + degree) in the sampling weight; 0 is uniform", "§3.1", low=0)
+    rare_boost: float = field(2.0, "weight of diseases marked rare, relative to the others", "§3.1", low=0)
+
+
+@dataclass
+class Model:
+    base: str = field("tiny", "tiny (shipped), or a folder in the Hugging Face layout")
+    dtype: str = field("float32", "float32 or bfloat16")
+
+
+@dataclass
+class ColdStart:
+    enabled: bool = field(True, "false: reinforcement learning straight from the base (the 32B recipe)", "§3.2")
+    traces_file: str = field("", "traces (JSONL); empty: the graph oracle tells the items' paths")
+    traces: int = field(600, "traces the oracle writes", low=1)
+    coverage: float = field(0.3, "share of the root diseases whose items get traces", low=0, high=1)
+    detours: float = field(0.3, "share of traces that backtrack, explore or correct themselves", "§3.2", 0, 1)
+    epochs: float = field(3.0, "passes over the traces", low=0)
+    batch: int = field(32, "sequences per optimizer step", low=1)
+    lr: float = field(1e-5, "peak learning rate; cosine to a tenth", low=0)
+    warmup: float = field(0.05, "share of the steps with rising learning rate", low=0, high=1)
+    weight_decay: float = field(0.1, "AdamW weight decay, on matrices only", low=0)
+    max_grad_norm: float = field(1.0, "gradient clipping", low=0)
+    max_tokens: int = field(8192, "longest prompt + trace; longer ones are dropped and counted", low=8)
+
+
+@dataclass
+class RL:
+    lr: float = field(1e-6, "learning rate, constant", low=0)
+    betas: list[float] = field([0.9, 0.95], "AdamW betas")
+    weight_decay: float = field(0.0, "AdamW weight decay", low=0)
+    max_grad_norm: float = field(1.0, "gradient clipping", low=0)
+    prompts_per_step: int = field(128, "prompts x per step; the mean of Eq. 1 is over these", "E_x", low=1)
+    temperature: float = field(1.0, "sampling temperature; log-probabilities use the same", low=1e-3)
+    max_new_tokens: int = field(4096, "longest completion; a truncated one is wrong and stays in the loss", low=1)
+    reward_correct: float = field(1.0, "reward of the right label in the strict format", "r(x, y)")
+    reward_format: float = field(0.1, "reward of the strict format", "r(x, y)")
+    micro_batch_tokens: int = field(16384, "tokens per forward/backward; changes memory, not mathematics", low=1)
+    rollout_slots: int = field(256, "sequences decoded at a time", low=1)
+    mismatch_limit: float = field(1e-3, "largest tolerated |sampler - trainer| log-probability", low=0)
+
+
+@dataclass
+class Stage1:
+    samples_per_prompt: int = field(8, "completions per prompt", "k", low=2)
+    min_steps: int = field(20, "no switch to stage 2 before this step", low=0)
+    max_steps: int = field(200, "switch at this step at the latest", low=0)
+    mix: list[str] = field(["moderate", "easy"], "tiers drawn in equal parts; preset fig2 below", "Fig. 2, §3.3")
+    sparsity: float = field(0.5, "switch when the mean share of constant groups reaches this", "§3.3", 0, 1)
+    window: int = field(20, "steps of that mean", low=1)
+
+
+@dataclass
+class Stage2:
+    samples_per_prompt: int = field(16, "completions per prompt; more than in stage 1", "k, §3.3", low=2)
+    rounds: int = field(2, "mining rounds", "§3.3", low=0)
+    steps_per_round: int = field(50, "RL steps after each mining", low=1)
+    source: str = field("mined", "mined, or uniform (the control: same steps, no mining)")
+    right: int = field(1, "parts of mastered items per batch", "Fig. 2", low=0)
+    wrong: int = field(2, "parts of failed items per batch", "Fig. 2", low=0)
+
+
+@dataclass
+class Mining:
+    samples: int = field(8, "completions per item of the whole training pool", "§3.3", low=1)
+    wrong_max: float = field(0.25, "pass rate up to which an item counts as wrong", low=0, high=1)
+    right_min: float = field(0.75, "pass rate from which an item counts as right", low=0, high=1)
+    quarantine_after: int = field(2, "rounds with no right sample after which an item is a label suspect", low=1)
+
+
+@dataclass
+class Eval:
+    max_new_tokens: int = field(32768, "longest greedy completion", low=1)
+    confidence: float = field(0.95, "confidence of the Wilson intervals", low=0.5, high=0.999)
+
+
+@dataclass
+class Config:
+    run: Run = dataclasses.field(default_factory=Run)
+    data: Data = dataclasses.field(default_factory=Data)
+    model: Model = dataclasses.field(default_factory=Model)
+    cold_start: ColdStart = dataclasses.field(default_factory=ColdStart)
+    rl: RL = dataclasses.field(default_factory=RL)
+    stage1: Stage1 = dataclasses.field(default_factory=Stage1)
+    stage2: Stage2 = dataclasses.field(default_factory=Stage2)
+    mining: Mining = dataclasses.field(default_factory=Mining)
+    eval: Eval = dataclasses.field(default_factory=Eval)
+
+
+def load(path: str | Path | None, overrides: list[str] = ()) -> Config:
+    """Read a recipe (TOML) over the defaults, then the ``section.field=value`` overrides over both."""
+    config = Config()
+    if path is not None:
+        for section, values in _read_toml(Path(path)).items():
+            if not isinstance(values, dict):
+                raise BadInput(f"'{section}' must be a section, as in [{section}]", path)
+            for key, value in values.items():
+                _assign(config, f"{section}.{key}", value, path)
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals:
+            raise BadInput(f"--set: '{override}' is not section.field=value")
+        _assign(config, name.strip(), _parse(text.strip()), None)
+    check(config)
+    return config
+
+
+def check(config: Config) -> None:
+    """Conditions between fields."""
+    for name in ("hops", "longer_hops"):
+        for hops in getattr(config.data, name):
+            if not 1 <= hops <= 6:
+                raise BadInput(f"data.{name}: path lengths go from 1 to 6, not {hops}")
+    if not config.data.hops:
+        raise BadInput("data.hops: must not be empty")
+    low, high = config.data.findings if len(config.data.findings) == 2 else (0, 0)
+    if not 1 <= low <= high:
+        raise BadInput("data.findings: must be [fewest, most] with 1 <= fewest <= most")
+    if len(config.rl.betas) != 2 or not all(0 <= beta < 1 for beta in config.rl.betas):
+        raise BadInput("rl.betas: must be two numbers in [0, 1)")
+    for place, value, allowed in [
+        ("stage2.source", config.stage2.source, ("mined", "uniform")),
+        ("model.dtype", config.model.dtype, ("float32", "bfloat16")),
+        ("run.device", config.run.device, ("auto", "cpu", "cuda")),
+    ] + [("stage1.mix", tier, ("easy", "moderate", "difficult", "fig2")) for tier in config.stage1.mix]:
+        if value not in allowed:
+            raise BadInput(f"{place}: '{value}' is not one of {', '.join(allowed)}")
+    if not config.stage1.mix:
+        raise BadInput("stage1.mix: must not be empty")
+    if config.stage2.right + config.stage2.wrong == 0:
+        raise BadInput("stage2.right and stage2.wrong: one must be positive")
+    if config.mining.wrong_max >= config.mining.right_min:
+        raise BadInput("mining.wrong_max: must be below mining.right_min")
+
+
+def to_toml(config: Config) -> str:
+    """The resolved configuration as TOML that ``load`` reads back unchanged."""
+    lines = []
+    for section in dataclasses.fields(config):
+        lines.append(f"[{section.name}]")
+        values = dataclasses.asdict(getattr(config, section.name))
+        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()] + [""]
+    return "\n".join(lines)
+
+
+def describe() -> str:
+    """Every field with its default, meaning and paper symbol: the second half of ``--help``."""
+    lines = ["fields of the configuration (--set section.field=value):"]
+    for section in dataclasses.fields(Config):
+        for item in dataclasses.fields(section.default_factory):
+            value = getattr(section.default_factory(), item.name)
+            paper = f"  [{item.metadata['paper']}]" if item.metadata["paper"] else ""
+            lines.append(f"  {section.name}.{item.name} = {json.dumps(value)}\n      {item.metadata['help']}{paper}")
+    return "\n".join(lines)
+
+
+def _read_toml(path: Path) -> dict:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(error.strerror or "cannot be read", path) from None
+    except UnicodeDecodeError:
+        raise BadInput("not UTF-8 text", path) from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"not valid TOML: {error}", path) from None
+
+
+def _parse(text: str):
+    """A value from the command line: a TOML value, or a bare string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _assign(config: Config, name: str, value, path) -> None:
+    section, _, key = name.partition(".")
+    holder = getattr(config, section, None) if section in Config.__dataclass_fields__ else None
+    if holder is None or key not in holder.__dataclass_fields__:
+        raise BadInput(f"unknown key '{name}'{_nearest(name)}", path)
+    hint = get_type_hints(type(holder))[key]
+    meta = holder.__dataclass_fields__[key].metadata
+    setattr(holder, key, _typed(name, value, hint, meta, path))
+
+
+def _nearest(name: str) -> str:
+    names = [f"{s.name}.{f.name}" for s in dataclasses.fields(Config) for f in dataclasses.fields(s.default_factory)]
+    near = difflib.get_close_matches(name, names, 1, 0.5)
+    if not near:
+        near = [n for n in names if n.split(".")[1] == name.split(".")[-1]][:1]
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _typed(name: str, value, hint, meta, path):
+    """``value`` as the field's type, within its bounds, or one clear line."""
+    if get_args(hint):
+        if not isinstance(value, list):
+            raise BadInput(f"{name}: must be a list, not {json.dumps(value, default=str)}", path)
+        return [_typed(name, item, get_args(hint)[0], meta, path) for item in value]
+    if hint is float and type(value) is int:
+        value = float(value)
+    if type(value) is not hint or isinstance(value, NoneType):
+        raise BadInput(f"{name}: must be {hint.__name__}, not {json.dumps(value, default=str)}", path)
+    if hint is float and not math.isfinite(value):
+        raise BadInput(f"{name}: must be finite", path)
+    if meta["low"] is not None and value < meta["low"]:
+        raise BadInput(f"{name}: must be at least {meta['low']}, not {value}", path)
+    if meta["high"] is not None and value > meta["high"]:
+        raise BadInput(f"{name}: must be at most {meta['high']}, not {value}", path)
+    return value
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Docstrings as they stand, and options in their own column."""
+
+
+def add_arguments(parser: argparse.ArgumentParser, recipe: Path | None = None) -> None:
+    """The flags every script has: --config, --set, --device, --dry-run."""
+    parser.add_argument("--config", type=Path, default=recipe, metavar="FILE", help="a recipe (TOML)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", dest="overrides",
+                        help="override one field; repeatable")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="default: run.device")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
+
+
+def from_arguments(args: argparse.Namespace, flags: dict[str, object] | None = None) -> Config:
+    """The configuration of parsed arguments: recipe, then --set, then the script's own ``flags``."""
+    flags = dict(flags or {}) | {"run.device": args.device}
+    extra = [f"{name}={_toml_value(name, value)}" for name, value in flags.items() if value is not None]
+    return load(args.config, [*args.overrides, *extra])
+
+
+def _toml_value(name: str, value) -> str:
+    if name.endswith("hops"):
+        return f"[{value}]"
+    return json.dumps(str(value) if isinstance(value, Path) else value)
