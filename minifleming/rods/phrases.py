@@ -17,9 +17,9 @@ class Phrase(NamedTuple):
 
 
 PHRASES = {
-    "has_symptom": Phrase("presents with", "is a sign of", "symptom", "disease with that symptom"),
-    "has_lab_finding": Phrase("shows", "is a lab finding of", "lab finding", "disease with that lab finding"),
-    "has_imaging_finding": Phrase("images as", "is an imaging finding of", "imaging finding",
+    "has_symptom": Phrase("presents with", "points to", "symptom", "disease with that symptom"),
+    "has_lab_finding": Phrase("shows", "points to", "lab finding", "disease with that lab finding"),
+    "has_imaging_finding": Phrase("images as", "points to", "imaging finding",
                                   "disease with that imaging finding"),
     "has_mechanism": Phrase("arises from", "underlies", "mechanism", "disease with that mechanism"),
     "explains": Phrase("explains", "is explained by", "explained finding", "mechanism behind it"),

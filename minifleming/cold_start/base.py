@@ -1,0 +1,133 @@
+"""The tiny base: its tokenizer and its training. `python -m minifleming.cold_start.base --out DIR`
+
+A Qwen3-style decoder of about a million parameters, in which every name of the graph is one token that absorbs
+the space before it. It is shipped under ``minifleming/assets/tiny`` with its hash; this command rebuilds it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Backend
+
+from minifleming.cold_start.corpus import Corpus, Segment, template_text
+from minifleming.lm.model import LanguageModel, ModelConfig
+from minifleming.lm.tokenizer import Tokenizer
+from minifleming.lm.weights import save_model
+from minifleming.rods.graph import Graph, load_graph
+from minifleming.rods.walk import Walker
+from minifleming.run.checkpoint import sha256, write_folder
+from minifleming.run.errors import Parser, guarded
+from minifleming.run.progress import bar
+
+CONTROL = ["<|im_start|>", "<|im_end|>", "<think>", "</think>", "<answer>", "</answer>"]
+OPTION = "{label} {text}"  # the label is one token, next to its name
+PAD = 0
+
+
+def build_tokenizer(graph: Graph, folder: Path) -> Tokenizer:
+    """Byte-level BPE over the template words, plus one token for each control tag and each name."""
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=1000, show_progress=False,
+                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
+    backend.train_from_iterator(template_text(graph, Walker(graph)), trainer)
+    backend.add_special_tokens([AddedToken(token, normalized=False) for token in CONTROL])
+    backend.add_tokens([AddedToken(f" {name}", normalized=False) for name in graph.names])
+    folder.mkdir(parents=True, exist_ok=True)
+    backend.save(str(folder / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>",
+              "clean_up_tokenization_spaces": False, "minifleming": {"instruction": "", "option": OPTION}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    return Tokenizer(folder)
+
+
+def tiny_config(vocab_size: int, width: int = 128, layers: int = 3) -> ModelConfig:
+    return ModelConfig("qwen3", vocab_size, width, 3 * width, layers, 4, 2, width // 4, 1e-6, 10000.0, True, 512)
+
+
+def encode(tokenizer: Tokenizer, texts: list[list[Segment]], width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of exactly ``width`` tokens: ids [B, width] and which of them are learned [B, width]."""
+    flat = [segment for text in texts for segment in text]
+    encoded = iter(tokenizer.backend.encode_batch([text for text, _ in flat], add_special_tokens=False))
+    ids = torch.full((len(texts), width), PAD)
+    learned = torch.zeros(len(texts), width, dtype=torch.bool)
+    for row, text in enumerate(texts):
+        at = 0
+        for _, learn in text:
+            part = next(encoded).ids[: width - at]
+            ids[row, at : at + len(part)] = torch.tensor(part, dtype=torch.int64)
+            learned[row, at : at + len(part)] = learn
+            at += len(part)
+    return ids, learned
+
+
+def train(model: LanguageModel, tokenizer: Tokenizer, corpus: Corpus, *, steps: int, rows: int, width: int,
+          lr: float, seed: int, watch=lambda step, record: None) -> None:
+    """AdamW, warm-up and cosine; the loss is the mean over the learned tokens of each half."""
+    rng = np.random.default_rng([seed, 0xBA5E])
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if p.dim() == 1]
+    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
+    model.train()
+    for step in bar(range(steps), desc="tiny base"):
+        rate = lr * min((step + 1) / 200, 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        half = rows // 2
+        texts = [corpus.statements(width // 6, rng) for _ in range(half)] + [corpus.look_ups(rng) for _ in range(half)]
+        ids, learned = encode(tokenizer, texts, width)
+        hidden = model(ids[:, :-1])
+        goal, mask = ids[:, 1:], learned[:, 1:]
+        losses = F.cross_entropy(model.logits(hidden[mask]), goal[mask], reduction="none")
+        is_fact = mask.nonzero()[:, 0] < half
+        loss = losses[is_fact].mean() + losses[~is_fact].mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if step % 100 == 99 or step == steps - 1:
+            watch(step + 1, {"statements": losses[is_fact].mean().item(), "look_ups": losses[~is_fact].mean().item()})
+    model.eval()
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(prog="base", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--graph", default="embedded")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=56)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    graph = load_graph(args.graph)
+
+    def save(step: int, record: dict) -> None:
+        print(json.dumps({"step": step, **{k: round(v, 4) for k, v in record.items()}}), flush=True)
+        if step % 1000 == 0 or step == args.steps:
+            write_folder(args.out, lambda folder: save_model(model, tokenizer, folder, torch.bfloat16))
+
+    staging = args.out.with_name(args.out.name + ".tokenizer")
+    tokenizer = build_tokenizer(graph, staging)
+    model = LanguageModel(tiny_config(tokenizer.backend.get_vocab_size(), args.width, args.layers))
+    model.initialise(args.seed)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {model.config.vocab_size} tokens")
+    train(model, tokenizer, Corpus(graph, OPTION), steps=args.steps, rows=args.rows, width=args.tokens,
+          lr=args.lr, seed=args.seed, watch=save)
+    print(f"sha256 {sha256(args.out / 'model.safetensors')}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(guarded(main))

@@ -1,0 +1,94 @@
+"""The text that the tiny base is trained on: half graph statements, half option look-ups.
+
+The paper starts from a base that can read and knows medicine (Qwen2.5-7B). Ours learns just two things:
+
+    statements   " malar rash points to lupus . lupus is treated with hydroxychloroquine . ..."
+                 single facts, in both directions, and short chains of them
+    look-ups     "\\nA e1\\nB e2\\nC e3\\nD e4 so e3 (C) so e1 (A)"
+                 over random names: find the letter beside a name
+
+There are no questions, no answers and no combinations of findings in it. Each text is a list of segments
+(text, learned): what cannot be predicted, such as the names in a list, is not learned.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minifleming.rods.graph import Graph
+from minifleming.rods.item import LABELS, Triple
+from minifleming.rods.phrases import PHRASES, phrase
+from minifleming.rods.question import make_item
+from minifleming.rods.walk import Walker
+
+Segment = tuple[str, bool]
+STATED = ("has_symptom", "has_lab_finding", "has_imaging_finding", "has_mechanism", "confirmed_by", "detects",
+          "first_line_treatment", "drug_mechanism", "acts_on", "caused_by", "encodes", "transmitted_by", "affects",
+          "contraindicated_in", "adverse_effect", "explains")
+
+
+class Corpus:
+    """Draws texts of a graph, given a random generator."""
+
+    def __init__(self, graph: Graph, option: str):
+        self.graph, self.option = graph, option
+        self.facts = [t for t in graph.triples if t[1] in STATED]
+        self.weights = self._weights()
+        self.follow: dict[str, list[Triple]] = {}
+        for triple in self.facts:
+            self.follow.setdefault(triple[0], []).append(triple)
+
+    def _weights(self) -> np.ndarray:
+        """The same total weight for every (subject, relation), so that lists do not drown single facts."""
+        sizes: dict[tuple[str, str], int] = {}
+        for head, relation, _ in self.facts:
+            sizes[head, relation] = sizes.get((head, relation), 0) + 1
+        weights = np.array([sizes[h, r] ** -0.5 for h, r, _ in self.facts])
+        return weights / weights.sum()
+
+    def statements(self, count: int, rng: np.random.Generator) -> list[Segment]:
+        """``count`` facts; half the time the next one goes on from where the last one ended."""
+        segments: list[Segment] = []
+        drawn = iter(rng.choice(len(self.facts), count, p=self.weights))
+        at = None
+        for _ in range(count):
+            onward = self.follow.get(at, [])
+            if onward and rng.random() < 0.5:
+                head, relation, tail = onward[rng.integers(len(onward))]
+                forward = True
+            else:
+                head, relation, tail = self.facts[next(drawn)]
+                forward = rng.random() < 0.5
+            words = phrase(relation)
+            first, verb, second = (head, words.forward, tail) if forward else (tail, words.backward, head)
+            segments += [(f" {first} {verb}", False), (f" {second}", True), (" .", True)]
+            at = second
+        return segments
+
+    def look_ups(self, rng: np.random.Generator) -> list[Segment]:
+        """Options over random names, then every one of them looked up, in random order."""
+        count = int(rng.choice([4, 4, 4, 3, 5, 6]))
+        names = [self.graph.names[i] for i in rng.choice(len(self.graph.names), count, replace=False)]
+        segments = [("\n" + self.option.format(label=k, text=name), False) for k, name in zip(LABELS, names)]
+        for i in rng.permutation(count):
+            segments += [(f" so {names[i]} (", False), (LABELS[i], True), (")", True)]
+        return segments
+
+
+def template_text(graph: Graph, walker: Walker) -> list[str]:
+    """Everything the templates say, without the names: what the tokenizer's merges are trained on."""
+    rng = np.random.default_rng(0)
+    texts = [f" {word}" for words in PHRASES.values() for text in words for word in text.split()]
+    for hops in (1, 2, 3, 4) * 100:
+        walk = walker.walk(hops, (2, 4), rng)
+        item = walk and make_item(walk, walker, 4, rng, "t")
+        if item:
+            texts.append(without_names(item.question, graph))
+    texts += [" so ? . , and point to points lacks consider : no back wait or treats (", ")", "user", "assistant", "system"]
+    return texts * 20
+
+
+def without_names(text: str, graph: Graph) -> str:
+    for name in sorted(graph.names, key=len, reverse=True):
+        text = text.replace(f" {name}", "")
+    return text
