@@ -1,4 +1,4 @@
-"""Examples (prompt ids, completion ids) into batches of right-padded rows, within a token budget.
+"""Batches: examples (prompt ids, completion ids) into batches of right-padded rows, within a token budget.
 
 Rows of like length share a micro-batch, so that little is computed on padding. Attention is causal and padding
 stands at the right, so a row's loss does not depend on its neighbours. Nothing is truncated: an example that

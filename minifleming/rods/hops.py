@@ -1,0 +1,71 @@
+"""Look up in the graph what a reasoning states: a *measure* of it, never a reward.
+
+A clause "X verb Y" whose verb is a relation's phrase and whose X and Y are names of the graph states an edge;
+"X and Y point to Z" states one for each finding. Clauses that state nothing ("R lacks rash", "back") are passed
+over.
+"""
+
+from __future__ import annotations
+
+import re
+
+from minifleming.rods.graph import Graph
+from minifleming.rods.item import Triple
+from minifleming.rods.phrases import PHRASES
+from minifleming.rods.walk import EVIDENCE
+
+CLAUSE = re.compile(r" \. | : | \.$|^wait , | wait , ")
+LIST = re.compile(r" , | and ")
+
+
+def stated_hops(reasoning: str, graph: Graph) -> list[tuple[Triple, bool]]:
+    """Every edge that the reasoning states, in order, and whether the graph has it."""
+    hops: list[tuple[Triple, bool]] = []
+    for clause in CLAUSE.split(reasoning.strip()[:100_000]):
+        hops += _pointing(clause.strip(), graph) or _relation(clause.strip(), graph)
+    return hops
+
+
+def all_edges(reasoning: str, graph: Graph) -> bool:
+    """Does it state at least one hop, and is every stated hop an edge?"""
+    hops = stated_hops(reasoning, graph)
+    return bool(hops) and all(found for _, found in hops)
+
+
+def _pointing(clause: str, graph: Graph) -> list[tuple[Triple, bool]]:
+    for verb in (" points to ", " point to "):
+        left, found, root = clause.partition(verb)
+        if found and root in graph.number:
+            hops = []
+            for finding in _names(left, graph):
+                relations = [r for r in EVIDENCE if (root, r, finding) in graph]
+                hops.append(((root, relations[0] if relations else EVIDENCE[0], finding), bool(relations)))
+            return hops
+    return []
+
+
+def _names(text: str, graph: Graph) -> list[str]:
+    """The listed names; a name may itself contain "and"."""
+    if text in graph.number:
+        return [text]
+    names, parts = [], LIST.split(text)
+    while parts:
+        for n in range(len(parts), 0, -1):
+            joined = " and ".join(parts[:n])
+            if joined in graph.number or n == 1:
+                names.append(joined)
+                parts = parts[n:]
+                break
+    return names
+
+
+def _relation(clause: str, graph: Graph) -> list[tuple[Triple, bool]]:
+    """The first reading of the clause that is an edge; failing that, the first that names two nodes."""
+    readings: list[Triple] = []
+    for relation, words in PHRASES.items():
+        for verb, forward in ((words.forward, True), (words.backward, False)):
+            left, found, right = clause.partition(f" {verb} ")
+            if found and left in graph.number and right in graph.number:
+                readings.append((left, relation, right) if forward else (right, relation, left))
+    edges = [triple for triple in readings if triple in graph]
+    return [(edges[0], True)] if edges else [(readings[0], False)] if readings else []
