@@ -16,19 +16,20 @@ import torch.nn.functional as F
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
-from minifleming.cold_start.corpus import Corpus, Segment, template_text
+from minifleming.cold_start.corpus import MARK, OPTION, Corpus, Segment, template_text
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import save_model
 from minifleming.rods.graph import Graph, load_graph
+from minifleming.rods.item import LABELS
 from minifleming.rods.walk import Walker
 from minifleming.run.checkpoint import sha256, write_folder
 from minifleming.run.errors import Parser, guarded
 from minifleming.run.progress import bar
 
 CONTROL = ["<|im_start|>", "<|im_end|>", "<think>", "</think>", "<answer>", "</answer>"]
-OPTION = "{label} {text}"  # the label is one token, next to its name
 PAD = 0
+KINDS = (("statements", 0, 1), ("look_ups", 2, 2), ("recitals", 3, 3))  # rows of a batch, modulo 4
 
 
 def build_tokenizer(graph: Graph, folder: Path) -> Tokenizer:
@@ -40,6 +41,7 @@ def build_tokenizer(graph: Graph, folder: Path) -> Tokenizer:
                                   initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
     backend.train_from_iterator(template_text(graph, Walker(graph)), trainer)
     backend.add_special_tokens([AddedToken(token, normalized=False) for token in CONTROL])
+    backend.add_tokens([AddedToken(MARK.format(label=label), normalized=False) for label in LABELS])
     backend.add_tokens([AddedToken(f" {name}", normalized=False) for name in graph.names])
     folder.mkdir(parents=True, exist_ok=True)
     backend.save(str(folder / "tokenizer.json"))
@@ -71,7 +73,7 @@ def encode(tokenizer: Tokenizer, texts: list[list[Segment]], width: int) -> tupl
 
 def train(model: LanguageModel, tokenizer: Tokenizer, corpus: Corpus, *, steps: int, rows: int, width: int,
           lr: float, seed: int, watch=lambda step, record: None) -> None:
-    """AdamW, warm-up and cosine; the loss is the mean over the learned tokens of each half."""
+    """AdamW, warm-up and cosine; the loss is the sum over the kinds of text of the mean over their learned tokens."""
     rng = np.random.default_rng([seed, 0xBA5E])
     matrices = [p for p in model.parameters() if p.dim() > 1]
     others = [p for p in model.parameters() if p.dim() == 1]
@@ -82,20 +84,21 @@ def train(model: LanguageModel, tokenizer: Tokenizer, corpus: Corpus, *, steps: 
         rate = lr * min((step + 1) / 200, 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        half = rows // 2
-        texts = [corpus.statements(width // 6, rng) for _ in range(half)] + [corpus.look_ups(rng) for _ in range(half)]
+        texts = [(corpus.statements(width // 6, rng), corpus.statements(width // 6, rng), corpus.look_ups(rng),
+                  corpus.recital(width // 2, rng))[i % 4] for i in range(rows)]
         ids, learned = encode(tokenizer, texts, width)
         hidden = model(ids[:, :-1])
         goal, mask = ids[:, 1:], learned[:, 1:]
         losses = F.cross_entropy(model.logits(hidden[mask]), goal[mask], reduction="none")
-        is_fact = mask.nonzero()[:, 0] < half
-        loss = losses[is_fact].mean() + losses[~is_fact].mean()
+        kind = mask.nonzero()[:, 0] % 4
+        losses = {name: losses[(kind >= low) & (kind <= high)].mean() for name, low, high in KINDS}
+        loss = sum(losses.values())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 100 == 99 or step == steps - 1:
-            watch(step + 1, {"statements": losses[is_fact].mean().item(), "look_ups": losses[~is_fact].mean().item()})
+            watch(step + 1, {name: value.item() for name, value in losses.items()})
     model.eval()
 
 
@@ -123,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     model = LanguageModel(tiny_config(tokenizer.backend.get_vocab_size(), args.width, args.layers))
     model.initialise(args.seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {model.config.vocab_size} tokens")
-    train(model, tokenizer, Corpus(graph, OPTION), steps=args.steps, rows=args.rows, width=args.tokens,
+    train(model, tokenizer, Corpus(graph), steps=args.steps, rows=args.rows, width=args.tokens,
           lr=args.lr, seed=args.seed, watch=save)
     print(f"sha256 {sha256(args.out / 'model.safetensors')}")
     return 0

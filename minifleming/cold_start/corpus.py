@@ -1,11 +1,13 @@
-"""The text that the tiny base is trained on: half graph statements, half option look-ups.
+"""The text that the tiny base is trained on: graph statements, recitals, and option look-ups.
 
-The paper starts from a base that can read and knows medicine (Qwen2.5-7B). Ours learns just two things:
+The paper starts from a base that can read and knows medicine (Qwen2.5-7B). Ours learns just this:
 
     statements   " malar rash points to lupus . lupus is treated with hydroxychloroquine . ..."
                  single facts, in both directions, and short chains of them
-    look-ups     "\\nA e1\\nB e2\\nC e3\\nD e4 so e3 (C) so e1 (A)"
-                 over random names: find the letter beside a name
+    recitals     " e1 e2 e3 e4 e1 e2 e3 e4"
+                 random names, twice: say again what followed a name
+    look-ups     "\\n e1 (A)\\n e2 (B)\\n e3 (C)\\n e4 (D) so e3 (C) so e1 (A)"
+                 over random names: find the mark that stood beside a name
 
 There are no questions, no answers and no combinations of findings in it. Each text is a list of segments
 (text, learned): what cannot be predicted, such as the names in a list, is not learned.
@@ -22,6 +24,9 @@ from minifleming.rods.question import make_item
 from minifleming.rods.walk import Walker
 
 Segment = tuple[str, bool]
+OPTION = " {text} ({label})"  # a name is one token, and so is its mark
+MARK = " ({label})"
+LOOK_UPS = 10
 STATED = ("has_symptom", "has_lab_finding", "has_imaging_finding", "has_mechanism", "confirmed_by", "detects",
           "first_line_treatment", "drug_mechanism", "acts_on", "caused_by", "encodes", "transmitted_by", "affects",
           "contraindicated_in", "adverse_effect", "explains")
@@ -30,8 +35,8 @@ STATED = ("has_symptom", "has_lab_finding", "has_imaging_finding", "has_mechanis
 class Corpus:
     """Draws texts of a graph, given a random generator."""
 
-    def __init__(self, graph: Graph, option: str):
-        self.graph, self.option = graph, option
+    def __init__(self, graph: Graph):
+        self.graph = graph
         self.facts = [t for t in graph.triples if t[1] in STATED]
         self.weights = self._weights()
         self.follow: dict[str, list[Triple]] = {}
@@ -66,13 +71,22 @@ class Corpus:
         return segments
 
     def look_ups(self, rng: np.random.Generator) -> list[Segment]:
-        """Options over random names, then every one of them looked up, in random order."""
+        """Options over random names, then some of them looked up, in random order and with repetition."""
         count = int(rng.choice([4, 4, 4, 3, 5, 6]))
         names = [self.graph.names[i] for i in rng.choice(len(self.graph.names), count, replace=False)]
-        segments = [("\n" + self.option.format(label=k, text=name), False) for k, name in zip(LABELS, names)]
-        for i in rng.permutation(count):
-            segments += [(f" so {names[i]} (", False), (LABELS[i], True), (")", True)]
+        segments = [("\n" + OPTION.format(label=k, text=name), False) for k, name in zip(LABELS, names)]
+        for i in rng.integers(count, size=LOOK_UPS):
+            segments += [(f" so {names[i]}", False), (MARK.format(label=LABELS[i]), True)]
         return segments
+
+
+    def recital(self, count: int, rng: np.random.Generator) -> list[Segment]:
+        """Random names, said twice in the same order. Looking back for what followed a name is learned here
+        within a few hundred steps; from look-ups alone, which have only a few marks to predict, it was not in
+        several thousand."""
+        names = [self.graph.names[i] for i in rng.choice(len(self.graph.names), count, replace=False)]
+        return [(f" {name}", False) for name in names] + [(f" {names[0]}", False)] + [
+            (f" {name}", True) for name in names[1:]]
 
 
 def template_text(graph: Graph, walker: Walker) -> list[str]:

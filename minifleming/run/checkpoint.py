@@ -34,10 +34,13 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         entries[file.relative_to(temporary).as_posix()] = {"sha256": sha256(file), "bytes": file.stat().st_size}
     (temporary / MANIFEST).write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
     _sync(temporary / MANIFEST)
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
     if path.exists():
-        shutil.rmtree(path)
+        path.rename(old)
     temporary.rename(path)
     _sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def verify_folder(path: Path) -> str | None:
@@ -79,12 +82,13 @@ def latest(folder: Path, warn: Callable[[str], None] = print) -> Path | None:
     return None
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Delete all but the first and the last ``keep`` checkpoints, once the newest one verifies."""
+def prune(folder: Path, keep: int, always: set[int]) -> None:
+    """Delete all but the last ``keep`` checkpoints and the steps in ``always``, once the newest one verifies."""
     found = checkpoints(folder)
     if found and verify_folder(found[-1]) is None:
-        for path in found[1:-keep]:
-            shutil.rmtree(path)
+        for path in found[:-keep]:
+            if int(path.name[5:]) not in always:
+                shutil.rmtree(path)
 
 
 def read_json(path: Path):

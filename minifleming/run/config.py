@@ -287,3 +287,10 @@ def _toml_value(name: str, value) -> str:
     if name.endswith("hops"):
         return f"[{value}]"
     return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+def differences(first: Config, second: Config) -> list[str]:
+    """Fields whose values differ, but for those that change no result."""
+    free = {"run.out", "run.device", "run.checkpoint_every", "run.keep"}
+    a, b = dataclasses.asdict(first), dataclasses.asdict(second)
+    return [f"{s}.{k}" for s in a for k in a[s] if a[s][k] != b[s][k] and f"{s}.{k}" not in free]

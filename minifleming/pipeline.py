@@ -1,0 +1,210 @@
+"""The whole recipe, stage after stage. What a run folder already holds is reused.
+
+    items -> cold start -> RL stage 1 -> mining -> RL stage 2 -> evaluation of all four variants
+
+It stands with the scripts above the rooms, and is the only place that knows more than one of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+
+from minifleming import __version__
+from minifleming.cold_start import sft
+from minifleming.cold_start.teacher import Oracle, check, read_traces, write_traces
+from minifleming.evaluation.benchmarks import evaluate, read_records, write_records
+from minifleming.evaluation.tables import VARIANTS, write_report
+from minifleming.lm.model import LanguageModel
+from minifleming.lm.tokenizer import Tokenizer
+from minifleming.lm.weights import load_model, model_folder, save_model
+from minifleming.rlvr import stages
+from minifleming.rods.graph import Graph, load_graph
+from minifleming.rods.item import Item, read_items, write_items
+from minifleming.rods.mix import is_held_out, option_set, synthesise
+from minifleming.run import config as configuration
+from minifleming.run import parallel
+from minifleming.run.checkpoint import read_json, sha256, verify_folder, write_folder, write_text
+from minifleming.run.config import Config
+from minifleming.run.errors import BadInput, RunFailed
+from minifleming.run.progress import Journal, bar
+
+SPLITS = ("heldout", "longer_hops")
+
+
+class Run:
+    """One run folder: what is in it, and how each missing part is made."""
+
+    def __init__(self, cfg: Config, start: Path | None = None):
+        self.cfg, self.start = cfg, start
+        self.folder = Path(cfg.run.out)
+        self.device = parallel.pick_device(cfg.run.device)
+        if cfg.run.threads:
+            torch.set_num_threads(cfg.run.threads)
+        self.base = model_folder(cfg.model.base)
+        self.tokenizer = Tokenizer(self.base)
+        self.graph: Graph | None = load_graph(cfg.data.graph) if cfg.data.graph else None
+        self.journal = Journal(self.folder)
+
+    def everything(self) -> str:
+        """Run what is missing; return the ablation table."""
+        self.open()
+        splits = self.items()
+        start = self.cold_start(splits["train"])
+        state = self.reinforce(start, splits["train"])
+        return self.report(splits, start, state)
+
+    def open(self) -> None:
+        """Create the folder, or make sure that it belongs to this configuration."""
+        text, path = configuration.to_toml(self.cfg), self.folder / "config.toml"
+        if path.exists():
+            drift = configuration.differences(configuration.load(path), self.cfg)
+            if drift:
+                raise BadInput(f"the run was started with other values of {', '.join(drift)}; choose another run.out",
+                               path)
+            return
+        if parallel.rank() == 0:
+            write_text(path, text)
+            write_text(self.folder / "manifest.json", json.dumps({
+                "minifleming": __version__, "torch": torch.__version__, "python": platform.python_version(),
+                "threads": torch.get_num_threads(), "device": str(self.device), "world_size": parallel.world_size(),
+                "base_sha256": sha256(self.base / "model.safetensors") if (
+                    self.base / "model.safetensors").exists() else "",
+                "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            }, indent=1) + "\n")
+        parallel.barrier()
+
+    def items(self) -> dict[str, list[Item]]:
+        """train, heldout and longer_hops: given files, or synthesised with disjoint combinations of findings."""
+        home, data = self.folder / "items", self.cfg.data
+        if parallel.rank() == 0 and not (home / "longer_hops.jsonl").exists():
+            if bool(data.train_file) != bool(data.heldout_file):
+                raise BadInput("data.train_file and data.heldout_file: give both or neither")
+            made = self._read_items() if data.train_file else self._make_items()
+            for name, items in made.items():
+                write_items(home / f"{name}.jsonl", items)
+        parallel.barrier()
+        found = {name: read_items(home / f"{name}.jsonl") for name in ("train", *SPLITS)
+                 if (home / f"{name}.jsonl").stat().st_size}
+        overlap = {i.id for i in found["train"]} & {i.id for name in SPLITS for i in found.get(name, [])}
+        if overlap:
+            raise BadInput(f"item '{min(overlap)}' is both trained on and evaluated", home)
+        return found
+
+    def _read_items(self) -> dict[str, list[Item]]:
+        data = self.cfg.data
+        return {"train": read_items(data.train_file), "heldout": read_items(data.heldout_file), "longer_hops": []}
+
+    def _make_items(self) -> dict[str, list[Item]]:
+        data, graph = self.cfg.data, self.graph
+        if graph is None:
+            raise BadInput("data.graph: must not be empty when there are no item files")
+        made: dict[str, list[Item]] = {}
+        taken: set[frozenset[str]] = set()
+        for number, (name, count, hops, held_out) in enumerate([
+                ("train", data.train, data.hops, False), ("heldout", data.heldout, data.hops, True),
+                ("longer_hops", data.longer, data.longer_hops, True)]):
+            made[name] = synthesise(
+                graph, count, hops, seed=10 * self.cfg.run.seed + number, options=data.options,
+                findings=tuple(data.findings), rarity=data.rarity, rare_boost=data.rare_boost, taken=taken,
+                keep=lambda walk, held_out=held_out: is_held_out(walk) == held_out, prefix=name,
+                progress=lambda x, name=name: bar(x, desc=f"items {name}"))
+            if len(made[name]) < count:
+                raise RunFailed(f"the graph gave {len(made[name])} different {name} items of {count}")
+            taken |= {option_set(item) for item in made[name]} if name == "train" else set()
+        return made
+
+    def cold_start(self, items: list[Item]) -> Path:
+        """The model folder that reinforcement learning starts from."""
+        cfg, folder = self.cfg.cold_start, self.folder / "cold_start"
+        if not cfg.enabled:
+            return self.base
+        if verify_folder(folder) is None:
+            return folder
+        traces = self.traces(items)
+        examples, dropped = sft.examples_of(traces, items, self.tokenizer, cfg.max_tokens)
+        if not examples:
+            raise BadInput(f"all {dropped} traces are longer than cold_start.max_tokens {cfg.max_tokens}")
+        self.journal.truncate("metrics.jsonl", lambda record: False)
+        model = self.load(self.base)
+        with self.journal.timed("cold_start"):
+            sft.train(model, examples, cfg, seed=self.cfg.run.seed, tokens=self.cfg.rl.micro_batch_tokens,
+                      journal=self.journal)
+        self.journal.metric(stage="cold_start", step=0, traces=len(examples), dropped=dropped)
+        if parallel.rank() == 0:
+            write_folder(folder, lambda path: save_model(model, self.tokenizer, path))
+        parallel.barrier()
+        return folder
+
+    def traces(self, items: list[Item]):
+        """Given traces, or the oracle's for the items of a share of the root diseases."""
+        cfg, path = self.cfg.cold_start, self.folder / "traces.jsonl"
+        if cfg.traces_file:
+            return read_traces(Path(cfg.traces_file))
+        if self.graph is None:
+            raise BadInput("cold_start.traces_file: needed when there is no graph to tell paths from")
+        told = [i for i in items if i.path and covered(i.provenance["root"], cfg.coverage)][: cfg.traces]
+        if not told:
+            raise BadInput("cold_start.coverage: no training item is covered")
+        proposed = Oracle(self.graph, cfg.detours, self.cfg.run.seed).propose(told)
+        traces = [check(trace, item, self.graph) for trace, item in zip(proposed, told)]
+        traces = [trace for trace in traces if all(trace.checks.values())]
+        if parallel.rank() == 0:
+            write_traces(path, traces)
+        return traces
+
+    def reinforce(self, start: Path, items: list[Item]) -> stages.State:
+        model = self.load(start)
+        return stages.train(self.cfg, model, self.tokenizer, items, self.folder, self.start)
+
+    def report(self, splits: dict[str, list[Item]], start: Path, state: stages.State) -> str:
+        """Evaluate what has no records yet, and write the tables."""
+        checkpoints = self.folder / "checkpoints"
+        models = {"base": self.base, "cold_start": start,
+                  "rl_stage1": checkpoints / f"step_{state.stage1_end:06d}" / "model",
+                  "rl_stage2": checkpoints / f"step_{state.step:06d}" / "model"}
+        if not self.cfg.cold_start.enabled:
+            del models["cold_start"]
+        records = {}
+        for variant in (v for v in VARIANTS if v in models):
+            for split in (s for s in SPLITS if s in splits):
+                records[variant, split] = self.evaluate(variant, models[variant], split, splits[split])
+        if parallel.rank() != 0:
+            return ""
+        return write_report(self.folder / "report", records, self.cfg.eval.confidence)
+
+    def evaluate(self, variant: str, folder: Path, split: str, items: list[Item]) -> list[dict]:
+        path = self.folder / "eval" / f"{variant}.{split}.jsonl"
+        if path.exists():
+            return read_records(path)
+        with self.journal.timed("eval", variant=variant, split=split):
+            found = evaluate(self.load(folder), self.tokenizer, items, self.cfg, name=f"{variant} {split}",
+                             graph=self.graph)
+        if parallel.rank() == 0:
+            write_records(path, found)
+        parallel.barrier()
+        return found
+
+    def load(self, folder: Path) -> LanguageModel:
+        return load_model(folder, self.cfg.model.dtype, self.device)
+
+
+def covered(root: str, share: float) -> bool:
+    """Is this root disease among the share that the cold start sees? A property of its name."""
+    return hashlib.sha256(root.encode()).digest()[1] < 256 * share
+
+
+def checkpoint_argument(text: str) -> Path | None:
+    """``--resume``: auto and never are handled by the script; a PATH must be a whole checkpoint."""
+    if text in ("auto", "never"):
+        return None
+    path = Path(text)
+    reason = verify_folder(path) if path.is_dir() else "no such checkpoint"
+    if reason or not read_json(path / "state.json"):
+        raise BadInput(reason or "no state", path)
+    return path

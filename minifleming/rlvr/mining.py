@@ -1,0 +1,106 @@
+"""Which items a step trains on: tiers in stage 1, mined classes in stage 2 (arXiv:2509.15279 §3.3, Fig. 2).
+
+Mining runs the model over the *whole* training pool, n samples an item, and sorts the items by pass rate:
+
+    wrong    p <= wrong_max        right    p >= right_min        middle   between
+
+Stage 2 composes batches Right : Wrong = 1 : 2. An item with no right sample in ``quarantine_after`` mining rounds
+in a row is a label suspect and leaves the pool: with a constant reward it could teach nothing.
+
+Every draw is a function of counts: a deck deals the items of a class in seeded order, each once before any comes
+again. The whole state is JSON, so a resumed run deals the same cards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from minifleming.rods.item import Item
+from minifleming.run.config import Mining
+
+CLASSES = ("right", "middle", "wrong", "quarantine")
+
+
+def classify(rate: float, cfg: Mining) -> str:
+    return "wrong" if rate <= cfg.wrong_max else "right" if rate >= cfg.right_min else "middle"
+
+
+def mine(passes: dict[str, int], streaks: dict[str, int], cfg: Mining) -> tuple[dict[str, list[str]], dict[str, int]]:
+    """Sort the items by the right ones among their ``cfg.samples`` samples.
+
+    Args:
+        passes: item id -> right samples of this round.
+        streaks: item id -> rounds in a row, before this one, without a right sample.
+    Returns:
+        class -> item ids, in the order of ``passes``; and the new streaks.
+    """
+    pools: dict[str, list[str]] = {name: [] for name in CLASSES}
+    streaks = {name: streaks.get(name, 0) + 1 for name, right in passes.items() if right == 0}
+    for name, right in passes.items():
+        suspect = streaks.get(name, 0) >= cfg.quarantine_after
+        pools["quarantine" if suspect else classify(right / cfg.samples, cfg)].append(name)
+    return pools, streaks
+
+
+def parts(total: int, weights: dict[str, int], sizes: dict[str, int], step: int) -> dict[str, int]:
+    """Split ``total`` draws by ``weights``, exactly over time; a class gives at most its size.
+
+    The fractions left over by one step go to the next: class c has dealt round(total · steps · share) cards after
+    that many steps. What a small class cannot give, the others give, in the order of their weights.
+    """
+    whole = sum(weights.values())
+    taken, bounds, upto = {}, [0, 0], 0
+    for name, weight in weights.items():
+        upto += weight
+        ends = [(total * s * upto + whole // 2) // whole for s in (step, step + 1)]
+        taken[name] = (ends[1] - ends[0]) - (bounds[1] - bounds[0])
+        bounds = ends
+    taken = {name: min(count, sizes.get(name, 0)) for name, count in taken.items()}
+    for name in sorted(sizes, key=lambda name: -weights.get(name, 0)):
+        taken[name] = taken.get(name, 0)
+        room = min(total - sum(taken.values()), sizes[name] - taken[name])
+        taken[name] += max(room, 0)
+    return {name: count for name, count in taken.items() if count}
+
+
+@dataclass
+class Deck:
+    """Deals item ids in seeded order, all of them before any comes again, none twice in one hand."""
+
+    ids: list[str]
+    key: list[int]  # of the seeded order
+    dealt: int = 0
+
+    def deal(self, count: int) -> list[str]:
+        """``count`` different ids; ``count`` must not exceed the deck."""
+        hand: list[str] = []
+        while len(hand) < count:
+            card = self._card(self.dealt)
+            self.dealt += 1
+            if card not in hand:
+                hand.append(card)
+        return hand
+
+    def _card(self, position: int) -> str:
+        epoch, place = divmod(position, len(self.ids))
+        return self.ids[np.random.default_rng([*self.key, epoch]).permutation(len(self.ids))[place]]
+
+
+def tier_pools(items: list[Item], mix: list[str]) -> dict[str, list[str]]:
+    """Stage 1's classes: the tiers of ``mix``. The preset ``fig2`` is {moderate, difficult} : {easy}."""
+    groups = [["moderate", "difficult"], ["easy"]] if mix == ["fig2"] else [[tier] for tier in dict.fromkeys(mix)]
+    pools = {"+".join(group): [item.id for item in items if item.tier in group] for group in groups}
+    return {name: ids for name, ids in pools.items() if ids}
+
+
+def plateau(sparsity: list[float], step: int, *, min_steps: int, max_steps: int, threshold: float,
+            window: int) -> str | None:
+    """Why stage 1 ends after ``step`` steps, or None: the bound, or the mean sparsity of the last ``window`` steps."""
+    if step >= max_steps:
+        return "max_steps"
+    recent = sparsity[-window:]
+    if step >= min_steps and len(recent) == window and sum(recent) / window >= threshold:
+        return "sparsity"
+    return None

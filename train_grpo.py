@@ -1,0 +1,47 @@
+"""The whole Fleming-R1 recipe (arXiv:2509.15279): graph -> items -> cold start -> two-stage GRPO -> evaluation.
+
+    torchrun --standalone train_grpo.py                                  the embedded default, minutes on two cores
+    torchrun --standalone train_grpo.py --config recipes/tiny-control.toml
+    torchrun --standalone train_grpo.py --set run.seed=1 --set run.out=runs/tiny-1
+
+Stages that the run folder already holds are reused; a killed run goes on where it was.
+Research software. Not for clinical use.
+"""
+
+from pathlib import Path
+
+from minifleming.pipeline import Run, checkpoint_argument
+from minifleming.run import config as configuration
+from minifleming.run import parallel
+from minifleming.run.errors import BadInput, Parser, guarded
+
+RECIPE = Path(__file__).parent / "recipes" / "tiny.toml"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(prog="train_grpo.py", description=__doc__, allow_abbrev=False, epilog=configuration.describe(),
+                    formatter_class=configuration.HelpFormatter)
+    configuration.add_arguments(parser, RECIPE)
+    parser.add_argument("--resume", default="auto", metavar="auto|never|PATH",
+                        help="go on with the run folder (auto), insist on an empty one (never), or start "
+                             "reinforcement learning from a checkpoint folder")
+    args = parser.parse_args(argv)
+    cfg = configuration.from_arguments(args)
+    if args.dry_run:
+        print(configuration.to_toml(cfg))
+        return 0
+    if args.resume == "never" and Path(cfg.run.out).exists():
+        raise BadInput("the run folder exists and --resume is never", cfg.run.out)
+    start = checkpoint_argument(args.resume)
+    parallel.start(parallel.pick_device(cfg.run.device))
+    try:
+        table = Run(cfg, start).everything()
+        if parallel.rank() == 0:
+            print(f"\n{table}\n\nRun folder: {cfg.run.out}. Research software, not for clinical use.")
+    finally:
+        parallel.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(guarded(main))
