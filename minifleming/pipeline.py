@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -75,7 +75,7 @@ class Run:
                 "threads": torch.get_num_threads(), "device": str(self.device), "world_size": parallel.world_size(),
                 "base_sha256": sha256(self.base / "model.safetensors") if (
                     self.base / "model.safetensors").exists() else "",
-                "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
             }, indent=1) + "\n")
         parallel.barrier()
 
