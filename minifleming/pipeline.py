@@ -148,7 +148,8 @@ class Run:
             return read_traces(Path(cfg.traces_file))
         if self.graph is None:
             raise BadInput("cold_start.traces_file: needed when there is no graph to tell paths from")
-        told = [i for i in items if i.path and covered(i.provenance["root"], cfg.coverage)][: cfg.traces]
+        told = [i for i in items if i.path and i.provenance.get("root") in self.graph.number
+                and covered(i.provenance["root"], cfg.coverage)][: cfg.traces]
         if not told:
             raise BadInput("cold_start.coverage: no training item is covered")
         proposed = Oracle(self.graph, cfg.detours, self.cfg.run.seed).propose(told)

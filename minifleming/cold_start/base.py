@@ -7,7 +7,6 @@ the space before it. It is shipped under ``minifleming/assets/tiny`` with its ha
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,9 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
 from minifleming.cold_start.corpus import MARK, OPTION, Corpus, Segment, template_text
+from minifleming.lm import optimizer as optim
 from minifleming.lm.model import LanguageModel, ModelConfig
+from minifleming.lm.muon import Muon
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import save_model
 from minifleming.rods.graph import Graph, load_graph
@@ -29,7 +30,8 @@ from minifleming.run.progress import bar
 
 CONTROL = ["<|im_start|>", "<|im_end|>", "<think>", "</think>", "<answer>", "</answer>"]
 PAD = 0
-KINDS = (("statements", 0, 1), ("look_ups", 2, 2), ("recitals", 3, 3))  # rows of a batch, modulo 4
+READING, FACTS = ("look_ups", "recitals"), ("statements", "statements")  # kinds of text, in turn, in a batch
+LEARNT = 0.5  # loss of the look-ups, in nats, below which more names come in
 
 
 def build_tokenizer(graph: Graph, folder: Path) -> Tokenizer:
@@ -72,31 +74,42 @@ def encode(tokenizer: Tokenizer, texts: list[list[Segment]], width: int) -> tupl
 
 
 def train(model: LanguageModel, tokenizer: Tokenizer, corpus: Corpus, *, steps: int, rows: int, width: int,
-          lr: float, seed: int, watch=lambda step, record: None) -> None:
-    """AdamW, warm-up and cosine; the loss is the sum over the kinds of text of the mean over their learned tokens."""
+          seed: int, watch=lambda step, record: None) -> None:
+    """Muon and AdamW; warm-up, a plateau, linear decay. The loss is the sum over the kinds of text of the mean over
+    their learned tokens.
+
+    First reading alone: look-ups and recitals over a few names, ever more of them while the look-ups succeed. When
+    all names are known, half of each batch states facts.
+    """
     rng = np.random.default_rng([seed, 0xBA5E])
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() == 1]
-    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
+    hidden = [p for p in model.model.layers.parameters() if p.dim() == 2]
+    inner = {id(p) for p in hidden}
+    optimizers = [Muon(hidden, lr=0.02), torch.optim.AdamW(
+        [p for p in model.parameters() if id(p) not in inner], lr=0.003, betas=(0.9, 0.98), weight_decay=0.0,
+        fused=True)]
+    peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     model.train()
+    known = 16.0
     for step in bar(range(steps), desc="tiny base"):
-        rate = lr * min((step + 1) / 200, 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        texts = [(corpus.statements(width // 6, rng), corpus.statements(width // 6, rng), corpus.look_ups(rng),
-                  corpus.recital(width // 2, rng))[i % 4] for i in range(rows)]
+        factor = min(1.0, (step + 1) / 100) * min(1.0, 0.02 + 1.4 * (1 - step / steps))
+        for optimizer, peak in zip(optimizers, peaks):
+            optim.set_lr(optimizer, peak * factor)
+        kinds = READING if known < len(corpus.order) else READING + FACTS
+        kinds = [kinds[i % len(kinds)] for i in range(rows)]
+        texts = [corpus.text(kind, width, int(known), rng) for kind in kinds]
         ids, learned = encode(tokenizer, texts, width)
-        hidden = model(ids[:, :-1])
         goal, mask = ids[:, 1:], learned[:, 1:]
-        losses = F.cross_entropy(model.logits(hidden[mask]), goal[mask], reduction="none")
-        kind = mask.nonzero()[:, 0] % 4
-        losses = {name: losses[(kind >= low) & (kind <= high)].mean() for name, low, high in KINDS}
+        logits = model.logits(model(ids[:, :-1])[mask])
+        losses = F.cross_entropy(logits, goal[mask], reduction="none")
+        row_of = mask.nonzero()[:, 0].tolist()
+        losses = {kind: losses[[kinds[row] == kind for row in row_of]].mean() for kind in dict.fromkeys(kinds)}
         loss = sum(losses.values())
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
+        if losses["look_ups"].item() < LEARNT:
+            known *= 1.01
         if step % 100 == 99 or step == steps - 1:
             watch(step + 1, {name: value.item() for name, value in losses.items()})
     model.eval()
@@ -106,12 +119,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="base", description=__doc__, allow_abbrev=False)
     parser.add_argument("--graph", default="embedded")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=9000)
-    parser.add_argument("--rows", type=int, default=64)
-    parser.add_argument("--tokens", type=int, default=56)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--rows", type=int, default=48)
+    parser.add_argument("--tokens", type=int, default=42)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=3)
-    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     graph = load_graph(args.graph)
@@ -127,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     model.initialise(args.seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {model.config.vocab_size} tokens")
     train(model, tokenizer, Corpus(graph), steps=args.steps, rows=args.rows, width=args.tokens,
-          lr=args.lr, seed=args.seed, watch=save)
+          seed=args.seed, watch=save)
     print(f"sha256 {sha256(args.out / 'model.safetensors')}")
     return 0
 

@@ -4,10 +4,13 @@ The paper starts from a base that can read and knows medicine (Qwen2.5-7B). Ours
 
     statements   " malar rash points to lupus . lupus is treated with hydroxychloroquine . ..."
                  single facts, in both directions, and short chains of them
-    recitals     " e1 e2 e3 e4 e1 e2 e3 e4"
-                 random names, twice: say again what followed a name
+    recitals     " e1 e2 e3 e4 e5 e3 e4 e1 e2 e3"
+                 random names, and pieces of them again: say what followed a name
     look-ups     "\\n e1 (A)\\n e2 (B)\\n e3 (C)\\n e4 (D) so e3 (C) so e1 (A)"
                  over random names: find the mark that stood beside a name
+
+Look-ups and recitals start with a few names and grow to all of them (``known``): a skill that is found on sixteen
+names carries over, and on thousands at once it is not found.
 
 There are no questions, no answers and no combinations of findings in it. Each text is a list of segments
 (text, learned): what cannot be predicted, such as the names in a list, is not learned.
@@ -37,6 +40,7 @@ class Corpus:
 
     def __init__(self, graph: Graph):
         self.graph = graph
+        self.order = [graph.names[i] for i in np.random.default_rng(0).permutation(len(graph.names))]
         self.facts = [t for t in graph.triples if t[1] in STATED]
         self.weights = self._weights()
         self.follow: dict[str, list[Triple]] = {}
@@ -44,12 +48,18 @@ class Corpus:
             self.follow.setdefault(triple[0], []).append(triple)
 
     def _weights(self) -> np.ndarray:
-        """The same total weight for every (subject, relation), so that lists do not drown single facts."""
+        """The n facts of a (subject, relation) weigh sqrt(n) together, so that lists do not drown single facts."""
         sizes: dict[tuple[str, str], int] = {}
         for head, relation, _ in self.facts:
             sizes[head, relation] = sizes.get((head, relation), 0) + 1
         weights = np.array([sizes[h, r] ** -0.5 for h, r, _ in self.facts])
         return weights / weights.sum()
+
+    def text(self, kind: str, tokens: int, known: int, rng: np.random.Generator) -> list[Segment]:
+        """One text of about ``tokens`` tokens: statements, look_ups or recitals."""
+        if kind == "statements":
+            return self.statements(tokens // 6, rng)
+        return self.look_ups(known, rng) if kind == "look_ups" else self.recital(tokens, known, rng)
 
     def statements(self, count: int, rng: np.random.Generator) -> list[Segment]:
         """``count`` facts; half the time the next one goes on from where the last one ended."""
@@ -70,23 +80,32 @@ class Corpus:
             at = second
         return segments
 
-    def look_ups(self, rng: np.random.Generator) -> list[Segment]:
+    def names(self, count: int, known: int, rng: np.random.Generator) -> list[str]:
+        """Different random names among the first ``known`` of a fixed order."""
+        return [f" {self.order[i]}" for i in rng.choice(min(known, len(self.order)), count, replace=False)]
+
+    def look_ups(self, known: int, rng: np.random.Generator) -> list[Segment]:
         """Options over random names, then some of them looked up, in random order and with repetition."""
         count = int(rng.choice([4, 4, 4, 3, 5, 6]))
-        names = [self.graph.names[i] for i in rng.choice(len(self.graph.names), count, replace=False)]
-        segments = [("\n" + OPTION.format(label=k, text=name), False) for k, name in zip(LABELS, names)]
+        names = self.names(count, known, rng)
+        segments = [("\n" + name + MARK.format(label=k), False) for k, name in zip(LABELS, names)]
         for i in rng.integers(count, size=LOOK_UPS):
-            segments += [(f" so {names[i]}", False), (MARK.format(label=LABELS[i]), True)]
+            segments += [(f" so{names[i]}", False), (MARK.format(label=LABELS[i]), True)]
         return segments
 
 
-    def recital(self, count: int, rng: np.random.Generator) -> list[Segment]:
-        """Random names, said twice in the same order. Looking back for what followed a name is learned here
-        within a few hundred steps; from look-ups alone, which have only a few marks to predict, it was not in
-        several thousand."""
-        names = [self.graph.names[i] for i in rng.choice(len(self.graph.names), count, replace=False)]
-        return [(f" {name}", False) for name in names] + [(f" {names[0]}", False)] + [
-            (f" {name}", True) for name in names[1:]]
+    def recital(self, length: int, known: int, rng: np.random.Generator) -> list[Segment]:
+        """Random names, then pieces of that list said again, in any order, ``length`` names in all.
+
+        Looking back for what followed a name is learned here. Look-ups alone give too little to predict for it,
+        and a list said again as a whole is learned by position: what stood n names ago.
+        """
+        names = self.names(int(rng.integers(4, min(known, length // 2))), known, rng)
+        segments = [(name, False) for name in names]
+        while len(segments) < length:
+            start, size = rng.integers(len(names) - 1), rng.integers(2, 5)
+            segments += [(name, i > 0) for i, name in enumerate(names[start : start + size])]
+        return segments
 
 
 def template_text(graph: Graph, walker: Walker) -> list[str]:
@@ -98,7 +117,7 @@ def template_text(graph: Graph, walker: Walker) -> list[str]:
         item = walk and make_item(walk, walker, 4, rng, "t")
         if item:
             texts.append(without_names(item.question, graph))
-    texts += [" so ? . , and point to points lacks consider : no back wait or treats (", ")", "user", "assistant", "system"]
+    texts += [" so ? . , and point to points lacks consider : back wait", "user", "assistant", "system"]
     return texts * 20
 
 

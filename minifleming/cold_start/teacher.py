@@ -104,6 +104,8 @@ def read_traces(path: Path) -> list[Trace]:
         missing = [name for name in names[:-1] if not isinstance(record.get(name), str)]
         if missing:
             raise BadInput(f"'{missing[0]}' is missing or no text", path, number)
+        if not isinstance(record.get("checks", {}), dict):
+            raise BadInput("'checks' must be an object", path, number)
         traces.append(Trace(**{name: record[name] for name in names if name in record}))
     if not traces:
         raise BadInput("no traces", path)

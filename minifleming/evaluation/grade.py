@@ -1,22 +1,47 @@
 """Grading: strict for every headline, lenient beside it as a diagnostic. Neither ever guesses.
 
 strict    the parser of rods/answer.py: the same that pays the reward
-lenient   what a reader would accept: the last answer block's label, else the last "answer is X" after the
-          reasoning, else the text of exactly one option
+lenient   what a careful reader would accept of what stands after the reasoning:
+          1. the last <answer> block, if there is one; else all of the text is read;
+          2. it is one label, perhaps wrapped and followed by its own option's text, or one option's text; else
+          3. the last cue settles it: "answer is X", "Answer: X", "\\boxed{X}", where X is a label or an option's
+             text. "not X" withdraws X; "X or Y", "X?" and a label beside another option's text settle nothing.
+
+White space, full-width forms, markdown and LaTeX wrappers are folded away; beyond that nothing is fuzzy. Every
+pattern is linear in the text, which has no runs of white space when it is matched.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 
 from minifleming.rods.answer import parse_strict
 from minifleming.rods.item import Item
 
-CUE = re.compile(r"answer(?:\s+is)?\s*:?\s*\(?([A-Za-z])\b(?!\s+(?:or|and)\b)", re.IGNORECASE)
-BLOCK = re.compile(r"<answer>([^<]{0,200})</answer>")
-WRAPPED = re.compile(r"\s*[(\[]?\s*([A-Za-z])\s*[)\].:]?")
+LONGEST = 8_000  # characters that the lenient reading looks at
+FOLD = {0x3000: " ", **{0xFEE0 + c: c for c in range(0x21, 0x7F)}, ord("。"): ".", ord("、"): ",", ord("’"): "'",
+        0x130: "I",  # the one letter whose lower case is longer
+        **dict.fromkeys(map(ord, "*`$\u200b\u200c\u200d\u2060\ufeff"))}
+BOXED, LATEX = re.compile(r"\\boxed"), re.compile(r"\\(?:(?:text|math)[a-z]*|[()\[\]])")
+THINK = re.compile(r"</?think>", re.IGNORECASE)
+BLOCK = re.compile(r"<answer>([^<]{0,1000})</answer>", re.IGNORECASE)
+CUE = re.compile(
+    r"(?:\b(?:answer|(?:correct|right|best) (?:option|choice))\b(?: (?:to|for) [^.,;:\n]{1,80}?(?= is\b))?|答案)"
+    r"\s?(?:(?:is|(?:must|should|would) be)\b|是|为|[:=–—\n-]|(?=isn't|can))[\s:=–—-]*", re.IGNORECASE)
+CLAUSE = re.compile(r"[.,;:!?\n]|\b(?:so|thus|hence|therefore)\b", re.IGNORECASE)
+DOUBT = re.compile(r"\b(?:not?|never|nor|cannot|doubt|wrong|incorrect|unlikely|if|whether|might|could)\b|n't\b",
+                   re.IGNORECASE)  # in a cue's clause, before it
+NOT = re.compile(r"(?:[a-z]+ly )?(?:not|never|isn't|can(?:no|')t be|不是|不)\s?", re.IGNORECASE)
+ALONE = r"(?![^\W\u3400-\u9fff]|[+-]|'\w)"  # after a label: not "Benign", "C-reactive", "I'd"; but 是C选项
+LABEL = re.compile(r"(?i:(?:[a-z]+ly|most|therefore|thus|option|choice|letter)\s){0,3}"
+                   r"""["'(\[{]*\s?([A-Za-z])""" + ALONE + r"""(?:\s?["')\]}]+)?""")
+AFTER = re.compile(r"$|[\n<,;:!]|\.(?=$|\s?[^\sa-z])|\s?(?:[(–—]|- |选项)|\s(?:because|since|as|given|due|which)\b")
+HARD = re.compile(r"$|[\n<;:!]|\.(?=$|\s?[^\sa-z])")  # after a lower-case label: "answer is a drug" has none
+ANOTHER = re.compile(r"[\s(]{0,2}(?:[,/&或和]|(?:or|and)\b)\s?(?:or |and )?" r"""["'(\[]*([A-Z])""" + ALONE)
+CLOSED = re.compile(r"""["')\]}]*(?:$|[\n<;!]|\.(?!\w)|,?\s(?:because|since|as)\b)""")  # after an option's text
+NEXT = re.compile(r"\.?\n[(\[]?([A-Z])[.):\]]")  # the next line of a list of options
+EDGE = " .,:;-–—\"'()[]{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,28 +54,82 @@ class Grade:
 def grade(text: str, item: Item, finished: bool) -> Grade:
     """Both readings of a completion's text (before its end token)."""
     verdict = parse_strict(text, item.labels, finished)
-    return Grade(verdict.label, verdict.rule, verdict.label or parse_lenient(text, item))
+    lenient = parse_lenient(text if finished else text + "…", item)  # where it was cut off, nothing is complete
+    return Grade(verdict.label, verdict.rule, verdict.label or lenient)
 
 
 def parse_lenient(text: str, item: Item) -> str | None:
     """A label that the text clearly settles on, or None."""
-    after = unicodedata.normalize("NFKC", text[-20_000:].rpartition("</think>")[2])
+    after = THINK.sub(lambda tag: tag[0].lower(), fold(_after_reasoning(text)[-LONGEST:]))
+    after = _after_reasoning(after)
     blocks = BLOCK.findall(after)
-    if blocks:
-        return _label(blocks[-1], item)
-    cues = [cue.upper() for cue in CUE.findall(after)]
-    if cues:
-        return cues[-1] if cues[-1] in item.labels else None
-    return _label(after, item)
+    body = blocks[-1].strip() if blocks else after
+    options = {label: fold(option).lower().strip(EDGE) for label, option in item.options.items()}
+    return _whole(body, options) or _by_cue(body, options)
 
 
-def _label(text: str, item: Item) -> str | None:
-    """The text is one label, perhaps wrapped and followed by its option's text, or exactly one option's text."""
-    text = text.strip()
-    found = WRAPPED.match(text)
-    if found:
-        label, rest = found[1].upper(), text[found.end() :].strip(" .\n")
-        if label in item.labels and rest.lower() in ("", item.options[label].lower().strip()):
+def fold(text: str) -> str:
+    """Full-width forms as ASCII, no markup, single white space; ``\\boxed`` becomes the cue that it is."""
+    text = LATEX.sub("", BOXED.sub(" answer: ", text.translate(FOLD)))
+    return "\n".join(filter(None, (" ".join(line.split()) for line in text.splitlines())))
+
+
+def _after_reasoning(text: str) -> str:
+    return text.rpartition("</think>")[2].partition("<think>")[0]
+
+
+def _whole(text: str, options: dict[str, str]) -> str | None:
+    """The text is one label, perhaps with its option's text, or exactly one option's text."""
+    found, low = LABEL.match(text), text.lower().strip(EDGE)
+    if found and found[1].upper() in options:
+        label = found[1].upper()
+        if text[found.end() :].lower().strip(EDGE) in ("", options[label]):
             return label
-    same = [label for label, option in item.options.items() if option.strip().lower() == text.strip(" .").lower()]
+    same = [label for label, option in options.items() if option == low]
     return same[0] if len(same) == 1 else None
+
+
+def _by_cue(text: str, options: dict[str, str]) -> str | None:
+    """What the last readable cue says, unless it is withdrawn."""
+    settled, low = None, text.lower()
+    for cue in CUE.finditer(text):
+        at, negated = cue.end(), NOT.match(text, cue.end())
+        label, sure = _read(text, low, at, options)
+        if label is None and negated:
+            label, sure = _read(text, low, negated.end(), options)[0], False
+        if not sure or DOUBT.search(CLAUSE.split(text[max(0, cue.start() - 100) : cue.start()])[-1]):
+            settled = None if label in (settled, "") else settled
+        else:
+            settled = label
+    return settled
+
+
+def _read(text: str, low: str, at: int, options: dict[str, str]) -> tuple[str | None, bool]:
+    """The label said at ``at`` and whether it is sure; (None, False) for none, ("", False) for more than one."""
+    option = _option_at(low, at, options)
+    if option is not None:
+        return option, bool(option)
+    found = LABEL.match(text, at)
+    label = found[1].upper() if found else ""
+    if label not in options:
+        return None, False
+    another, end = ANOTHER.match(text, found.end()), found.end()
+    if another and another[1] in options:
+        return "", False
+    while end < len(low) and low[end] in EDGE:
+        end += 1
+    beside = _option_at(low, end, options, label)
+    if beside == label:
+        listed = NEXT.match(text, end + len(options[label]))
+        return label, not (listed and ord(listed[1]) == ord(label) + 1)
+    clear = found[0].endswith("}") or (AFTER if found[1].isupper() else HARD).match(text, found.end())
+    return label, beside is None and bool(clear)
+
+
+def _option_at(low: str, at: int, options: dict[str, str], prefer: str = "") -> str | None:
+    """The label of the longest option whose whole text stands at ``at``; '' if two have it, None if none has."""
+    there = [label for label, option in options.items()
+             if len(option) > 1 and low.startswith(option, at) and CLOSED.match(low, at + len(option))]
+    longest = max((len(options[label]) for label in there), default=0)
+    there = [label for label in there if len(options[label]) == longest]
+    return None if not there else prefer if prefer in there else there[0] if len(there) == 1 else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 from minifleming.evaluation.benchmarks import right
 from minifleming.evaluation.statistics import holm, mcnemar, wilson
 from minifleming.run.checkpoint import write_text
+from minifleming.run.errors import BadInput
 
 VARIANTS = {"base": "Base", "cold_start": "+ CoT cold start", "rl_stage1": "+ RL stage 1", "rl_stage2": "+ RL stage 2"}
 Records = dict[tuple[str, str], list[dict]]  # (variant, split) -> records
@@ -33,12 +34,15 @@ def ablation(records: Records, confidence: float) -> list[dict]:
 
 
 def neighbours(records: Records) -> list[dict]:
-    """Exact McNemar test of each variant against the one before it, per split, Holm-adjusted over all."""
+    """Exact McNemar test of each variant against the one before it, item by item, Holm-adjusted over all."""
     tests = []
     for split in dict.fromkeys(split for _, split in records):
         present = [v for v in VARIANTS if (v, split) in records]
         for first, second in zip(present, present[1:]):
-            pairs = list(zip(map(right, records[first, split]), map(right, records[second, split])))
+            before, after = ({r["item"]: right(r) for r in records[variant, split]} for variant in (first, second))
+            if before.keys() != after.keys():
+                raise BadInput(f"{split}: the records of {first} and {second} are not of the same items")
+            pairs = [(before[item], after[item]) for item in before]
             lost, won = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
             tests.append({"split": split, "first": first, "second": second, "lost": lost, "won": won,
                           "difference": (won - lost) / len(pairs), "p": mcnemar(lost, won)})

@@ -39,7 +39,10 @@ def fault(item: Item, edges: set[Triple], index: Index) -> str | None:
         if triple not in edges:
             return f"not an edge: {' | '.join(triple)}"
     variables = {item.masked, *item.provenance.get("hidden", [])}
-    answers = solve(item.visible, variables, item.masked, index)
+    try:
+        answers = solve(item.visible, variables, item.masked, index)
+    except ValueError as error:
+        return str(error)
     if answers != {item.masked}:
         return f"{len(answers)} nodes satisfy the visible part"
     for label, text in item.options.items():
@@ -58,10 +61,16 @@ def fault(item: Item, edges: set[Triple], index: Index) -> str | None:
 def solve(query: list[Triple], variables: set[str], wanted: str, index: Index) -> set[str]:
     """Every value of ``wanted`` in a solution of the query, by joining one triple after the other.
 
-    ``query`` is a list of triples in which the names in ``variables`` may stand for any node.
+    ``query`` is a list of triples, in any order, in which the names in ``variables`` may stand for any node.
+    Raises ValueError if it falls apart into pieces that share no name.
     """
     rows: list[dict[str, str]] = [{}]
-    for head, relation, tail in sorted(query, key=lambda triple: sum(name in variables for name in triple)):
+    pending, bound = list(query), set()
+    while pending:
+        free = variables - bound
+        head, relation, tail = min(pending, key=lambda triple: (triple[0] in free) + (triple[2] in free))
+        pending.remove((head, relation, tail))
+        bound |= {head, tail}
         joined = []
         for row in rows:
             left = row.get(head) if head in variables else head

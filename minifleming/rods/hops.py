@@ -16,6 +16,7 @@ from minifleming.rods.walk import EVIDENCE
 
 CLAUSE = re.compile(r" \. | : | \.$|^wait , | wait , ")
 LIST = re.compile(r" , | and ")
+ANDS = 3
 
 
 def stated_hops(reasoning: str, graph: Graph) -> list[tuple[Triple, bool]]:
@@ -45,16 +46,16 @@ def _pointing(clause: str, graph: Graph) -> list[tuple[Triple, bool]]:
 
 
 def _names(text: str, graph: Graph) -> list[str]:
-    """The listed names; a name may itself contain "and"."""
+    """The listed names; a name may itself contain "and", up to ``ANDS`` times. Linear in the text."""
     if text in graph.number:
         return [text]
-    names, parts = [], LIST.split(text)
-    while parts:
-        for n in range(len(parts), 0, -1):
-            joined = " and ".join(parts[:n])
+    names, parts, at = [], LIST.split(text), 0
+    while at < len(parts):
+        for n in range(min(len(parts) - at, 1 + ANDS), 0, -1):
+            joined = " and ".join(parts[at : at + n])
             if joined in graph.number or n == 1:
                 names.append(joined)
-                parts = parts[n:]
+                at += n
                 break
     return names
 

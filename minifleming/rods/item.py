@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from pathlib import Path
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput
 
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # in JSON, half of a character beyond the first plane
 LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TIERS = ("easy", "moderate", "difficult")
 
@@ -69,6 +71,7 @@ class Item:
             raise ValueError("'hops' must be a whole number")
         if type(self.rarity) not in (int, float) or not math.isfinite(self.rarity):
             raise ValueError("'rarity' must be a finite number")
+        _check_provenance(self.provenance, self.options)
         self.path, self.visible, self.absent = (
             _triples(name, getattr(self, name)) for name in ("path", "visible", "absent")
         )
@@ -129,7 +132,28 @@ def read_jsonl(path: Path) -> Iterable[tuple[int, dict]]:
             raise BadInput(reason, path, number) from None
         if not isinstance(record, dict):
             raise BadInput("not a JSON object", path, number)
+        if SURROGATE.search(line) and _lone_surrogate(record):
+            raise BadInput("half a character: a lone surrogate", path, number)
         yield number, record
+
+
+def _lone_surrogate(record: dict) -> bool:
+    try:
+        json.dumps(record, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _check_provenance(provenance: dict, options: dict[str, str]) -> None:
+    """What the checker and the teachers read of it, where it is there."""
+    if not isinstance(provenance.get("root", ""), str):
+        raise ValueError("'provenance.root' must be a name")
+    hidden, rivals = provenance.get("hidden", []), provenance.get("rivals", {})
+    if not isinstance(hidden, list) or not all(isinstance(name, str) for name in hidden):
+        raise ValueError("'provenance.hidden' must be a list of names")
+    if not isinstance(rivals, dict) or not all(k in options and isinstance(v, str) for k, v in rivals.items()):
+        raise ValueError("'provenance.rivals' must map labels to names")
 
 
 def _triples(name: str, values) -> list[Triple]:

@@ -59,11 +59,21 @@ def verify_folder(path: Path) -> str | None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    writable(path)
     temporary = path.with_name(f".{path.name}.partial")
     temporary.write_text(text, encoding="utf-8")
     _sync(temporary)
     temporary.replace(path)
+
+
+def writable(path: Path) -> None:
+    """Make the folder of a file that is to be written; refuse a place where no file can stand."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise BadInput("is a folder", path)
+    except OSError as error:
+        raise BadInput(error.strerror or "cannot be written", path) from None
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -97,7 +107,7 @@ def read_json(path: Path):
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(error.strerror or "cannot be read", path) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"not valid JSON: {error}", path) from None
 
 

@@ -192,7 +192,7 @@ def to_toml(config: Config) -> str:
     for section in dataclasses.fields(config):
         lines.append(f"[{section.name}]")
         values = dataclasses.asdict(getattr(config, section.name))
-        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()] + [""]
+        lines += [f"{key} = {_toml(value)}" for key, value in values.items()] + [""]
     return "\n".join(lines)
 
 
@@ -214,7 +214,7 @@ def _read_toml(path: Path) -> dict:
         raise BadInput(error.strerror or "cannot be read", path) from None
     except UnicodeDecodeError:
         raise BadInput("not UTF-8 text", path) from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError; so is an endless number
         raise BadInput(f"not valid TOML: {error}", path) from None
 
 
@@ -222,7 +222,7 @@ def _parse(text: str):
     """A value from the command line: a TOML value, or a bare string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -251,9 +251,11 @@ def _typed(name: str, value, hint, meta, path):
             raise BadInput(f"{name}: must be a list, not {json.dumps(value, default=str)}", path)
         return [_typed(name, item, get_args(hint)[0], meta, path) for item in value]
     if hint is float and type(value) is int:
-        value = float(value)
+        value = float(value) if abs(value) < 2**1023 else math.inf
     if type(value) is not hint or isinstance(value, NoneType):
         raise BadInput(f"{name}: must be {hint.__name__}, not {json.dumps(value, default=str)}", path)
+    if hint is str and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+        raise BadInput(f"{name}: must be Unicode text without NUL", path)
     if hint is float and not math.isfinite(value):
         raise BadInput(f"{name}: must be finite", path)
     if meta["low"] is not None and value < meta["low"]:
@@ -279,14 +281,15 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: Path | None = None) -
 def from_arguments(args: argparse.Namespace, flags: dict[str, object] | None = None) -> Config:
     """The configuration of parsed arguments: recipe, then --set, then the script's own ``flags``."""
     flags = dict(flags or {}) | {"run.device": args.device}
-    extra = [f"{name}={_toml_value(name, value)}" for name, value in flags.items() if value is not None]
+    texts = {name: f"[{value}]" if name.endswith("hops") else _toml(value) for name, value in flags.items()
+             if value is not None}
+    extra = [f"{name}={text}" for name, text in texts.items()]
     return load(args.config, [*args.overrides, *extra])
 
 
-def _toml_value(name: str, value) -> str:
-    if name.endswith("hops"):
-        return f"[{value}]"
-    return json.dumps(str(value) if isinstance(value, Path) else value)
+def _toml(value) -> str:
+    """JSON is TOML, but for DEL and for characters written as two surrogates."""
+    return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
 
 
 def differences(first: Config, second: Config) -> list[str]:

@@ -54,6 +54,8 @@ def guarded(main: Callable[[list[str] | None], int | None], argv: list[str] | No
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a full disk, a folder that may not be written
+        return _say(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     finally:
         signal.signal(signal.SIGTERM, old)
 
@@ -68,5 +70,5 @@ def _terminate(signum, frame):
 
 def _say(reason: str, status: int) -> int:
     if int(os.environ.get("RANK", "0")) == 0:
-        print(f"minifleming: {reason}", file=sys.stderr, flush=True)
+        print(f"minifleming: {' '.join(reason.split())}", file=sys.stderr, flush=True)
     return status

@@ -47,7 +47,7 @@ class Journal:
         path = self.folder / file
         if rank() != 0 or not path.exists():
             return
-        records = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+        records = [r for line in path.read_text().splitlines() if (r := _record(line)) is not None]
         text = "".join(json.dumps(r, sort_keys=True) + "\n" for r in records if keep(r))
         path.with_suffix(".tmp").write_text(text)
         path.with_suffix(".tmp").replace(path)
@@ -57,3 +57,11 @@ class Journal:
             return
         with open(self.folder / file, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(record, sort_keys=True) + "\n")
+
+
+def _record(line: str) -> dict | None:
+    """A journal's line; None for one that a killed run has left half written."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
