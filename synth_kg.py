@@ -12,6 +12,7 @@ from minifleming.rods.graph import load_graph
 from minifleming.rods.item import write_items
 from minifleming.rods.mix import synthesise, tier_counts
 from minifleming.run import config as configuration
+from minifleming.run.checkpoint import writable
 from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
 from minifleming.run.progress import bar
 
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.out is None:
         raise BadInput("--out: the file to write is missing")
+    writable(args.out)
     data, graph = cfg.data, load_graph(cfg.data.graph)
     items = synthesise(graph, args.n, data.hops, seed=cfg.run.seed, options=data.options,
                        findings=tuple(data.findings), rarity=data.rarity, rare_boost=data.rare_boost,

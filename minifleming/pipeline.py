@@ -127,7 +127,7 @@ class Run:
         if verify_folder(folder) is None:
             return folder
         traces = self.traces(items)
-        examples, dropped = sft.examples_of(traces, items, self.tokenizer, cfg.max_tokens)
+        examples, dropped = sft.examples_of(traces, self.tokenizer, cfg.max_tokens)
         if not examples:
             raise BadInput(f"all {dropped} traces are longer than cold_start.max_tokens {cfg.max_tokens}")
         self.journal.truncate("metrics.jsonl", lambda record: False)

@@ -31,7 +31,7 @@ from minifleming.run.progress import bar
 CONTROL = ["<|im_start|>", "<|im_end|>", "<think>", "</think>", "<answer>", "</answer>"]
 PAD = 0
 READING, FACTS = ("look_ups", "recitals"), ("statements", "statements")  # kinds of text, in turn, in a batch
-LEARNT = 0.5  # loss of the look-ups, in nats, below which more names come in
+FEW, MANY, UNLEARNT = 16.0, 64.0, 1.0  # names at the start, names by which look-ups must do better than this loss
 
 
 def build_tokenizer(graph: Graph, folder: Path) -> Tokenizer:
@@ -78,8 +78,8 @@ def train(model: LanguageModel, tokenizer: Tokenizer, corpus: Corpus, *, steps: 
     """Muon and AdamW; warm-up, a plateau, linear decay. The loss is the sum over the kinds of text of the mean over
     their learned tokens.
 
-    First reading alone: look-ups and recitals over a few names, ever more of them while the look-ups succeed. When
-    all names are known, half of each batch states facts.
+    First reading alone: look-ups and recitals over a few names and then ever more. When all names are known, half of
+    each batch states facts.
     """
     rng = np.random.default_rng([seed, 0xBA5E])
     hidden = [p for p in model.model.layers.parameters() if p.dim() == 2]
@@ -89,7 +89,7 @@ def train(model: LanguageModel, tokenizer: Tokenizer, corpus: Corpus, *, steps: 
         fused=True)]
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     model.train()
-    known = 16.0
+    known = FEW
     for step in bar(range(steps), desc="tiny base"):
         factor = min(1.0, (step + 1) / 100) * min(1.0, 0.02 + 1.4 * (1 - step / steps))
         for optimizer, peak in zip(optimizers, peaks):
@@ -108,11 +108,15 @@ def train(model: LanguageModel, tokenizer: Tokenizer, corpus: Corpus, *, steps: 
         loss.backward()
         for optimizer in optimizers:
             optimizer.step()
-        if losses["look_ups"].item() < LEARNT:
-            known *= 1.01
+        known = more_names(known, losses["look_ups"].item())
         if step % 100 == 99 or step == steps - 1:
             watch(step + 1, {name: value.item() for name, value in losses.items()})
     model.eval()
+
+
+def more_names(known: float, loss: float) -> float:
+    """Twice as many names every 150 steps; back to a few if the look-ups are not learned by ``MANY``."""
+    return FEW if known > MANY and loss > UNLEARNT else known * 2 ** (1 / 150)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,24 +18,19 @@ from minifleming.lm.batch import Example, fits, micro_batches
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.score import completion_logprobs
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.rods.item import Item
 from minifleming.run import parallel
 from minifleming.run.config import ColdStart
-from minifleming.run.errors import BadInput, RunFailed
+from minifleming.run.errors import RunFailed
 from minifleming.run.progress import Journal, bar
 
 
-def examples_of(traces: list[Trace], items: list[Item], tokenizer: Tokenizer, longest: int) -> tuple[list, int]:
+def examples_of(traces: list[Trace], tokenizer: Tokenizer, longest: int) -> tuple[list[Example], int]:
     """Each trace as (prompt ids, completion ids + end token), and how many were too long and dropped."""
-    by_id = {item.id: item for item in items}
-    examples = []
-    for trace in traces:
-        if trace.item not in by_id:
-            raise BadInput(f"trace of unknown item '{trace.item}'")
-        item = by_id[trace.item]
-        prompt = tokenizer.encode(tokenizer.prompt(item.question, item.options))
-        examples.append(Example(prompt, tokenizer.encode(trace.completion) + tokenizer.end_ids[:1]))
-    return fits(examples, longest)
+    return fits([
+        Example(tokenizer.encode(tokenizer.prompt(trace.question, trace.options)),
+                tokenizer.encode(trace.completion) + tokenizer.end_ids[:1])
+        for trace in traces
+    ], longest)
 
 
 def train(model: LanguageModel, examples: list[Example], cfg: ColdStart, *, seed: int, tokens: int,

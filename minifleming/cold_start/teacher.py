@@ -1,7 +1,8 @@
 """Teachers write reasoning traces. `python -m minifleming.cold_start.teacher --items F --teacher oracle --out F`
 
-    {"item": "kg-2-000017", "reasoning": " fever and rash point to lupus . ...", "answer": "B",
-     "strategy": "blind", "teacher": "oracle", "checks": {"format": true, "answer": true, "hops": true}}
+    {"item": "kg-2-000017", "question": "A patient has fever and rash . ...", "options": {"A": "prednisone", ...},
+     "reasoning": " fever and rash point to lupus . ...", "answer": "B", "strategy": "blind", "teacher": "oracle",
+     "checks": {"format": true, "answer": true, "hops": true}}
 
 Every teacher has one method, ``propose(items) -> traces``. This file has the graph oracle: it tells an item's
 path as reasoning, and can go astray on purpose and recover (refine.py). A trace is kept only if it passes the
@@ -32,6 +33,8 @@ from minifleming.run.errors import BadInput, Parser, guarded
 @dataclass(slots=True)
 class Trace:
     item: str
+    question: str
+    options: dict[str, str]
     reasoning: str
     answer: str
     strategy: str
@@ -63,7 +66,8 @@ class Oracle:
             before = detour(item, strategy, self.graph, self.rng)
             if before is None:
                 strategy, before = "blind", ""
-            traces.append(Trace(item.id, before + tell(item), item.answer, strategy, "oracle"))
+            traces.append(Trace(item.id, item.question, item.options, before + tell(item), item.answer,
+                                strategy, "oracle"))
         return traces
 
 
@@ -101,12 +105,18 @@ def read_traces(path: Path) -> list[Trace]:
     """Traces of a JSONL file; a bad line is refused with file, line and reason."""
     traces, names = [], [f.name for f in dataclasses.fields(Trace)]
     for number, record in read_jsonl(path):
-        missing = [name for name in names[:-1] if not isinstance(record.get(name), str)]
-        if missing:
-            raise BadInput(f"'{missing[0]}' is missing or no text", path, number)
+        unknown = sorted(set(record) - set(names))
+        if unknown:
+            raise BadInput(f"unknown field '{unknown[0]}'", path, number)
+        for name in ("item", "question", "reasoning", "answer", "strategy", "teacher"):
+            if not isinstance(record.get(name), str):
+                raise BadInput(f"'{name}' is missing or no text", path, number)
+        options = record.get("options")
+        if not isinstance(options, dict) or not all(isinstance(text, str) for text in options.values()):
+            raise BadInput("'options' is missing or does not map labels to texts", path, number)
         if not isinstance(record.get("checks", {}), dict):
-            raise BadInput("'checks' must be an object", path, number)
-        traces.append(Trace(**{name: record[name] for name in names if name in record}))
+            raise BadInput("'checks' is not an object", path, number)
+        traces.append(Trace(**record))
     if not traces:
         raise BadInput("no traces", path)
     return traces

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from minifleming.rods.answer import parse_strict
 from minifleming.rods.item import Item
 
-LONGEST = 8_000  # characters that the lenient reading looks at
+LONGEST = 4_000  # characters that the lenient reading looks at
 FOLD = {0x3000: " ", **{0xFEE0 + c: c for c in range(0x21, 0x7F)}, ord("。"): ".", ord("、"): ",", ord("’"): "'",
         0x130: "I",  # the one letter whose lower case is longer
         **dict.fromkeys(map(ord, "*`$\u200b\u200c\u200d\u2060\ufeff"))}
@@ -28,7 +28,8 @@ THINK = re.compile(r"</?think>", re.IGNORECASE)
 BLOCK = re.compile(r"<answer>([^<]{0,1000})</answer>", re.IGNORECASE)
 CUE = re.compile(
     r"(?:\b(?:answer|(?:correct|right|best) (?:option|choice))\b(?: (?:to|for) [^.,;:\n]{1,80}?(?= is\b))?|答案)"
-    r"\s?(?:(?:is|(?:must|should|would) be)\b|是|为|[:=–—\n-]|(?=isn't|can))[\s:=–—-]*", re.IGNORECASE)
+    r"\s?(?:(?:is|(?:must|should|would) be)\b|是|为|[:=\n]|[-–—](?=\s)|(?=isn't|can))"
+    r"(?:[\s:=]|[-–—](?=\s))*", re.IGNORECASE)
 CLAUSE = re.compile(r"[.,;:!?\n]|\b(?:so|thus|hence|therefore)\b", re.IGNORECASE)
 DOUBT = re.compile(r"\b(?:not?|never|nor|cannot|doubt|wrong|incorrect|unlikely|if|whether|might|could)\b|n't\b",
                    re.IGNORECASE)  # in a cue's clause, before it
@@ -41,7 +42,8 @@ HARD = re.compile(r"$|[\n<;:!]|\.(?=$|\s?[^\sa-z])")  # after a lower-case label
 ANOTHER = re.compile(r"[\s(]{0,2}(?:[,/&或和]|(?:or|and)\b)\s?(?:or |and )?" r"""["'(\[]*([A-Z])""" + ALONE)
 CLOSED = re.compile(r"""["')\]}]*(?:$|[\n<;!]|\.(?!\w)|,?\s(?:because|since|as)\b)""")  # after an option's text
 NEXT = re.compile(r"\.?\n[(\[]?([A-Z])[.):\]]")  # the next line of a list of options
-EDGE = " .,:;-–—\"'()[]{}"
+SKIP = re.compile(r"""(?:[\s.,:;"'()\[\]{}]|[-–—](?=\s))*""")  # between a label and its text; no minus sign
+END = " .\"')]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def parse_lenient(text: str, item: Item) -> str | None:
     after = _after_reasoning(after)
     blocks = BLOCK.findall(after)
     body = blocks[-1].strip() if blocks else after
-    options = {label: fold(option).lower().strip(EDGE) for label, option in item.options.items()}
+    options = {label: fold(option).lower().rstrip(END) for label, option in item.options.items()}
     return _whole(body, options) or _by_cue(body, options)
 
 
@@ -80,12 +82,12 @@ def _after_reasoning(text: str) -> str:
 
 def _whole(text: str, options: dict[str, str]) -> str | None:
     """The text is one label, perhaps with its option's text, or exactly one option's text."""
-    found, low = LABEL.match(text), text.lower().strip(EDGE)
+    found, low = LABEL.match(text), text.lower().rstrip(END)
     if found and found[1].upper() in options:
         label = found[1].upper()
-        if text[found.end() :].lower().strip(EDGE) in ("", options[label]):
+        if low[SKIP.match(text, found.end()).end() :] in ("", options[label]):
             return label
-    same = [label for label, option in options.items() if option == low]
+    same = [label for label, option in options.items() if option == low != ""]
     return same[0] if len(same) == 1 else None
 
 
@@ -113,11 +115,9 @@ def _read(text: str, low: str, at: int, options: dict[str, str]) -> tuple[str | 
     label = found[1].upper() if found else ""
     if label not in options:
         return None, False
-    another, end = ANOTHER.match(text, found.end()), found.end()
+    another, end = ANOTHER.match(text, found.end()), SKIP.match(text, found.end()).end()
     if another and another[1] in options:
         return "", False
-    while end < len(low) and low[end] in EDGE:
-        end += 1
     beside = _option_at(low, end, options, label)
     if beside == label:
         listed = NEXT.match(text, end + len(options[label]))
@@ -129,7 +129,8 @@ def _read(text: str, low: str, at: int, options: dict[str, str]) -> tuple[str | 
 def _option_at(low: str, at: int, options: dict[str, str], prefer: str = "") -> str | None:
     """The label of the longest option whose whole text stands at ``at``; '' if two have it, None if none has."""
     there = [label for label, option in options.items()
-             if len(option) > 1 and low.startswith(option, at) and CLOSED.match(low, at + len(option))]
+             if low.startswith(option, at) and option and option.upper() not in options
+             and CLOSED.match(low, at + len(option))]
     longest = max((len(options[label]) for label in there), default=0)
     there = [label for label in there if len(options[label]) == longest]
     return None if not there else prefer if prefer in there else there[0] if len(there) == 1 else ""

@@ -48,6 +48,8 @@ class ModelConfig:
                      "num_attention_heads", "num_key_value_heads", "head_dim"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise BadInput(f"config.json: '{name}' must be a positive whole number")
+        if self.head_dim % 2:
+            raise BadInput("config.json: 'head_dim' must be even: rotary turns pairs")
         if self.num_attention_heads % self.num_key_value_heads:
             raise BadInput("config.json: num_attention_heads must be a multiple of num_key_value_heads")
 
@@ -62,10 +64,13 @@ class ModelConfig:
             scaling = raw.get("rope_scaling") or rope
             if scaling.get("rope_type", scaling.get("type", "default")) != "default":
                 raise BadInput(f"rotary scaling '{scaling}' is not supported", path)
+            if raw.get("hidden_act", "silu") != "silu" or raw.get("use_sliding_window"):
+                raise BadInput("a hidden_act other than silu, and sliding windows, are not supported", path)
             heads = raw["num_attention_heads"]
             return cls(
                 **{name: raw[name] for name in ("model_type", "vocab_size", "hidden_size", "intermediate_size",
-                                                "num_hidden_layers", "rms_norm_eps")},
+                                                "num_hidden_layers")},
+                rms_norm_eps=float(raw["rms_norm_eps"]),
                 num_attention_heads=heads,
                 num_key_value_heads=raw.get("num_key_value_heads") or heads,
                 head_dim=raw.get("head_dim") or raw["hidden_size"] // heads,
@@ -75,7 +80,7 @@ class ModelConfig:
             )
         except KeyError as error:
             raise BadInput(f"missing {error}", path) from None
-        except (TypeError, AttributeError, ZeroDivisionError):
+        except (TypeError, ValueError, AttributeError, ZeroDivisionError):
             raise BadInput("a value has the wrong type", path) from None
 
     def to_json(self, dtype: torch.dtype, eos: list[int]) -> str:

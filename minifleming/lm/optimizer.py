@@ -45,14 +45,22 @@ def save_state(optimizer: torch.optim.AdamW, model: nn.Module, path: Path) -> No
 
 
 def load_state(optimizer: torch.optim.AdamW, model: nn.Module, path: Path) -> None:
+    """Take up what ``save_state`` wrote for this very model; an empty state is that of before the first step."""
     try:
         tensors = load_file(path)
     except Exception as error:
         raise BadInput(f"not a readable optimizer state: {error}", path) from None
-    for name, parameter in model.named_parameters():
-        state = {key.split("|")[1]: value for key, value in tensors.items() if key.split("|")[0] == name}
-        if state and state["exp_avg"].shape != parameter.shape:
-            raise BadInput(f"{name} has another shape", path)
-        if state:
-            moments = {key: state[key].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")}
-            optimizer.state[parameter] = {"step": state["step"].float(), **moments}
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    state: dict[str, dict] = {}
+    for key, value in tensors.items():
+        name, _, what = key.rpartition("|")
+        state.setdefault(name, {})[what] = value
+    for name in sorted(state.keys() ^ parameters.keys()) if state else []:
+        raise BadInput(f"{name} is in the model or in this state, not in both", path)
+    for name, held in state.items():
+        shape = parameters[name].shape
+        if {what: value.shape for what, value in held.items()} != {"step": (), "exp_avg": shape, "exp_avg_sq": shape}:
+            raise BadInput(f"{name} has other moments, or of another shape", path)
+    for name, held in state.items():
+        parameter = parameters[name]
+        optimizer.state[parameter] = {what: value.to(parameter.device) for what, value in held.items()}

@@ -37,16 +37,17 @@ class Tokenizer:
         config = read_json(config_path) if config_path.exists() else {}
         if not isinstance(config, dict):
             raise BadInput("not a JSON object", config_path)
-        ask = config.get("minifleming", {})
-        self.instruction = ask.get("instruction", INSTRUCTION)
-        self.option = ask.get("option", OPTION)
+        self.instruction, self.option = _asking(config.get("minifleming", {}), config_path)
         names = config.get("eos_token")
         names = names if isinstance(names, list) else [names, "<|im_end|>"]
-        names = [name["content"] if isinstance(name, dict) else name for name in names]
-        ids = [self.backend.token_to_id(name) for name in names if name]
+        names = [name.get("content") if isinstance(name, dict) else name for name in names]
+        ids = [self.backend.token_to_id(name) for name in names if isinstance(name, str)]
         self.end_ids = list(dict.fromkeys(i for i in ids if i is not None))
         if not self.end_ids:
             raise BadInput("no end token: 'eos_token' is missing or unknown", config_path)
+        special = [token.content for token in self.backend.get_added_tokens_decoder().values() if token.special]
+        others = [f"{re.escape(s[0])}(?={re.escape(s[1:])})" for s in special if not TAG.match(s)]
+        self._control = re.compile("|".join([TAG.pattern, *others]), re.IGNORECASE)
 
     def encode(self, text: str) -> list[int]:
         return self.backend.encode(text, add_special_tokens=False).ids
@@ -57,9 +58,13 @@ class Tokenizer:
 
     def prompt(self, question: str, options: dict[str, str]) -> str:
         """A question as the model is asked it. Tags inside question and options are made harmless."""
-        lines = [_harmless(question)]
-        lines += [self.option.format(label=k, text=_harmless(v)) for k, v in options.items()]
+        lines = [self._harmless(question)]
+        lines += [self.option.format(label=k, text=self._harmless(v)) for k, v in options.items()]
         return chat(self.instruction, "\n".join(lines))
+
+    def _harmless(self, text: str) -> str:
+        """No tag of the format, and no control token, can come in through a question: a space breaks them."""
+        return self._control.sub(lambda match: match[0] + " ", text)
 
 
 def chat(system: str, user: str) -> str:
@@ -73,6 +78,13 @@ def completion(reasoning: str, answer: str) -> str:
     return f"<think>{reasoning}</think><answer>{answer}</answer>"
 
 
-def _harmless(text: str) -> str:
-    """No tag of the format, and no control token, can come in through a question."""
-    return TAG.sub("< ", text)
+def _asking(ask: dict, path: Path) -> tuple[str, str]:
+    """The instruction, and the line of an option, which must show its label and its text."""
+    try:
+        instruction, option = ask.get("instruction", INSTRUCTION), ask.get("option", OPTION)
+        line = option.format(label="\1", text="\2")
+        if isinstance(instruction, str) and "\1" in line and "\2" in line:
+            return instruction, option
+    except (AttributeError, LookupError, TypeError, ValueError):
+        pass
+    raise BadInput("'minifleming' needs an 'instruction' and an 'option' with {label} and {text}", path)

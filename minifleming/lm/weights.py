@@ -81,8 +81,8 @@ def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
             raise BadInput("no 'weight_map' from names to files", index)
         files = sorted(set(names.values()))
     for file in files:
-        if Path(file).name != file:
-            raise BadInput(f"'{file}' is not a plain file name", index)
+        if Path(file).name != file or not file.endswith(".safetensors") or not file.isprintable():
+            raise BadInput(f"'{file}' is not a plain file name in .safetensors", index)
         try:
             with safe_open(folder / file, framework="pt") as tensors:
                 for name in tensors.keys():
@@ -103,4 +103,5 @@ def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path, dtype: 
     generation = {"eos_token_id": tokenizer.end_ids, "do_sample": False}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
     for name in TOKENIZER_FILES:
-        shutil.copyfile(tokenizer.folder / name, folder / name)
+        if (tokenizer.folder / name).exists():
+            shutil.copyfile(tokenizer.folder / name, folder / name)

@@ -26,8 +26,8 @@ class Journal:
     runs is equal byte for byte.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, prefix: str = ""):
+        self.folder, self.prefix = folder, prefix
 
     def metric(self, **record) -> None:
         self._append("metrics.jsonl", record)
@@ -44,7 +44,7 @@ class Journal:
 
     def truncate(self, file: str, keep) -> None:
         """Keep the records for which ``keep(record)`` holds: what a resumed run will not write again."""
-        path = self.folder / file
+        path = self.folder / f"{self.prefix}{file}"
         if rank() != 0 or not path.exists():
             return
         records = [r for line in path.read_text().splitlines() if (r := _record(line)) is not None]
@@ -55,7 +55,7 @@ class Journal:
     def _append(self, file: str, record: dict) -> None:
         if rank() != 0:
             return
-        with open(self.folder / file, "a", encoding="utf-8") as stream:
+        with open(self.folder / f"{self.prefix}{file}", "a", encoding="utf-8") as stream:
             stream.write(json.dumps(record, sort_keys=True) + "\n")
 
 

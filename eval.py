@@ -1,0 +1,84 @@
+"""Evaluate a model on items, or make the tables of a run again from its stored records.
+
+    python eval.py --model DIR --benchmark synthetic=items.jsonl --out runs/eval
+    python eval.py --run runs/tiny
+
+Research software. Not for clinical use.
+"""
+
+from pathlib import Path
+
+from minifleming.evaluation.benchmarks import evaluate, read_records, right, write_records
+from minifleming.evaluation.statistics import wilson
+from minifleming.evaluation.tables import VARIANTS, write_report
+from minifleming.lm.tokenizer import Tokenizer
+from minifleming.lm.weights import load_model, model_folder
+from minifleming.rods.graph import load_graph
+from minifleming.rods.item import read_items
+from minifleming.run import config as configuration
+from minifleming.run import parallel
+from minifleming.run.errors import BadInput, Parser, guarded
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(prog="eval.py", description=__doc__, allow_abbrev=False, epilog=configuration.describe(),
+                    formatter_class=configuration.HelpFormatter)
+    configuration.add_arguments(parser)
+    parser.add_argument("--run", type=Path, help="a run folder: tables from its records, no generation")
+    parser.add_argument("--model", help="tiny, or a model folder (default: model.base)")
+    parser.add_argument("--benchmark", action="append", default=[], metavar="NAME=PATH",
+                        help="items (JSONL) under a name; repeatable")
+    parser.add_argument("--out", type=Path, help="the folder to write")
+    args = parser.parse_args(argv)
+    cfg = configuration.from_arguments(args, {"model.base": args.model})
+    if args.dry_run:
+        print(configuration.to_toml(cfg))
+        return 0
+    if args.run:
+        return tables(args.run, cfg)
+    if not args.benchmark or args.out is None:
+        raise BadInput("--benchmark and --out: both are needed, or --run")
+    return benchmarks(args.benchmark, args.out, cfg)
+
+
+def tables(folder: Path, cfg: configuration.Config) -> int:
+    records = {}
+    for path in sorted((folder / "eval").glob("*.*.jsonl")):
+        variant, split, _ = path.name.split(".")
+        records[variant, split] = read_records(path)
+    order = [(v, s) for v in VARIANTS for s in ("heldout", "longer_hops") if (v, s) in records]
+    if not order:
+        raise BadInput("no evaluation records", folder / "eval")
+    print(write_report(folder / "report", {key: records[key] for key in order}, cfg.eval.confidence))
+    return 0
+
+
+def benchmarks(named: list[str], out: Path, cfg: configuration.Config) -> int:
+    sets = {}
+    for text in named:
+        name, equals, path = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise BadInput(f"--benchmark: '{text}' is not NAME=PATH")
+        sets[name] = read_items(path)
+    folder = model_folder(cfg.model.base)
+    tokenizer = Tokenizer(folder)
+    model = load_model(folder, cfg.model.dtype, parallel.pick_device(cfg.run.device))
+    for name, items in sets.items():
+        graph = load_graph(cfg.data.graph) if any(item.path for item in items) else None
+        records = evaluate(model, tokenizer, items, cfg, name=name, graph=graph)
+        write_records(out / f"{name}.jsonl", records)
+        print(line(name, records, cfg.eval.confidence))
+    return 0
+
+
+def line(name: str, records: list[dict], confidence: float) -> str:
+    n, correct = len(records), sum(map(right, records))
+    low, high = wilson(correct, n, confidence)
+    lenient = sum(record["lenient"] == record["answer"] for record in records) / n
+    parsed = sum(record["rule"] == "ok" for record in records) / n
+    return (f"{name}: {correct}/{n} = {100 * correct / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}] strict, "
+            f"{100 * lenient:.1f} % lenient, {100 * parsed:.1f} % parsed")
+
+
+if __name__ == "__main__":
+    raise SystemExit(guarded(main))

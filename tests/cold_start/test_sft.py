@@ -1,0 +1,273 @@
+"""Laws of cold_start/sft.py: what is learned, how the loss is normalised, and that it goes down."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from minifleming.cold_start.base import build_tokenizer
+from minifleming.cold_start.sft import backward, epoch_order, examples_of, train
+from minifleming.cold_start.teacher import Oracle
+from minifleming.lm.batch import Example, collate
+from minifleming.lm.model import LanguageModel, ModelConfig
+from minifleming.lm.score import completion_logprobs
+from minifleming.rods.graph import load_graph
+from minifleming.rods.mix import synthesise
+from minifleming.run.config import ColdStart
+from minifleming.run.errors import RunFailed
+from minifleming.run.progress import Journal
+
+V, END = 40, 39
+
+
+def model_of(seed: int = 0, layers: int = 2) -> LanguageModel:
+    model = LanguageModel(ModelConfig("qwen3", V, 32, 64, layers, 4, 2, 8, 1e-6, 10000.0, True, 128))
+    model.initialise(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.0 if parameter.dim() < 2 else 5.0)  # far from uniform, so that mistakes show
+    return model
+
+
+def some_examples(count: int, seed: int = 0) -> list[Example]:
+    """Prompts of 2 to 9 tokens, completions of 1 to 12 that end with END."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def length(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (1,), generator=rng))
+
+    def draw(n: int) -> list[int]:
+        return torch.randint(1, END, (n,), generator=rng).tolist()
+
+    return [Example(draw(length(2, 10)), draw(length(0, 12)) + [END]) for _ in range(count)]
+
+
+def gradients(model: nn.Module) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+def gradient_of(examples: list[Example], total: int, tokens: int, seed: int = 0) -> tuple[float, torch.Tensor]:
+    model = model_of(seed)
+    return backward(model, examples, total, tokens), gradients(model)
+
+
+def target_count(examples: list[Example]) -> int:
+    return sum(len(example.completion) for example in examples)
+
+
+class Bigram(nn.Module):
+    """The next token depends on the token before it and on nothing else."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(V, V, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, ids):
+        return self.table[ids]
+
+    def logits(self, hidden):
+        return hidden
+
+    @property
+    def device(self):
+        return self.table.device
+
+
+def test_the_loss_is_the_mean_over_completion_tokens_row_by_row():
+    """A second way: one row at a time, full logits, no padding, no masks."""
+    examples, model = some_examples(9), model_of()
+    total = target_count(examples)
+    loss = backward(model, examples, total, 64)
+    by_hand = 0.0
+    with torch.no_grad():
+        for example in examples:
+            ids = torch.tensor([example.prompt + example.completion])
+            logprobs = model.logits(model(ids))[0].double().log_softmax(-1)
+            for place, token in enumerate(example.completion, len(example.prompt)):
+                by_hand -= logprobs[place - 1, token].item() / total
+    assert loss == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_no_gradient_reaches_the_logits_of_prompt_and_padding():
+    examples, model = some_examples(6), model_of()
+    batch, seen = collate(examples, list(range(6))), []
+    head = model.logits
+    everywhere = []
+
+    def forward_then_watch(module, inputs, hidden):
+        everywhere.append(hidden)
+        hidden.retain_grad()
+
+    model.register_forward_hook(forward_then_watch)
+    model.logits = lambda hidden: seen.append(hidden.shape[0]) or head(hidden)
+    logprobs, _ = completion_logprobs(model, batch)
+    (-logprobs.sum()).backward()
+    assert seen == [target_count(examples)] == [len(logprobs)]
+    reached = everywhere[0].grad.abs().sum(-1) > 0  # [B, T - 1]: position t predicts token t + 1
+    for row, example in zip(reached, examples):
+        first, last = len(example.prompt) - 1, len(example) - 2
+        assert row.tolist() == [first <= t <= last for t in range(len(row))]
+
+
+def test_what_the_prompts_tokens_are_does_not_matter_as_targets():
+    """Under a model without memory, only the prompt's last token has a say."""
+    completion = [5, 6, 7, END]
+    results = []
+    for prompt in ([1, 2, 3], [9, 8, 3], [3, 3, 3], [3], list(range(10, 20)) + [3]):
+        model = Bigram()
+        results.append((backward(model, [Example(prompt, completion)], 4, 100), model.table.grad))
+    for loss, grad in results[1:]:
+        assert loss == results[0][0] and torch.equal(grad, results[0][1])
+    rows = results[0][1].abs().sum(-1).nonzero().flatten().tolist()
+    assert rows == [3, 5, 6, 7], "contexts that are learned from: the prompt's last token and the completion's"
+
+
+def test_the_end_token_is_learned_and_nothing_after_it():
+    model = Bigram()
+    backward(model, [Example([1], [2, END]), Example([1], [2, 4, 5, 6, END])], 7, 1000)
+    share = model.table.grad[2]
+    assert share[END] < 0 and share[4] < 0, "END is a target after 2, once"
+    assert model.table.grad[END].abs().sum() == 0, "nothing is learned from what comes after END"
+    assert model.table.grad[0].abs().sum() == 0, "nor from padding"
+
+
+@pytest.mark.parametrize("tokens", [1, 24, 50, 137, 10**6])
+def test_the_micro_batch_budget_does_not_change_the_gradient(tokens):
+    examples = some_examples(13, seed=3)
+    loss, grad = gradient_of(examples, target_count(examples), 60)
+    other_loss, other = gradient_of(examples, target_count(examples), tokens)
+    assert other_loss == pytest.approx(loss, rel=1e-6)
+    assert (other - grad).abs().max() <= 1e-6 * max(1.0, grad.abs().max().item())
+
+
+def test_the_denominator_is_global_so_ranks_add_up():
+    """Shares of very different lengths, each divided by the count over all: their sum is the whole gradient."""
+    examples = sorted(some_examples(11, seed=4), key=len)
+    total = target_count(examples)
+    loss, grad = gradient_of(examples, total, 64)
+    for ranks in (2, 3, 4, 16):
+        parts = [gradient_of(examples[rank::ranks], total, 64) for rank in range(ranks) if examples[rank::ranks]]
+        assert sum(part[0] for part in parts) == pytest.approx(loss, rel=1e-6)
+        assert (sum(part[1] for part in parts) - grad).abs().max() <= 1e-6 * max(1.0, grad.abs().max().item())
+
+
+def test_every_token_weighs_the_same_whatever_its_sequence_is_long():
+    """Not a mean of the sequences' means: doubling a sequence doubles its tokens' share."""
+    short, long = Example([1], [2, END]), Example([1], [3] * 20 + [END])
+    model = Bigram()
+    loss = backward(model, [short, long], 23, 1000)
+    nll = -model.table.detach().log_softmax(-1)
+    by_hand = nll[1, 2] + nll[2, END] + nll[1, 3] + 19 * nll[3, 3] + nll[3, END]
+    assert loss == pytest.approx(by_hand.item() / 23, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return load_graph("embedded")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(graph, tmp_path_factory):
+    return build_tokenizer(graph, tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="module")
+def items(graph):
+    return synthesise(graph, 60, [1, 2, 3], seed=2)
+
+
+def test_examples_are_prompt_then_completion_then_end(items, graph, tokenizer):
+    traces = Oracle(graph, 0.5).propose(items)
+    examples, dropped = examples_of(list(reversed(traces)), tokenizer, 512)
+    assert (len(examples), dropped) == (60, 0)
+    for example, trace, item in zip(examples, reversed(traces), reversed(items)):
+        assert tokenizer.decode(example.prompt) == tokenizer.prompt(item.question, item.options)
+        assert tokenizer.decode(example.completion) == trace.completion + "<|im_end|>"
+        assert example.completion[-1] == tokenizer.end_ids[0]
+        assert not set(tokenizer.end_ids) & set(example.completion[:-1])
+
+
+def test_over_long_traces_are_dropped_whole_and_counted(items, graph, tokenizer):
+    traces = Oracle(graph, 0.5).propose(items)
+    every, _ = examples_of(traces, tokenizer, 512)
+    lengths = sorted(map(len, every))
+    longest = lengths[len(lengths) // 2]
+    kept, dropped = examples_of(traces, tokenizer, longest)
+    assert kept == [example for example in every if len(example) <= longest], "in order, none cut"
+    assert dropped == sum(length > longest for length in lengths) > 0
+    assert max(map(len, kept)) == longest, "the limit itself fits"
+    assert examples_of(traces, tokenizer, 1) == ([], 60)
+
+
+def test_each_epoch_sees_every_example_once():
+    order = epoch_order(10, 35, seed=1)
+    assert len(order) == 35
+    for epoch in range(3):
+        assert sorted(order[10 * epoch : 10 * epoch + 10]) == list(range(10))
+    assert len(set(order[30:])) == 5
+    assert order[:10] != order[10:20] and order != epoch_order(10, 35, seed=2)
+    assert order == epoch_order(10, 35, seed=1) and order[:12] == epoch_order(10, 12, seed=1)
+
+
+def run(folder, seed: int = 0, tokens: int = 200, **change) -> tuple[LanguageModel, list[dict]]:
+    folder.mkdir(exist_ok=True)
+    model = model_of(1)
+    cfg = ColdStart(**({"epochs": 6.0, "batch": 8, "lr": 1e-2, "warmup": 0.1} | change))
+    train(model, some_examples(24, seed=9), cfg, seed=seed, tokens=tokens, journal=Journal(folder))
+    return model, [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_short_run_lowers_the_loss(tmp_path):
+    model, metrics = run(tmp_path)
+    losses = [record["loss"] for record in metrics]
+    assert len(losses) == 18 and all(map(math.isfinite, losses))
+    assert sum(losses[-3:]) < 0.6 * sum(losses[:3])
+    with torch.no_grad():
+        examples = some_examples(24, seed=9)
+        logprobs, _ = completion_logprobs(model, collate(examples, list(range(24))))
+    assert -logprobs.mean().item() < 0.6 * losses[0], "and it stays with the model that is handed back"
+
+
+def test_the_journal_tells_each_step(tmp_path):
+    _, metrics = run(tmp_path, epochs=2.0)
+    assert [record["step"] for record in metrics] == [1, 2, 3, 4, 5, 6]
+    examples, order = some_examples(24, seed=9), epoch_order(24, 48, 0)
+    assert [record["target_tokens"] for record in metrics] == [
+        target_count([examples[i] for i in order[8 * step : 8 * step + 8]]) for step in range(6)]
+    rates = [record["lr"] for record in metrics]
+    assert max(rates) <= 1e-2 and rates[0] < rates[1] and rates[1:] == sorted(rates[1:], reverse=True)
+    assert {record["stage"] for record in metrics} == {"cold_start"}
+
+
+def test_every_step_starts_from_no_gradient_and_leaves_none(tmp_path):
+    """At learning rate 0 and with all examples in each step, all steps are alike."""
+    model, metrics = run(tmp_path, epochs=4.0, batch=24, lr=0.0)
+    assert len(metrics) == 4
+    for key in ("loss", "grad_norm"):
+        assert [record[key] for record in metrics] == pytest.approx([metrics[0][key]] * 4, rel=1e-4)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), model_of(1).parameters()))
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_seed_decides_and_the_budget_does_not(tmp_path):
+    model, metrics = run(tmp_path / "a", epochs=2.0)
+    again, same = run(tmp_path / "b", epochs=2.0)
+    assert same == metrics and all(map(torch.equal, model.parameters(), again.parameters()))
+    _, other = run(tmp_path / "c", epochs=2.0, seed=1)
+    assert other != metrics
+    _, small = run(tmp_path / "d", epochs=2.0, tokens=30)
+    assert [r["loss"] for r in small] == pytest.approx([r["loss"] for r in metrics], rel=1e-3)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    model = model_of()
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(RunFailed, match="step 1"):
+        train(model, some_examples(8), ColdStart(batch=8), seed=0, tokens=100, journal=Journal(tmp_path))
+    assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(before, model.parameters()))

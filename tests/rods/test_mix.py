@@ -1,0 +1,116 @@
+"""Item sets: exactly as many as asked for, the same bytes from the same seed, and splits that share nothing."""
+
+from collections import Counter
+
+import pytest
+from toy_graphs import clinic
+
+import synth_kg
+from minifleming.rods.graph import COLUMNS, load_graph
+from minifleming.rods.item import write_items
+from minifleming.rods.mix import is_held_out, option_set, synthesise, tier_counts
+from minifleming.rods.walk import EVIDENCE, Step, Walk
+from minifleming.run.errors import guarded
+
+GRAPH = load_graph("embedded")
+
+
+def combination(item) -> tuple[str, frozenset[str]]:
+    return item.provenance["root"], frozenset(t[2] for t in item.visible if t[1] in EVIDENCE)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    """As the pipeline makes them: different seeds, held out by combination, option sets of training taken."""
+    train = synthesise(GRAPH, 500, [1, 2, 3], seed=0, keep=lambda walk: not is_held_out(walk))
+    taken = {option_set(item) for item in train}
+    held = synthesise(GRAPH, 200, [1, 2, 3], seed=1, keep=is_held_out, taken=taken)
+    longer = synthesise(GRAPH, 80, [4], seed=2, keep=is_held_out, taken=taken)
+    return train, held, longer
+
+
+def test_train_and_held_out_share_no_combination_of_root_and_findings(splits):
+    train, *held = splits
+    seen = {combination(item) for item in train}
+    for split in held:
+        assert not seen & {combination(item) for item in split}
+
+
+def test_train_and_held_out_share_no_combination_whatever_the_seeds(splits):
+    """The split is a property of the combination, so even the same seed on both sides gives disjoint sets."""
+    train = {combination(i) for i in synthesise(GRAPH, 150, [1, 2], seed=9, keep=lambda walk: not is_held_out(walk))}
+    held = {combination(i) for i in synthesise(GRAPH, 150, [1, 2], seed=9, keep=is_held_out)}
+    assert not train & held
+    assert not held & {combination(item) for item in splits[0]}
+
+
+def test_train_and_held_out_share_no_option_set(splits):
+    train, *held = splits
+    taken = {frozenset(item.options.values()) for item in train}
+    for split in held:
+        assert not taken & {frozenset(item.options.values()) for item in split}
+
+
+def test_taken_option_sets_are_really_avoided():
+    """On four diseases there is one set of four options: once taken, nothing is left."""
+    [item] = synthesise(clinic(), 1, [2], seed=0, findings=(1, 4))
+    assert synthesise(clinic(), 1, [2], seed=0, findings=(1, 4), taken=[option_set(item)]) == []
+
+
+def test_a_quarter_of_the_combinations_is_held_out_and_the_order_of_findings_does_not_matter():
+    combos = [Walk("d", tuple(Step("d", "has_symptom", f"s{i}-{j}", True) for j in range(3)), ()) for i in range(2000)]
+    held = [is_held_out(walk) for walk in combos]
+    assert abs(sum(held) / 2000 - 0.25) < 0.05
+    assert held == [is_held_out(Walk("d", walk.evidence[::-1], ())) for walk in combos]
+
+
+def test_every_split_has_exactly_the_items_asked_for_with_unique_ids(splits):
+    assert [len(split) for split in splits] == [500, 200, 80]
+    for split in splits:
+        assert len({item.id for item in split}) == len(split)
+
+
+@pytest.mark.parametrize("count, hops", [(1, [3]), (7, [1, 2, 3]), (50, [1, 2, 3, 4]), (20, [4, 5])])
+def test_path_lengths_come_equally_often(count, hops):
+    found = Counter(item.hops for item in synthesise(GRAPH, count, hops, seed=4))
+    assert sum(found.values()) == count and set(found) <= set(hops)
+    assert max(found.values()) - min(found[length] for length in hops) <= 1
+
+
+def test_no_item_comes_twice(splits):
+    for split in splits:
+        keys = [(item.question, frozenset(item.options.values())) for item in split]
+        assert len(set(keys)) == len(keys)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        write_items(tmp_path / name, synthesise(GRAPH, 60, [1, 2, 3], seed=seed))
+    a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_the_command_gives_the_same_bytes_too_and_exactly_n(tmp_path, capsys):
+    for name in ("a", "b"):
+        argv = ["--n", "37", "--seed", "2", "--out", str(tmp_path / name), "--hops", "2,3", "--options", "5"]
+        assert guarded(synth_kg.main, argv) == 0
+    lines = (tmp_path / "a").read_bytes().splitlines()
+    assert len(lines) == 37 and (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert "37 items, each with a proof" in capsys.readouterr().out
+
+
+def test_a_graph_that_gives_too_few_ends_with_status_1_the_count_and_no_file(tmp_path, capsys):
+    graph, out = tmp_path / "g.tsv", tmp_path / "items.jsonl"
+    toy = clinic()
+    rows = [COLUMNS, *((h, toy.type_of(h), r, t, toy.type_of(t)) for h, r, t in toy.triples)]
+    graph.write_text("\n".join("\t".join(row) for row in rows))
+    argv = ["--graph", str(graph), "--n", "60", "--hops", "2", "--out", str(out), "--set", "data.findings=[1,1]"]
+    assert guarded(synth_kg.main, argv) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("minifleming: the graph gave ") and last.endswith(" different items of the 60 asked for")
+    assert not out.exists()
+
+
+def test_tier_counts_count():
+    items = synthesise(GRAPH, 12, [1, 2, 3, 4], seed=0)
+    assert tier_counts(items) == {"difficult": 6, "easy": 3, "moderate": 3}

@@ -1,0 +1,234 @@
+"""Every synthesised item is proven by a second, independent way, and the checker rejects every planted fault."""
+
+import copy
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+from toy_graphs import solutions
+
+from minifleming.rods import check
+from minifleming.rods.check import fault, index_triples, solve
+from minifleming.rods.graph import load_graph
+from minifleming.rods.item import write_items
+from minifleming.rods.mix import synthesise
+from minifleming.run.errors import guarded
+
+TRIPLES = load_graph("embedded").triples
+EDGES = set(TRIPLES)
+INDEX = index_triples(TRIPLES)
+ITEMS = synthesise(load_graph("embedded"), 300, [1, 2, 3, 4], seed=3)
+SOME = ITEMS[::7]
+
+
+def variables(item) -> set[str]:
+    return {item.masked, *item.provenance["hidden"]}
+
+
+def verdict(item, extra=(), without=()):
+    """What the checker says of an item in the embedded graph with some triples more or fewer."""
+    keys = {key for h, r, t in [*extra, *without] for key in ((h, r, "out"), (t, r, "in"))}
+    index = INDEX | {key: set(INDEX.get(key, ())) for key in keys}
+    for h, r, t in without:
+        index[h, r, "out"].discard(t)
+        index[t, r, "in"].discard(h)
+    for h, r, t in extra:
+        index[h, r, "out"].add(t)
+        index[t, r, "in"].add(h)
+    return fault(item, (EDGES - set(without)) | set(extra), index)
+
+
+def distractor(item) -> tuple[str, str]:
+    return next((label, text) for label, text in item.options.items() if label != item.answer)
+
+
+def test_there_are_300_items_over_all_lengths():
+    assert [sum(item.hops == hops for item in ITEMS) for hops in (1, 2, 3, 4)] == [75] * 4
+
+
+def test_by_set_logic_over_all_nodes_each_answer_is_the_only_one():
+    """No code of the package takes part: all 2,592 nodes are candidates for every hidden name."""
+    for item in ITEMS:
+        assert set(item.path) | set(item.visible) <= EDGES
+        answers = solutions(item.visible, variables(item), item.masked, TRIPLES)
+        assert answers == {item.masked}
+        assert answers & set(item.options.values()) == {item.options[item.answer]}
+
+
+def test_by_set_logic_each_hidden_name_is_determined_too():
+    for item in SOME:
+        for name in variables(item):
+            assert solutions(item.visible, variables(item), name, TRIPLES) == {name}
+
+
+def test_the_checker_accepts_them_all():
+    assert [reason for item in ITEMS if (reason := fault(item, EDGES, INDEX))] == []
+
+
+def test_with_a_visible_triple_left_out_the_checker_and_set_logic_agree():
+    """Some are then ambiguous and some are not; the checker must say which."""
+    ambiguous = 0
+    for item in SOME:
+        for triple in item.visible[:-1] if item.hops > 1 else item.visible:
+            weak = copy.deepcopy(item)
+            weak.visible = [t for t in item.visible if t != triple]
+            used = {name for head, _, tail in weak.visible for name in (head, tail)} & variables(item)
+            inner = [t for t in weak.visible if {t[0], t[2]} <= variables(item)]
+            if item.masked not in used or len(inner) != len(used) - 1 or not set(weak.visible) - set(inner):
+                continue
+            answers = solutions(weak.visible, variables(item), item.masked, TRIPLES)
+            said = fault(weak, EDGES, INDEX)
+            assert (said == f"{len(answers)} nodes satisfy the visible part") == (answers != {item.masked}), said
+            ambiguous += answers != {item.masked}
+    assert ambiguous > 5
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_solver_agrees_with_trying_every_assignment(seed):
+    """Random graphs of six nodes, random connected queries with up to three variables, cycles included."""
+    rng = np.random.default_rng(seed)
+    nodes, relations = list("abcdef"), ["r", "s"]
+    triples = sorted({(nodes[i], relations[k], nodes[j])
+                      for i, k, j in zip(rng.integers(6, size=22), rng.integers(2, size=22), rng.integers(6, size=22))})
+    for _ in range(20):
+        query, names = [triples[rng.integers(len(triples))]], set()
+        for _ in range(rng.integers(4)):
+            names = {name for head, _, tail in query for name in (head, tail)}
+            near = [t for t in triples if {t[0], t[2]} & names]
+            query.append(near[rng.integers(len(near))])
+        names = sorted({name for head, _, tail in query for name in (head, tail)})
+        free = [names[i] for i in rng.permutation(len(names))[:3]]
+        wanted = free[0]
+        found = set()
+        for values in itertools.product(nodes, repeat=len(free)):
+            put = dict(zip(free, values))
+            if all((put.get(h, h), r, put.get(t, t)) in set(triples) for h, r, t in query):
+                found.add(put[wanted])
+        assert found, "the query comes from the graph"
+        try:
+            said = solve(query, set(free), wanted, index_triples(triples))
+        except ValueError:
+            assert not any({h, t} - set(free) for h, _, t in query) or not hangs_together(query, set(free))
+        else:
+            assert said == found
+
+
+def hangs_together(query: list, free: set[str]) -> bool:
+    """Can every triple be reached from a fixed name through shared variables?"""
+    known, before = {name for h, _, t in query for name in (h, t)} - free, None
+    while before != known:
+        before = set(known)
+        known |= {name for h, _, t in query if {h, t} & known for name in (h, t)}
+    return all({h, t} & known for h, _, t in query)
+
+
+def test_the_order_of_the_visible_triples_does_not_matter():
+    rng = np.random.default_rng(0)
+    for item in SOME:
+        shuffled = copy.deepcopy(item)
+        shuffled.visible = [item.visible[i] for i in rng.permutation(len(item.visible))]
+        assert fault(shuffled, EDGES, INDEX) is None
+
+
+def test_a_missing_edge_of_the_path_is_found():
+    for item in SOME:
+        for triple in item.path:
+            assert verdict(item, without=[triple]) == f"not an edge: {' | '.join(triple)}"
+
+
+def test_an_edge_that_is_only_claimed_is_found():
+    for item in SOME:
+        for name in ("path", "visible"):
+            lying = copy.deepcopy(item)
+            getattr(lying, name).append(("fever", "first_line_treatment", item.masked))
+            assert fault(lying, EDGES, INDEX).startswith("not an edge: fever")
+
+
+def test_a_second_node_that_satisfies_is_found():
+    """A twin of the answer, with its place in every visible triple."""
+    for item in SOME:
+        twin = [tuple("twin" if name == item.masked else name for name in t) for t in item.visible if item.masked in t]
+        assert verdict(item, extra=twin) == "2 nodes satisfy the visible part"
+
+
+def test_a_second_root_with_another_answer_is_found():
+    """A twin of the root has all the findings and a chain of its own to 'other'."""
+    for item in (item for item in SOME if item.hops > 1):
+        renamed = {name: f"{name} twin" for name in variables(item)}
+        twin = [(renamed.get(h, h), r, renamed.get(t, t)) for h, r, t in item.visible]
+        assert verdict(item, extra=twin) == "2 nodes satisfy the visible part"
+
+
+def test_a_distractor_that_satisfies_is_found():
+    """Each distractor in turn is given the answer's place: in all visible triples, and in its own one alone."""
+    for item in SOME:
+        for label, text in item.options.items():
+            if label == item.answer:
+                continue
+            place = [tuple(text if n == item.masked else n for n in t) for t in item.visible if item.masked in t]
+            assert verdict(item, extra=place) == "2 nodes satisfy the visible part"
+            own = tuple(text if name == item.masked else name for name in item.discriminating[label])
+            said = verdict(item, extra=[own])
+            assert said in (f"option {label} satisfies its discriminating triple", "2 nodes satisfy the visible part")
+            assert item.hops == 1 or said.startswith("2 nodes"), "the last edge is all that is asked of the answer"
+
+
+def test_a_discriminating_triple_that_does_not_discriminate_is_found():
+    for item in (item for item in ITEMS if item.hops == 1):
+        for label, text in item.options.items():
+            shared = [t for t in item.visible if (text, t[1], t[2]) in EDGES]
+            if label != item.answer and shared:
+                wrong = copy.deepcopy(item)
+                wrong.discriminating[label] = shared[0]
+                assert fault(wrong, EDGES, INDEX) == f"option {label} satisfies its discriminating triple"
+                return
+    raise AssertionError("no item to plant it in")
+
+
+def test_a_wrong_discriminating_triple_is_found():
+    """None at all, one that is not visible, and one without the answer in it."""
+    for item in SOME:
+        label, _ = distractor(item)
+        elsewhere = next(t for t in TRIPLES if item.masked in (t[0], t[2]) and t not in item.visible) \
+            if any(item.masked in (t[0], t[2]) and t not in item.visible for t in TRIPLES) else TRIPLES[0]
+        bystander = [t for t in item.visible if item.masked not in (t[0], t[2])]
+        for triple in [None, elsewhere, *bystander[:1]]:
+            wrong = copy.deepcopy(item)
+            wrong.discriminating.pop(label)
+            if triple is not None:
+                wrong.discriminating[label] = triple
+            assert fault(wrong, EDGES, INDEX) == f"option {label} has no discriminating triple"
+
+
+def test_a_moved_answer_is_found():
+    for item in SOME:
+        label, _ = distractor(item)
+        assert fault(dataclasses.replace(item, answer=label), EDGES, INDEX) == f"option {label} is not the masked node"
+
+
+@pytest.mark.parametrize("name, empty", [("path", []), ("visible", []), ("masked", "")])
+def test_an_item_without_a_proof_is_not_proven(name, empty):
+    assert fault(dataclasses.replace(ITEMS[0], **{name: empty}), EDGES, INDEX).startswith("no proof")
+
+
+def test_a_visible_part_in_pieces_is_a_fault_and_no_crash():
+    item = copy.deepcopy(next(item for item in ITEMS if item.hops == 4))
+    item.visible = [item.visible[0], item.visible[-1]]
+    assert fault(item, EDGES, INDEX) == "the visible part does not hang together"
+
+
+def test_the_command_counts_the_proven_and_names_the_others(tmp_path, capsys):
+    path = tmp_path / "items.jsonl"
+    write_items(path, ITEMS[:20])
+    assert guarded(check.main, ["--items", str(path)]) == 0
+    assert f"20 of 20 items proven against {len(EDGES)} triples" in capsys.readouterr().out
+    lines = path.read_text().splitlines()
+    broken = json.loads(lines[4])
+    broken["visible"][0][2] = "nothing"
+    path.write_text("\n".join([*lines[:4], json.dumps(broken), *lines[5:]]))
+    assert guarded(check.main, ["--items", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert f"{ITEMS[4].id}: not an edge" in out and "19 of 20 items proven" in out
+    assert err == f"minifleming: {path}: 1 items without a valid proof\n"

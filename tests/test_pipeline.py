@@ -1,0 +1,74 @@
+"""The main job at toy size: every stage, every artefact, and a second run that does nothing again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import train_grpo
+from minifleming.run.errors import guarded
+
+SMALL = ["data.train=60", "data.heldout=24", "data.longer=8", "cold_start.traces=16", "cold_start.coverage=0.9",
+         "cold_start.epochs=1", "rl.prompts_per_step=2", "rl.max_new_tokens=24", "stage1.max_steps=2",
+         "stage1.samples_per_prompt=2", "stage2.samples_per_prompt=3", "stage2.rounds=1", "stage2.steps_per_round=2",
+         "mining.samples=2", "eval.max_new_tokens=24", "run.device=\"cpu\""]
+
+
+def run(folder, *extra) -> int:
+    flags = [f"--set={value}" for value in [*SMALL, f"run.out={json.dumps(str(folder))}"]]
+    return guarded(train_grpo.main, [*flags, *extra])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    assert run(folder) == 0
+    return folder
+
+
+def test_the_run_folder_is_complete(finished):
+    names = {p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()}
+    assert {"config.toml", "manifest.json", "metrics.jsonl", "timings.jsonl", "mining.jsonl", "traces.jsonl",
+            "items/train.jsonl", "items/heldout.jsonl", "items/longer_hops.jsonl", "cold_start/model.safetensors",
+            "rollouts/step_000001.jsonl.gz", "rollouts/step_000004.jsonl.gz", "eval/base.heldout.jsonl",
+            "eval/rl_stage2.longer_hops.jsonl", "report/ablation.json", "report/ablation.md"} <= names
+    assert (finished / "checkpoints" / "step_000004" / "model" / "config.json").is_file()
+
+
+def test_the_ablation_has_four_variants_and_two_splits(finished):
+    rows = json.loads((finished / "report" / "ablation.json").read_text())
+    assert [(r["variant"], r["split"]) for r in rows] == [
+        (v, s) for v in ("base", "cold_start", "rl_stage1", "rl_stage2") for s in ("heldout", "longer_hops")]
+    for row in rows:
+        assert row["n"] == (24 if row["split"] == "heldout" else 8)
+        assert row["accuracy"] == row["correct"] / row["n"] and 0 <= row["ci_low"] <= row["ci_high"] <= 1
+
+
+def test_a_second_run_reuses_everything(finished, capsys):
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
+    assert run(finished) == 0
+    after = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
+    changed = {p.relative_to(finished).as_posix() for p in after if after[p] != before.get(p)}
+    assert {c.split("/")[0] for c in changed} <= {"report"}
+    assert "+ RL stage 2" in capsys.readouterr().out
+
+
+def test_another_configuration_in_the_same_folder_is_refused(finished, capsys):
+    assert run(finished, "--set=rl.lr=0.5") == 2
+    assert "rl.lr" in capsys.readouterr().err
+    assert run(finished, "--resume", "never") == 2
+
+
+def test_training_and_held_out_items_share_nothing(finished):
+    def read(name):
+        return [json.loads(line) for line in (finished / "items" / f"{name}.jsonl").read_text().splitlines()]
+
+    def combination(item):
+        found = item["visible"][: len(item["visible"]) - len(item["path"]) + 1]
+        return item["provenance"]["root"], frozenset(t for _, _, t in found)
+
+    train, held = read("train"), read("heldout") + read("longer_hops")
+    assert not {combination(i) for i in train} & {combination(i) for i in held}
+    assert not {frozenset(i["options"].values()) for i in train} & {frozenset(i["options"].values()) for i in held}
+    assert {i["hops"] for i in read("longer_hops")} == {4} and {i["hops"] for i in train} == {1, 2, 3}

@@ -1,0 +1,64 @@
+"""Supervised fine-tuning on reasoning traces (arXiv:2509.15279 §3.2).
+
+    python train_sft.py --model tiny --traces traces.jsonl --out runs/sft
+
+Research software. Not for clinical use.
+"""
+
+from pathlib import Path
+
+from minifleming.cold_start import sft
+from minifleming.cold_start.teacher import read_traces
+from minifleming.lm.tokenizer import Tokenizer
+from minifleming.lm.weights import load_model, model_folder, save_model
+from minifleming.run import config as configuration
+from minifleming.run import parallel
+from minifleming.run.checkpoint import write_folder
+from minifleming.run.errors import BadInput, Parser, guarded
+from minifleming.run.progress import Journal
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(prog="train_sft.py", description=__doc__, allow_abbrev=False, epilog=configuration.describe(),
+                    formatter_class=configuration.HelpFormatter)
+    configuration.add_arguments(parser)
+    parser.add_argument("--model", help="tiny, or a model folder (default: model.base)")
+    parser.add_argument("--traces", type=Path, help="the traces (JSONL)")
+    parser.add_argument("--out", type=Path, help="the model folder to write; its log stands beside it")
+    args = parser.parse_args(argv)
+    cfg = configuration.from_arguments(args, {"model.base": args.model})
+    if args.dry_run:
+        print(configuration.to_toml(cfg))
+        return 0
+    for name in ("traces", "out"):
+        if getattr(args, name) is None:
+            raise BadInput(f"--{name}: missing")
+    if args.out.exists():
+        raise BadInput("exists already; nothing is overwritten", args.out)
+    device = parallel.pick_device(cfg.run.device)
+    parallel.start(device)
+    try:
+        train(cfg, args, device)
+    finally:
+        parallel.stop()
+    return 0
+
+
+def train(cfg: configuration.Config, args, device) -> None:
+    folder = model_folder(cfg.model.base)
+    tokenizer = Tokenizer(folder)
+    examples, dropped = sft.examples_of(read_traces(args.traces), tokenizer, cfg.cold_start.max_tokens)
+    if not examples:
+        raise BadInput(f"all {dropped} traces are longer than cold_start.max_tokens", args.traces)
+    model = load_model(folder, cfg.model.dtype, device)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    journal = Journal(args.out.parent, prefix=f"{args.out.name}.")
+    sft.train(model, examples, cfg.cold_start, seed=cfg.run.seed, tokens=cfg.rl.micro_batch_tokens, journal=journal)
+    if parallel.rank() == 0:
+        write_folder(args.out, lambda path: save_model(model, tokenizer, path))
+        print(f"{len(examples)} traces ({dropped} too long), model in {args.out}")
+    parallel.barrier()
+
+
+if __name__ == "__main__":
+    raise SystemExit(guarded(main))
