@@ -191,8 +191,7 @@ def test_a_wrong_discriminating_triple_is_found():
     """None at all, one that is not visible, and one without the answer in it."""
     for item in SOME:
         label, _ = distractor(item)
-        elsewhere = next(t for t in TRIPLES if item.masked in (t[0], t[2]) and t not in item.visible) \
-            if any(item.masked in (t[0], t[2]) and t not in item.visible for t in TRIPLES) else TRIPLES[0]
+        elsewhere = next((t for t in TRIPLES if item.masked in (t[0], t[2]) and t not in item.visible), TRIPLES[0])
         bystander = [t for t in item.visible if item.masked not in (t[0], t[2])]
         for triple in [None, elsewhere, *bystander[:1]]:
             wrong = copy.deepcopy(item)
