@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     writable(args.out)
     data, graph = cfg.data, load_graph(cfg.data.graph)
     items = synthesise(graph, args.n, data.hops, seed=cfg.run.seed, options=data.options,
-                       findings=tuple(data.findings), rarity=data.rarity, rare_boost=data.rare_boost,
+                       findings=tuple(data.findings), rarity=data.rarity, rare_boost=data.rare_boost, roots=data.roots,
                        progress=lambda x: bar(x, desc="items"))
     edges, index = set(graph.triples), index_triples(graph.triples)
     wrong = [item.id for item in items if fault(item, edges, index)]

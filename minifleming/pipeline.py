@@ -111,7 +111,8 @@ class Run:
                 ("longer_hops", data.longer, data.longer_hops, True)]):
             made[name] = synthesise(
                 graph, count, hops, seed=10 * self.cfg.run.seed + number, options=data.options,
-                findings=tuple(data.findings), rarity=data.rarity, rare_boost=data.rare_boost, taken=taken,
+                findings=tuple(data.findings), rarity=data.rarity, rare_boost=data.rare_boost,
+                roots=data.roots, taken=taken,
                 keep=lambda walk, held_out=held_out: is_held_out(walk) == held_out, prefix=name,
                 progress=lambda x, name=name: bar(x, desc=f"items {name}"))
             if len(made[name]) < count:

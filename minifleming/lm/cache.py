@@ -7,7 +7,10 @@ its slot, so that a decode step always works on a contiguous slice and never on 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from minifleming.kernels.reference import decode_attention
 
 
 class Cache:
@@ -24,6 +27,13 @@ class Cache:
 
     def begin_prefill(self) -> None:
         self.decoding, self._prompts = False, []
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q [B, H, T, D]; k, v [B, K, T, D] -> [B, H, T, D]: the prompts of a prefill, or one token per slot."""
+        if not self.decoding:
+            self.prefill(layer, k, v)
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+        return decode_attention(q.squeeze(2), *self.append(layer, k, v)).unsqueeze(2)
 
     def prefill(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Remember the prompts' keys and values of one layer. k, v [prompts, K, T, D]"""

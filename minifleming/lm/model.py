@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minifleming.kernels.reference import decode_attention, rms_norm, rotary, swiglu
+from minifleming.kernels.reference import rms_norm, rotary, swiglu
 from minifleming.lm.cache import Cache
+from minifleming.lm.prefix import Prefix
 from minifleming.run.checkpoint import read_json
 from minifleming.run.errors import BadInput
 
@@ -122,18 +123,15 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(self.D, c.rms_norm_eps) if kind["qk_norm"] else nn.Identity()
         self.k_norm = RMSNorm(self.D, c.rms_norm_eps) if kind["qk_norm"] else nn.Identity()
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], cache: Cache | Prefix | None) -> Tensor:
         B, T, _ = x.shape
         q = rotary(self.q_norm(self.q_proj(x).view(B, T, self.H, self.D)).transpose(1, 2), *rope)  # [B, H, T, D]
         k = rotary(self.k_norm(self.k_proj(x).view(B, T, self.K, self.D)).transpose(1, 2), *rope)  # [B, K, T, D]
         v = self.v_proj(x).view(B, T, self.K, self.D).transpose(1, 2)
-        if cache is not None and cache.decoding:
-            keys, values, lengths = cache.append(self.layer, k, v)
-            y = decode_attention(q.squeeze(2), keys, values, lengths).unsqueeze(2)
-        else:
-            if cache is not None:
-                cache.prefill(self.layer, k, v)
+        if cache is None:
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.H != self.K)
+        else:
+            y = cache.attend(self.layer, q, k, v)
         return self.o_proj(y.transpose(1, 2).reshape(B, T, self.H * self.D))
 
 
@@ -156,7 +154,7 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], cache: Cache | Prefix | None) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rope, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -180,7 +178,7 @@ class LanguageModel(nn.Module):
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
-    def forward(self, ids: Tensor, positions: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+    def forward(self, ids: Tensor, positions: Tensor | None = None, cache: Cache | Prefix | None = None) -> Tensor:
         """Hidden states after the last norm. ids [B, T], positions [B, T] (default 0..T-1) -> [B, T, C].
 
         Attention is causal over right-padded rows: what stands behind a row's end cannot reach its tokens,

@@ -5,11 +5,13 @@ B rows, T tokens, N learned tokens of a batch.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from minifleming.kernels.reference import token_logprobs
 from minifleming.lm.batch import Batch
 from minifleming.lm.model import LanguageModel
+from minifleming.lm.prefix import Prefix
 
 
 def completion_logprobs(model: LanguageModel, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -22,6 +24,35 @@ def completion_logprobs(model: LanguageModel, batch: Batch, temperature: float =
     rows, columns = targets[:, :-1].nonzero(as_tuple=True)
     logits = model.logits(hidden[rows, columns])  # [N, V]
     return token_logprobs(logits, ids[rows, columns + 1], temperature), rows
+
+
+def group_logprobs(model: LanguageModel, prompts: list[list[int]], owner: list[int], completions: list[list[int]],
+                   temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """The same for completions that share prompts: completion b follows ``prompts[owner[b]]``. -> [N], [N]
+
+    Each prompt runs once (prefix.py). N counts the completions' tokens, completion after completion.
+    """
+    device = model.device
+    prompt_ids, lengths = _padded(prompts, device)
+    ids, sizes = _padded(completions, device)
+    owners = torch.tensor(owner, device=device)
+    prefix = Prefix(lengths, owners, ids.shape[1])
+    first = model(prompt_ids, cache=prefix)[torch.arange(len(prompts), device=device), lengths - 1]  # [P, C]
+    prefix.reading = False
+    positions = lengths[owners, None] + torch.arange(ids.shape[1], device=device)
+    later = model(ids, positions, prefix)[:, :-1]  # [B, T - 1, C]
+    hidden = torch.cat((first[owners, None], later), dim=1)  # column t predicts token t of the completion
+    rows, columns = (torch.arange(ids.shape[1], device=device) < sizes[:, None]).nonzero(as_tuple=True)
+    return token_logprobs(model.logits(hidden[rows, columns]), ids[rows, columns], temperature), rows
+
+
+def _padded(sequences: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Right-padded ids and lengths. -> [B, T], [B]"""
+    lengths = [len(sequence) for sequence in sequences]
+    ids = torch.zeros(len(sequences), max(lengths), dtype=torch.int64)
+    for row, sequence in zip(ids, sequences):
+        row[: len(sequence)] = torch.tensor(sequence)
+    return ids.to(device), torch.tensor(lengths, device=device)
 
 
 def row_sums(values: Tensor, rows: Tensor, count: int) -> Tensor:

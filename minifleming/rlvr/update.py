@@ -10,9 +10,8 @@ import math
 
 import torch
 
-from minifleming.lm.batch import Example, micro_batches
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.score import completion_logprobs, row_sums
+from minifleming.lm.score import group_logprobs, row_sums
 from minifleming.rlvr.objective import policy_loss
 from minifleming.rlvr.rollout import Rollout
 from minifleming.run import parallel
@@ -26,19 +25,21 @@ def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: list[
 
     ``prompts`` counts the groups of all ranks. A non-finite loss or gradient stops the run before the step.
     """
-    live = [rollout for group in groups for rollout in group if rollout.advantage != 0.0]
+    live = [[r for r in group if r.advantage != 0.0] for group in groups]
     optimizer.zero_grad(set_to_none=True)
     loss, mismatch = 0.0, 0.0
-    for batch in micro_batches([Example(r.prompt_ids, r.ids) for r in live], cfg.micro_batch_tokens):
-        logprobs, rows = completion_logprobs(model, batch, cfg.temperature)
-        chosen = [live[i] for i in batch.rows]
+    for batch in whole_groups([group for group in live if group], cfg.micro_batch_tokens):
+        chosen = [rollout for group in batch for rollout in group]
+        owner = [i for i, group in enumerate(batch) for _ in group]
+        logprobs, rows = group_logprobs(model, [group[0].prompt_ids for group in batch], owner,
+                                        [r.ids for r in chosen], cfg.temperature)
         recorded = torch.tensor([p for r in chosen for p in r.logprobs], device=logprobs.device)
         mismatch = max(mismatch, (logprobs.detach() - recorded).abs().max().item())
         advantage = torch.tensor([r.advantage for r in chosen], dtype=torch.float32, device=logprobs.device)
         part = policy_loss(row_sums(logprobs, rows, len(chosen)), advantage, samples, prompts)
         part.backward()
         loss += part.item()
-    loss, count = parallel.all_sum([loss, len(live)], model.device)
+    loss, count = parallel.all_sum([loss, sum(map(len, live))], model.device)
     mismatch = max(parallel.all_gather([mismatch], model.device))
     if mismatch > cfg.mismatch_limit:
         raise RunFailed(f"sampler and trainer disagree by {mismatch:.3g} in log-probability, more than "
@@ -52,6 +53,22 @@ def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: list[
             raise RunFailed(f"loss {loss}, gradient norm {norm}: the step is refused")
         optimizer.step()
     return {"loss": loss, "grad_norm": norm, "mismatch": mismatch, "trained": int(count)}
+
+
+def whole_groups(groups: list[list[Rollout]], tokens: int) -> list[list[list[Rollout]]]:
+    """Micro-batches of whole groups, of like length, of at most ``tokens`` padded tokens (or one group)."""
+    def cost(batch: list[list[Rollout]]) -> int:
+        rows = sum(len(group) for group in batch)
+        return len(batch) * max(len(group[0].prompt_ids) for group in batch) + rows * max(
+            len(r.ids) for group in batch for r in group)
+
+    batches: list[list[list[Rollout]]] = []
+    for group in sorted(groups, key=lambda group: -max(len(r.ids) for r in group)):
+        if batches and cost([*batches[-1], group]) <= tokens:
+            batches[-1].append(group)
+        else:
+            batches.append([group])
+    return batches
 
 
 def describe(groups: list[list[Rollout]], device: torch.device) -> dict[str, float]:

@@ -43,6 +43,7 @@ def synthesise(
     findings: tuple[int, int] = (2, 4),
     rarity: float = 0.5,
     rare_boost: float = 2.0,
+    roots: int = 0,
     keep: Callable[[Walk], bool] = lambda walk: True,
     taken: Iterable[frozenset[str]] = (),
     prefix: str = "kg",
@@ -53,7 +54,7 @@ def synthesise(
     Items are different if their question or their set of options is. Fewer come back only if
     ``TRIES_PER_ITEM`` draws for each missing item found no further one.
     """
-    walker = Walker(graph, rarity, rare_boost)
+    walker = Walker(graph, rarity, rare_boost, roots)
     rng = np.random.default_rng([seed, 0x5EED])
     taken, seen, items = set(taken), set(), []
     for number in progress(range(count)):

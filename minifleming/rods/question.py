@@ -44,7 +44,7 @@ def make_item(walk: Walk, walker: Walker, options: int, rng: np.random.Generator
         options=labelled,
         answer=answer,
         source=walker.graph.source,
-        tier=TIERS[min(walk.hops, len(TIERS)) - 1],
+        tier=tier_of(walk, walker.graph),
         hops=walk.hops,
         rarity=round(float(walker.weight[walker.graph.number[walk.root]]), 6),
         path=[walk.evidence[0].triple] + [step.triple for step in walk.chain],
@@ -57,6 +57,17 @@ def make_item(walk: Walk, walker: Walker, options: int, rng: np.random.Generator
             "rivals": {label: chosen[text][0] for label, text in labelled.items() if text != walk.answer},
         },
     )
+
+
+def tier_of(walk: Walk, graph: Graph) -> str:
+    """Difficulty by structure: the edges of the chain plus how ambiguous the findings are.
+
+    Ambiguity is 0 if one of the findings is the root's alone, 1 if the most telling one leaves up to three other
+    candidates, 2 beyond that. Easy up to 1, moderate 2, difficult from 3: every tier has every path length.
+    """
+    telling = min(len(graph.heads(step.end, step.relation)) for step in walk.evidence)
+    ambiguity = 0 if telling == 1 else 1 if telling <= 4 else 2
+    return TIERS[min(max(len(walk.chain) + ambiguity, 1), 3) - 1]
 
 
 def question_text(walk: Walk, graph: Graph) -> str:

@@ -16,6 +16,7 @@ A walk of n hops is a question in the making:
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +60,8 @@ class Walk:
 class Walker:
     """Draws walks from one graph. Pure given its random generator."""
 
-    def __init__(self, graph: Graph, rarity: float = 0.5, rare_boost: float = 2.0):
+    def __init__(self, graph: Graph, rarity: float = 0.5, rare_boost: float = 2.0, roots: int = 0):
+        """``roots`` limits the root nodes to that many, a fixed choice by the hash of their names; 0 takes all."""
         self.graph = graph
         weight = (1.0 + graph.degrees()) ** -rarity
         for name in graph.heads(RARE[1], RARE[0]):
@@ -67,6 +69,9 @@ class Walker:
         self.weight = weight  # [nodes]
         codes = [graph.code[r] for r in EVIDENCE if r in graph.code]
         self.roots = [v for v in range(len(graph.names)) if np.isin(graph.out.relations_of(v), codes).any()]
+        if roots:
+            self.roots.sort(key=lambda v: hashlib.sha256(graph.names[v].encode()).digest())
+            self.roots = sorted(self.roots[:roots])
         root_weight = weight[self.roots]
         self.root_share = root_weight / max(root_weight.sum(), 1e-300)
         self._steps: dict[str, list[Step]] = {}

@@ -51,6 +51,7 @@ class Data:
     longer_hops: list[int] = field([4], "path lengths of the longer_hops split")
     options: int = field(4, "options per synthesised item", low=2, high=26)
     findings: list[int] = field([2, 4], "fewest and most visible findings per item")
+    roots: int = field(0, "root diseases that items ask about; 0: all of the graph", low=0)
     rarity: float = field(0.5, "exponent of (1 + degree) in the sampling weight; 0 is uniform", "§3.1", low=0)
     rare_boost: float = field(2.0, "weight of diseases marked rare, relative to the others", "§3.1", low=0)
 

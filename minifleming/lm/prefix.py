@@ -1,0 +1,36 @@
+"""Prompts shared by their group in training: each prompt runs once, its completions attend to its keys and values.
+
+A group of k completions of one prompt costs (prompt + k · completion) tokens instead of k · (prompt + completion).
+Gradients flow from every completion into the one pass over the prompt, so loss and gradient are those of the plain
+computation. Two calls of the model with the same object: first the prompts, then the completions.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Prefix:
+    def __init__(self, lengths: Tensor, owner: Tensor, width: int):
+        """lengths [P] of the right-padded prompts; owner [B]: the prompt of each completion; width T of these."""
+        self.layers: list[tuple[Tensor, Tensor]] = []
+        self.owner = owner
+        self.reading = True
+        longest = int(lengths.max())
+        in_prompt = torch.arange(longest, device=owner.device) < lengths[owner, None]  # [B, longest]
+        causal = torch.ones(width, width, dtype=torch.bool, device=owner.device).tril()
+        seen = torch.cat((in_prompt[:, None].expand(-1, width, -1), causal.expand(len(owner), -1, -1)), dim=-1)
+        self.mask = seen[:, None]  # [B, 1, width, longest + width]
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q [B, H, T, D]; k, v [B, K, T, D] -> [B, H, T, D]. While reading, remembers k and v of the layer."""
+        grouped = q.shape[1] != k.shape[1]
+        if self.reading:
+            self.layers.append((k, v))
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+        prompt_k, prompt_v = self.layers[layer]
+        k = torch.cat((prompt_k[self.owner], k), dim=2)
+        v = torch.cat((prompt_v[self.owner], v), dim=2)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, enable_gqa=grouped)
