@@ -1,9 +1,11 @@
-"""The text that the tiny base is trained on: graph statements, recitals, and option look-ups.
+"""The text that the tiny base is trained on: what the graph states, recitals, and option look-ups.
 
 The paper starts from a base that can read and knows medicine (Qwen2.5-7B). Ours learns just this:
 
     statements   " malar rash points to lupus . lupus is treated with hydroxychloroquine . ..."
                  single facts, in both directions, and short chains of them
+    findings     " fever , rash and joint pain point to familial Mediterranean fever ."
+                 combinations of the training split alone (rods/mix.py): the held-out ones never occur
     recitals     " e1 e2 e3 e4 e5 e3 e4 e1 e2 e3"
                  random names, and pieces of them again: say what followed a name
     look-ups     "\\n e1 (A)\\n e2 (B)\\n e3 (C)\\n e4 (D) so e3 (C) so e1 (A)"
@@ -12,7 +14,7 @@ The paper starts from a base that can read and knows medicine (Qwen2.5-7B). Ours
 Look-ups and recitals start with a few names and grow to all of them (``known``): a skill that is found on sixteen
 names carries over, and on thousands at once it is not found.
 
-There are no questions, no answers and no combinations of findings in it. Each text is a list of segments
+There are no questions, no answers and no reasoning in it. Each text is a list of segments
 (text, learned): what cannot be predicted, such as the names in a list, is not learned.
 """
 
@@ -22,9 +24,10 @@ import numpy as np
 
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import LABELS, Triple
-from minifleming.rods.phrases import PHRASES, phrase
+from minifleming.rods.mix import is_held_out
+from minifleming.rods.phrases import PHRASES, listing, phrase
 from minifleming.rods.question import make_item
-from minifleming.rods.walk import Walker
+from minifleming.rods.walk import Walk, Walker
 
 Segment = tuple[str, bool]
 OPTION = " {text} ({label})"  # a name is one token, and so is its mark
@@ -39,7 +42,7 @@ class Corpus:
     """Draws texts of a graph, given a random generator."""
 
     def __init__(self, graph: Graph):
-        self.graph = graph
+        self.graph, self.walker = graph, Walker(graph)
         self.order = [graph.names[i] for i in np.random.default_rng(0).permutation(len(graph.names))]
         self.facts = [t for t in graph.triples if t[1] in STATED]
         self.weights = self._weights()
@@ -56,9 +59,11 @@ class Corpus:
         return weights / weights.sum()
 
     def text(self, kind: str, tokens: int, known: int, rng: np.random.Generator) -> list[Segment]:
-        """One text of about ``tokens`` tokens: statements, look_ups or recitals."""
+        """One text of about ``tokens`` tokens: statements, findings, look_ups or recitals."""
         if kind == "statements":
             return self.statements(tokens // 6, rng)
+        if kind == "findings":
+            return self.findings(tokens // 10, rng)
         return self.look_ups(known, rng) if kind == "look_ups" else self.recital(tokens, known, rng)
 
     def statements(self, count: int, rng: np.random.Generator) -> list[Segment]:
@@ -78,6 +83,17 @@ class Corpus:
             first, verb, second = (head, words.forward, tail) if forward else (tail, words.backward, head)
             segments += [(f" {first} {verb}", False), (f" {second}", True), (" .", True)]
             at = second
+        return segments
+
+    def findings(self, count: int, rng: np.random.Generator) -> list[Segment]:
+        """``count`` times: findings that together point to one root. Held-out combinations never occur."""
+        segments: list[Segment] = []
+        while len(segments) < 3 * count:
+            root = self.graph.names[self.walker.roots[rng.integers(len(self.walker.roots))]]
+            evidence = self.walker.evidence(root, (2, 4), rng)
+            if evidence and not is_held_out(Walk(root, evidence, ())):
+                told = listing([step.end for step in evidence])
+                segments += [(f" {told} point to", False), (f" {root}", True), (" .", True)]
         return segments
 
     def names(self, count: int, known: int, rng: np.random.Generator) -> list[str]:

@@ -68,7 +68,18 @@ def test_the_path_has_one_edge_a_hop_and_ends_at_the_answer():
         for head, _, tail in item.path:
             at = {head: tail, tail: head}[at]
         assert item.path[0][1] in EVIDENCE and at == item.masked
-        assert item.tier == {1: "easy", 2: "moderate"}.get(item.hops, "difficult")
+
+
+def test_the_tier_grows_with_the_chain_and_with_the_candidates_that_the_findings_leave():
+    """Counted again from the triples: candidates of the most telling finding, and edges of the chain."""
+    tiers = set()
+    for item in ITEMS:
+        evidence = [t for t in item.visible if t[1] in EVIDENCE and t[0] == item.provenance["root"]]
+        candidates = min(sum(edge[1:] == found[1:] for edge in GRAPH.triples) for found in evidence)
+        score = item.hops - 1 + (0 if candidates == 1 else 1 if candidates <= 4 else 2)
+        assert item.tier == ("easy" if score <= 1 else "moderate" if score == 2 else "difficult")
+        tiers.add((item.hops, item.tier))
+    assert {tier for _, tier in tiers} == {"easy", "moderate", "difficult"} and (3, "moderate") in tiers
 
 
 def test_the_hidden_names_are_the_root_and_what_lies_between():
