@@ -1,0 +1,131 @@
+"""The tiny recipe and its control over several seeds: `python bench/tiny_seeds.py --seeds 5 --out bench/results`.
+
+For each seed the main run, then the control (recipes/tiny-control.toml) from the main run's own stage-1 checkpoint,
+so that both differ in stage 2 alone. Writes one JSON with every seed's accuracies, the differences between mining and
+control, and a bootstrap over items and seeds jointly.
+"""
+
+import datetime
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from minifleming.evaluation.benchmarks import read_records, right
+from minifleming.evaluation.statistics import bootstrap_difference
+from minifleming.run import config as configuration
+from minifleming.run.checkpoint import read_json, write_text
+from minifleming.run.errors import Parser, RunFailed, guarded
+
+ROOT = Path(__file__).resolve().parent.parent
+VARIANTS = ("base", "cold_start", "rl_stage1", "rl_stage2")
+SPLITS = ("heldout", "longer_hops")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(prog="tiny_seeds.py", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "seeds")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
+    parser.add_argument("--table-only", action="store_true", help="only make the table of runs that are finished")
+    args = parser.parse_args(argv)
+    seeds = list(range(args.first, args.first + args.seeds))
+    for seed in seeds if not args.table_only else []:
+        run_pair(args.runs, seed)
+    result = summary(args.runs, seeds)
+    name = f"tiny_seeds_{datetime.date.today().isoformat()}.json"
+    write_text(args.out / name, json.dumps(result, indent=1) + "\n")
+    print(json.dumps({key: result[key] for key in ("means", "mining_minus_control")}, indent=1))
+    return 0
+
+
+def run_pair(runs: Path, seed: int) -> None:
+    """Main run and control of one seed; finished ones cost nothing."""
+    main_run, control = runs / f"main-{seed}", runs / f"control-{seed}"
+    train("tiny.toml", main_run, seed)
+    stage1 = main_run / "checkpoints" / f"step_{stage1_end(main_run):06d}"
+    if not (control / "items").exists():  # the same by construction: the seed decides them
+        for name in ("items", "cold_start"):
+            shutil.copytree(main_run / name, control / name)
+    train("tiny-control.toml", control, seed, "--resume", str(stage1))
+
+
+def train(recipe: str, out: Path, seed: int, *more: str) -> None:
+    start = time.perf_counter()
+    command = [sys.executable, str(ROOT / "train_grpo.py"), "--config", str(ROOT / "recipes" / recipe),
+               "--set", f"run.seed={seed}", "--set", f"run.out={json.dumps(str(out))}", *more]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise RunFailed(f"{out}: {done.stderr.strip().splitlines()[-1]}")
+    print(f"{out.name}: {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def stage1_end(run: Path) -> int:
+    newest = max((run / "checkpoints").glob("step_*"))
+    return read_json(newest / "state.json")["stage1_end"]
+
+
+def outcomes(run: Path, variant: str, split: str) -> list[int]:
+    return [int(right(record)) for record in read_records(run / "eval" / f"{variant}.{split}.jsonl")]
+
+
+def samples_drawn(run: Path) -> dict[str, int]:
+    """Completions sampled in stage 2: by training steps, and by mining."""
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    k = configuration.load(run / "config.toml").stage2.samples_per_prompt
+    trained = sum(record["prompts"] for record in metrics if record["stage"] == "rl_stage2") * k
+    ledger = run / "mining.jsonl"
+    mined = sum(json.loads(line)["samples"] for line in ledger.read_text().splitlines()) if ledger.exists() else 0
+    return {"training": trained, "mining": mined}
+
+
+def summary(runs: Path, seeds: list[int]) -> dict:
+    rows = []
+    for seed in seeds:
+        row = {"seed": seed}
+        for split in SPLITS:
+            for variant in VARIANTS:
+                row[f"{variant}.{split}"] = float(np.mean(outcomes(runs / f"main-{seed}", variant, split)))
+            row[f"control.{split}"] = float(np.mean(outcomes(runs / f"control-{seed}", "rl_stage2", split)))
+        row["stage1_steps"] = stage1_end(runs / f"main-{seed}")
+        row["stage2_samples"] = samples_drawn(runs / f"main-{seed}")
+        row["control_samples"] = samples_drawn(runs / f"control-{seed}")
+        rows.append(row)
+
+    def compare(first: tuple[str, str], second: tuple[str, str], split: str) -> dict:
+        a, b = (np.array([outcomes(runs / f"{kind}-{seed}", variant, split) for seed in seeds])
+                for kind, variant in (first, second))
+        mean, low, high = bootstrap_difference(a, b)
+        return {"mean": mean, "ci_low": low, "ci_high": high, "by_seed": (b - a).mean(1).tolist()}
+
+    pairs = {
+        "stage1_minus_cold_start": (("main", "cold_start"), ("main", "rl_stage1")),
+        "stage2_minus_stage1": (("main", "rl_stage1"), ("main", "rl_stage2")),
+        "control_minus_stage1": (("main", "rl_stage1"), ("control", "rl_stage2")),
+        "mining_minus_control": (("control", "rl_stage2"), ("main", "rl_stage2")),
+    }
+    return {
+        "date": datetime.date.today().isoformat(), "torch": torch.__version__, "python": platform.python_version(),
+        "processor": processor(), "threads": os.environ.get("OMP_NUM_THREADS", str(torch.get_num_threads())),
+        "bootstrap": "10,000 draws over seeds and items jointly, percentile interval of 95 %",
+        "seeds": rows,
+        "means": {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if "." in key},
+        **{name: {split: compare(*pair, split) for split in SPLITS} for name, pair in pairs.items()},
+    }
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    raise SystemExit(guarded(main))
