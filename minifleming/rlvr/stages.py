@@ -114,7 +114,7 @@ class Training:
     def draw(self) -> list[tuple[Item, str]]:
         """The prompts of this step with the class that each was drawn from."""
         cfg, state = self.cfg, self.state
-        pools = {name: ids for name, ids in state.pools.items() if ids and name != "quarantine"}
+        pools = {name: state.pools[name] for name in sorted(state.pools) if state.pools[name] and name != "quarantine"}
         if not pools:
             raise RunFailed("mining left no item to train on: every item is a label suspect; is the format learned?")
         if state.stage == "rl_stage1" or "pool" in pools:

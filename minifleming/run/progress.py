@@ -47,10 +47,12 @@ class Journal:
         path = self.folder / f"{self.prefix}{file}"
         if rank() != 0 or not path.exists():
             return
-        records = [r for line in path.read_text().splitlines() if (r := _record(line)) is not None]
+        before = path.read_text(encoding="utf-8")
+        records = [r for line in before.splitlines() if (r := _record(line)) is not None]
         text = "".join(json.dumps(r, sort_keys=True) + "\n" for r in records if keep(r))
-        path.with_suffix(".tmp").write_text(text)
-        path.with_suffix(".tmp").replace(path)
+        if text != before:
+            path.with_suffix(".tmp").write_text(text, encoding="utf-8")
+            path.with_suffix(".tmp").replace(path)
 
     def _append(self, file: str, record: dict) -> None:
         if rank() != 0:

@@ -13,7 +13,7 @@ from minifleming.run.config import RL
 THRESHOLD = 0.9  # mean reward of the last step; it starts at about 0.3
 
 
-def reward_after_training(talker, tokenizer, steps: int = 110) -> float:
+def reward_after_training(talker, tokenizer, steps: int = 160) -> float:
     fresh, items = talker
     model, cfg = fresh(), RL(max_new_tokens=12, lr=3e-3)
     optimizer = adamw(model, cfg.lr, (0.9, 0.95), 0.0)
