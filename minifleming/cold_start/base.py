@@ -31,7 +31,7 @@ from minifleming.run.progress import bar
 CONTROL = ["<|im_start|>", "<|im_end|>", "<think>", "</think>", "<answer>", "</answer>"]
 PAD = 0
 READING = ("look_ups", "recitals")  # kinds of text that take turns in a batch
-FACTS = ("statements", "statements", "findings", "findings")
+FACTS = ("statements", "statements", "links", "findings")
 FEW, MANY, UNLEARNT = 16.0, 64.0, 1.0  # names at the start, names by which look-ups must do better than this loss
 
 

@@ -4,6 +4,8 @@ The paper starts from a base that can read and knows medicine (Qwen2.5-7B). Ours
 
     statements   " malar rash points to lupus . lupus is treated with hydroxychloroquine . ..."
                  single facts, in both directions, and short chains of them
+    links        " the cause of Gaucher disease is GBA1 ."
+                 single facts in the words of a question
     findings     " fever , rash and joint pain point to familial Mediterranean fever ."
                  combinations of the training split alone (rods/mix.py): the held-out ones never occur
     recitals     " e1 e2 e3 e4 e5 e3 e4 e1 e2 e3"
@@ -59,9 +61,11 @@ class Corpus:
         return weights / weights.sum()
 
     def text(self, kind: str, tokens: int, known: int, rng: np.random.Generator) -> list[Segment]:
-        """One text of about ``tokens`` tokens: statements, findings, look_ups or recitals."""
+        """One text of about ``tokens`` tokens: statements, links, findings, look_ups or recitals."""
         if kind == "statements":
             return self.statements(tokens // 6, rng)
+        if kind == "links":
+            return self.links(tokens // 8, rng)
         if kind == "findings":
             return self.findings(tokens // 10, rng)
         return self.look_ups(known, rng) if kind == "look_ups" else self.recital(tokens, known, rng)
@@ -83,6 +87,14 @@ class Corpus:
             first, verb, second = (head, words.forward, tail) if forward else (tail, words.backward, head)
             segments += [(f" {first} {verb}", False), (f" {second}", True), (" .", True)]
             at = second
+        return segments
+
+    def links(self, count: int, rng: np.random.Generator) -> list[Segment]:
+        """``count`` single facts in the words in which a question asks for them."""
+        segments: list[Segment] = []
+        for number in rng.choice(len(self.facts), count, p=self.weights):
+            head, relation, tail = self.facts[number]
+            segments += [(f" the {phrase(relation).link} of {head} is", False), (f" {tail}", True), (" .", True)]
         return segments
 
     def findings(self, count: int, rng: np.random.Generator) -> list[Segment]:

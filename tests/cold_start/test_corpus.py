@@ -13,10 +13,10 @@ from minifleming.rods.graph import load_graph
 from minifleming.rods.hops import stated_hops
 from minifleming.rods.item import LABELS
 from minifleming.rods.mix import is_held_out, synthesise
-from minifleming.rods.phrases import PHRASES
+from minifleming.rods.phrases import PHRASES, phrase
 from minifleming.rods.walk import Step, Walk, Walker
 
-KINDS = ("statements", "findings", "look_ups", "recitals")
+KINDS = ("statements", "links", "findings", "look_ups", "recitals")
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,17 @@ def test_a_statement_is_one_edge_of_the_graph(texts, graph):
             assert len(hops) == 1 and hops[0][1], (start, second)
             (head, _, tail), _ = hops[0]
             assert (head, tail) in allowed and second[0][1:] in (head, tail)
+
+
+def test_a_link_is_one_edge_in_the_words_of_a_question(texts, graph):
+    link = {phrase(relation).link: relation for relation in STATED}
+    for segments in texts["links"]:
+        for start, second, stop in zip(*[iter(segments)] * 3, strict=True):
+            assert (start[1], second[1], stop) == (False, True, (" .", True))
+            asked, head = start[0].removeprefix(" the ").removesuffix(" is").split(" of ", 1)
+            relations = [relation for name, relation in link.items() if f"{asked} of {head}".startswith(f"{name} of ")]
+            found = [(f"{asked} of {head}".removeprefix(f"{phrase(r).link} of "), r, second[0][1:]) for r in relations]
+            assert any(triple in graph for triple in found), start
 
 
 def test_both_directions_and_chains_are_stated(texts, graph):
