@@ -1,0 +1,42 @@
+"""The README's other commands, one after the other, each on what the one before wrote."""
+
+from __future__ import annotations
+
+import json
+
+import eval as evaluation
+import generate
+import synth_kg
+import train_sft
+from minifleming.cold_start import teacher
+from minifleming.rods import check
+from minifleming.run.checkpoint import verify_folder
+from minifleming.run.errors import guarded
+
+
+def test_items_traces_model_answers_accuracy(tmp_path, capsys):
+    items, traces, model, answers = (str(tmp_path / n) for n in ("items.jsonl", "traces.jsonl", "sft", "answers.jsonl"))
+    short = ["--set=eval.max_new_tokens=24", "--set=run.device=\"cpu\""]
+    assert guarded(synth_kg.main, ["--n", "12", "--out", items]) == 0
+    assert guarded(check.main, ["--items", items]) == 0
+    assert guarded(teacher.main, ["--items", items, "--out", traces]) == 0
+    assert guarded(train_sft.main, ["--model", "tiny", "--traces", traces, "--out", model, *short]) == 0
+    assert verify_folder(tmp_path / "sft") is None
+    assert guarded(train_sft.main, ["--model", "tiny", "--traces", traces, "--out", model, *short]) == 2, "kept"
+    assert guarded(generate.main, ["--model", model, "--items", items, "--out", answers, "--max-new-tokens", "24"]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert len(rows) == 12 and all(len(row["logprobs"]) == len(row["completion_ids"]) for row in rows)
+    assert {row["finish_reason"] for row in rows} <= {"stop", "length"}
+    capsys.readouterr()
+    out = str(tmp_path / "eval")
+    assert guarded(evaluation.main, ["--model", model, "--benchmark", f"mine={items}", "--out", out, *short]) == 0
+    assert capsys.readouterr().out.startswith("mine: ") and len(
+        (tmp_path / "eval" / "mine.jsonl").read_text().splitlines()) == 12
+
+
+def test_a_chat_says_what_it_is_and_ends_with_the_input(monkeypatch, capsys):
+    lines = iter(["A patient has fever . Which disease is it ?", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    assert guarded(generate.main, ["--model", "tiny", "--max-new-tokens", "8", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "not for clinical use" in said and "reasoning:" in said
