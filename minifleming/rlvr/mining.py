@@ -5,7 +5,8 @@ Mining runs the model over the *whole* training pool, n samples an item, and sor
     wrong    p <= wrong_max        right    p >= right_min        middle   between
 
 Stage 2 composes batches Right : Wrong = 1 : 2. An item with no right sample in ``quarantine_after`` mining rounds
-in a row is a label suspect and leaves the pool: with a constant reward it could teach nothing.
+in a row is a label suspect and leaves the pool: with a constant reward it could teach nothing. At most half of the
+wrong items leave at a time, those with the longest streaks: a weak model is no reason to doubt every label.
 
 Every draw is a function of counts: a deck deals the items of a class in seeded order, each once before any comes
 again. The whole state is JSON, so a resumed run deals the same cards.
@@ -36,12 +37,13 @@ def mine(passes: dict[str, int], streaks: dict[str, int], cfg: Mining) -> tuple[
     Returns:
         class -> item ids, in the order of ``passes``; and the new streaks.
     """
-    pools: dict[str, list[str]] = {name: [] for name in CLASSES}
     streaks = {name: streaks.get(name, 0) + 1 for name, right in passes.items() if right == 0}
-    for name, right in passes.items():
-        suspect = streaks.get(name, 0) >= cfg.quarantine_after
-        pools["quarantine" if suspect else classify(right / cfg.samples, cfg)].append(name)
-    return pools, streaks
+    kinds = {name: classify(right / cfg.samples, cfg) for name, right in passes.items()}
+    wrong = [name for name, kind in kinds.items() if kind == "wrong"]
+    suspects = [name for name in wrong if streaks.get(name, 0) >= cfg.quarantine_after]
+    for name in sorted(suspects, key=lambda name: -streaks[name])[: len(wrong) // 2]:
+        kinds[name] = "quarantine"
+    return {kind: [name for name in kinds if kinds[name] == kind] for kind in CLASSES}, streaks
 
 
 def parts(total: int, weights: dict[str, int], sizes: dict[str, int], step: int) -> dict[str, int]:

@@ -27,7 +27,7 @@ from minifleming.rods.item import Item
 from minifleming.run import parallel
 from minifleming.run.checkpoint import checkpoints, latest, prune, read_json, write_folder
 from minifleming.run.config import Config
-from minifleming.run.errors import BadInput, RunFailed
+from minifleming.run.errors import BadInput
 from minifleming.run.progress import Journal, bar
 
 MINING_STEP = 1_000_000_000  # steps from here on key the random numbers of mining rounds
@@ -115,8 +115,6 @@ class Training:
         """The prompts of this step with the class that each was drawn from."""
         cfg, state = self.cfg, self.state
         pools = {name: state.pools[name] for name in sorted(state.pools) if state.pools[name] and name != "quarantine"}
-        if not pools:
-            raise RunFailed("mining left no item to train on: every item is a label suspect; is the format learned?")
         if state.stage == "rl_stage1" or "pool" in pools:
             weights, since = {name: 1 for name in pools}, state.step
         else:

@@ -22,9 +22,18 @@ def test_mine_sorts_every_item_once_and_quarantines_after_two_rounds_at_zero():
     pools, streaks = mine(passes, {}, cfg)
     assert pools == {"right": ["d"], "middle": ["c"], "wrong": ["a", "b"], "quarantine": []}
     pools, streaks = mine(passes | {"b": 0}, streaks, cfg)
-    assert pools["quarantine"] == ["a"] and "b" in pools["wrong"] and streaks == {"a": 2, "b": 1}
-    pools, streaks = mine(passes | {"a": 3, "b": 0}, streaks, cfg)
-    assert pools["quarantine"] == ["b"] and "a" in pools["right"], "a right sample ends the streak"
+    assert pools["quarantine"] == ["a"] and pools["wrong"] == ["b"] and streaks == {"a": 2, "b": 1}
+    pools, streaks = mine(passes | {"a": 3, "b": 0, "c": 0}, streaks, cfg)
+    assert pools["quarantine"] == ["b"] and pools["right"] == ["a", "d"], "a right sample ends the streak"
+
+
+def test_quarantine_takes_at_most_half_of_the_wrong_the_longest_streaks_first():
+    cfg = Mining(samples=4, quarantine_after=2)
+    passes, streaks = dict.fromkeys("abcde", 0) | {"f": 4}, {"a": 1, "b": 5, "c": 3, "d": 1, "e": 1}
+    pools, after = mine(passes, streaks, cfg)
+    assert pools == {"right": ["f"], "middle": [], "wrong": ["a", "d", "e"], "quarantine": ["b", "c"]}
+    assert after == {"a": 2, "b": 6, "c": 4, "d": 2, "e": 2}, "who stays keeps the streak"
+    assert mine({"a": 0}, {"a": 9}, cfg)[0]["wrong"] == ["a"], "a pool is never emptied"
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 7, 16])
