@@ -1,8 +1,13 @@
 """The tiny recipe and its control over several seeds: `python bench/tiny_seeds.py --seeds 5 --out bench/results`.
 
-For each seed the main run, then the control (recipes/tiny-control.toml) from the main run's own stage-1 checkpoint,
-so that both differ in stage 2 alone. Writes one JSON with every seed's accuracies, the differences between mining and
-control, and a bootstrap over items and seeds jointly.
+For each seed the main run, then two controls without mining (recipes/tiny-control.toml), both from the main run's own
+stage-1 checkpoint, so that they differ in stage 2 alone:
+
+    control        as many training rollouts as stage 2 of the main run
+    control_total  as many rollouts as stage 2 of the main run *and its mining* drew together
+
+Writes one JSON with every seed's accuracies, the differences between mining and the controls, and a bootstrap over items
+and seeds jointly. Seeds are independent: two calls with --first can run side by side, --table-only joins them.
 """
 
 import datetime
@@ -27,6 +32,7 @@ from minifleming.run.errors import Parser, RunFailed, guarded
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ("base", "cold_start", "rl_stage1", "rl_stage2")
 SPLITS = ("heldout", "longer_hops")
+CONTROLS = ("control", "control_total")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,23 +45,28 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     seeds = list(range(args.first, args.first + args.seeds))
     for seed in seeds if not args.table_only else []:
-        run_pair(args.runs, seed)
+        run_seed(args.runs, seed)
     result = summary(args.runs, seeds)
     name = f"tiny_seeds_{datetime.date.today().isoformat()}.json"
     write_text(args.out / name, json.dumps(result, indent=1) + "\n")
-    print(json.dumps({key: result[key] for key in ("means", "mining_minus_control")}, indent=1))
+    print(json.dumps({key: result[key] for key in ("means", "mining_minus_control", "mining_minus_control_total")}, indent=1))
     return 0
 
 
-def run_pair(runs: Path, seed: int) -> None:
-    """Main run and control of one seed; finished ones cost nothing."""
-    main_run, control = runs / f"main-{seed}", runs / f"control-{seed}"
+def run_seed(runs: Path, seed: int) -> None:
+    """Main run and both controls of one seed; finished ones cost nothing."""
+    main_run = runs / f"main-{seed}"
     train("tiny.toml", main_run, seed)
-    stage1 = main_run / "checkpoints" / f"step_{stage1_end(main_run):06d}"
-    if not (control / "items").exists():  # the same by construction: the seed decides them
-        for name in ("items", "cold_start"):
-            shutil.copytree(main_run / name, control / name)
-    train("tiny-control.toml", control, seed, "--resume", str(stage1))
+    cfg, drawn = configuration.load(main_run / "config.toml"), samples_drawn(main_run)
+    steps = cfg.stage2.rounds * cfg.stage2.steps_per_round
+    more = round(drawn["mining"] / (cfg.rl.prompts_per_step * cfg.stage2.samples_per_prompt))
+    for kind, length in (("control", steps), ("control_total", steps + more)):
+        control = runs / f"{kind}-{seed}"
+        for name in ("items", "cold_start"):  # the same by construction: the seed decides them
+            if not (control / name).exists():
+                shutil.copytree(main_run / name, control / name)
+        stage1 = main_run / "checkpoints" / f"step_{stage1_end(main_run):06d}"
+        train("tiny-control.toml", control, seed, "--set", f"stage2.steps_per_round={length}", "--resume", str(stage1))
 
 
 def train(recipe: str, out: Path, seed: int, *more: str) -> None:
@@ -94,10 +105,12 @@ def summary(runs: Path, seeds: list[int]) -> dict:
         for split in SPLITS:
             for variant in VARIANTS:
                 row[f"{variant}.{split}"] = float(np.mean(outcomes(runs / f"main-{seed}", variant, split)))
-            row[f"control.{split}"] = float(np.mean(outcomes(runs / f"control-{seed}", "rl_stage2", split)))
+            for kind in CONTROLS:
+                row[f"{kind}.{split}"] = float(np.mean(outcomes(runs / f"{kind}-{seed}", "rl_stage2", split)))
         row["stage1_steps"] = stage1_end(runs / f"main-{seed}")
-        row["stage2_samples"] = samples_drawn(runs / f"main-{seed}")
-        row["control_samples"] = samples_drawn(runs / f"control-{seed}")
+        row["main_samples"] = samples_drawn(runs / f"main-{seed}")
+        for kind in CONTROLS:
+            row[f"{kind}_samples"] = samples_drawn(runs / f"{kind}-{seed}")
         rows.append(row)
 
     def compare(first: tuple[str, str], second: tuple[str, str], split: str) -> dict:
@@ -111,6 +124,7 @@ def summary(runs: Path, seeds: list[int]) -> dict:
         "stage2_minus_stage1": (("main", "rl_stage1"), ("main", "rl_stage2")),
         "control_minus_stage1": (("main", "rl_stage1"), ("control", "rl_stage2")),
         "mining_minus_control": (("control", "rl_stage2"), ("main", "rl_stage2")),
+        "mining_minus_control_total": (("control_total", "rl_stage2"), ("main", "rl_stage2")),
     }
     return {
         "date": datetime.date.today().isoformat(), "torch": torch.__version__, "python": platform.python_version(),

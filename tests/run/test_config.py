@@ -45,6 +45,13 @@ def test_two_configurations_share_no_list():
     assert second.data.hops == load(None).data.hops != first.data.hops
 
 
+def test_the_control_recipe_is_the_default_one_without_mining():
+    mined, control = (load(ROOT / "recipes" / f"{name}.toml") for name in ("tiny", "tiny-control"))
+    assert set(differences(mined, control)) == {"stage2.source", "stage2.rounds", "stage2.steps_per_round"}
+    steps = [c.stage2.rounds * c.stage2.steps_per_round for c in (mined, control)]
+    assert steps[0] == steps[1] and control.stage2.source == "uniform"
+
+
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.name)
 def test_every_recipe_loads_and_is_written_back_unchanged(recipe, tmp_path):
     config = load(recipe)
