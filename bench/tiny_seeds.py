@@ -6,8 +6,8 @@ stage-1 checkpoint, so that they differ in stage 2 alone:
     control        as many training rollouts as stage 2 of the main run
     control_total  as many rollouts as stage 2 of the main run *and its mining* drew together
 
-Writes one JSON with every seed's accuracies, the differences between mining and the controls, and a bootstrap over items
-and seeds jointly. Seeds are independent: two calls with --first can run side by side, --table-only joins them.
+Writes one JSON with every seed's accuracies, the differences between mining and the controls, and a bootstrap over
+items and seeds jointly. Seeds are independent: two calls with --first can run side by side, --table-only joins them.
 """
 
 import datetime
@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     result = summary(args.runs, seeds)
     name = f"tiny_seeds_{datetime.date.today().isoformat()}.json"
     write_text(args.out / name, json.dumps(result, indent=1) + "\n")
-    print(json.dumps({key: result[key] for key in ("means", "mining_minus_control", "mining_minus_control_total")}, indent=1))
+    shown = ("means", "stage1_minus_cold_start", "stage2_minus_stage1", "mining_minus_control", "mining_minus_control_total")
+    print(json.dumps({key: result[key] for key in shown}, indent=1))
     return 0
 
 

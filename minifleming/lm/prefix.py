@@ -3,6 +3,9 @@
 A group of k completions of one prompt costs (prompt + k · completion) tokens instead of k · (prompt + completion).
 Gradients flow from every completion into the one pass over the prompt, so loss and gradient are those of the plain
 computation. Two calls of the model with the same object: first the prompts, then the completions.
+
+Prompts are copied to their completions by index_select: its gradient adds up in a fixed order, where that of
+``x[owner]`` adds in the order in which the threads arrive, and equal runs would differ in their last bits.
 """
 
 from __future__ import annotations
@@ -31,6 +34,6 @@ class Prefix:
             self.layers.append((k, v))
             return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
         prompt_k, prompt_v = self.layers[layer]
-        k = torch.cat((prompt_k[self.owner], k), dim=2)
-        v = torch.cat((prompt_v[self.owner], v), dim=2)
+        k = torch.cat((prompt_k.index_select(0, self.owner), k), dim=2)
+        v = torch.cat((prompt_v.index_select(0, self.owner), v), dim=2)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, enable_gqa=grouped)
