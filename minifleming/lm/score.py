@@ -41,7 +41,8 @@ def group_logprobs(model: LanguageModel, prompts: list[list[int]], owner: list[i
     prefix.reading = False
     positions = lengths[owners, None] + torch.arange(ids.shape[1], device=device)
     later = model(ids, positions, prefix)[:, :-1]  # [B, T - 1, C]
-    hidden = torch.cat((first.index_select(0, owners)[:, None], later), dim=1)  # column t predicts token t of the completion
+    first = first.index_select(0, owners)[:, None]  # [B, 1, C]
+    hidden = torch.cat((first, later), dim=1)  # column t predicts token t of the completion
     rows, columns = (torch.arange(ids.shape[1], device=device) < sizes[:, None]).nonzero(as_tuple=True)
     return token_logprobs(model.logits(hidden[rows, columns]), ids[rows, columns], temperature), rows
 
