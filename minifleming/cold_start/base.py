@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from minifleming.rods.graph import Graph, load_graph
 from minifleming.rods.item import LABELS
 from minifleming.rods.walk import Walker
 from minifleming.run.checkpoint import sha256, write_folder
-from minifleming.run.errors import Parser, guarded
+from minifleming.run.errors import BadInput, Parser, guarded
 from minifleming.run.progress import bar
 
 CONTROL = ["<|im_start|>", "<|im_end|>", "<think>", "</think>", "<answer>", "</answer>"]
@@ -131,6 +132,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
+    for name in ("steps", "rows", "tokens", "width", "layers"):
+        if getattr(args, name) < 1:
+            raise BadInput(f"--{name}: must be positive")
+    if args.width % 8:
+        raise BadInput("--width: must be a multiple of 8: four heads of an even width")
+    if args.out.exists():
+        raise BadInput("exists already; nothing is overwritten", args.out)
+    with TemporaryDirectory() as staging:
+        build(args, Path(staging))
+    print(f"sha256 {sha256(args.out / 'model.safetensors')}")
+    return 0
+
+
+def build(args, staging: Path) -> None:
+    """Tokenizer, model and training; the folder is written every thousand steps and at the end."""
     graph = load_graph(args.graph)
 
     def save(step: int, record: dict) -> None:
@@ -138,15 +154,12 @@ def main(argv: list[str] | None = None) -> int:
         if step % 1000 == 0 or step == args.steps:
             write_folder(args.out, lambda folder: save_model(model, tokenizer, folder, torch.bfloat16))
 
-    staging = args.out.with_name(args.out.name + ".tokenizer")
     tokenizer = build_tokenizer(graph, staging)
     model = LanguageModel(tiny_config(tokenizer.backend.get_vocab_size(), args.width, args.layers))
     model.initialise(args.seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {model.config.vocab_size} tokens")
     train(model, tokenizer, Corpus(graph), steps=args.steps, rows=args.rows, width=args.tokens,
           seed=args.seed, watch=save)
-    print(f"sha256 {sha256(args.out / 'model.safetensors')}")
-    return 0
 
 
 if __name__ == "__main__":

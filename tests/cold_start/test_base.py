@@ -1,0 +1,36 @@
+"""The command that trains the tiny base: what it writes, and what it refuses. (The shipped base: test_corpus.py.)"""
+
+from __future__ import annotations
+
+import pytest
+
+from minifleming.cold_start.base import main, more_names
+from minifleming.lm.tokenizer import Tokenizer
+from minifleming.lm.weights import load_model
+from minifleming.run.checkpoint import verify_folder
+from minifleming.run.errors import BadInput
+
+
+def test_it_writes_one_folder_that_loads_and_nothing_else(tmp_path, capsys):
+    out = tmp_path / "base"
+    assert main(["--out", str(out), "--steps", "2", "--rows", "4", "--width", "16", "--layers", "1"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["base"] and verify_folder(out) is None
+    assert load_model(out, "float32", "cpu").config.hidden_size == 16 and Tokenizer(out).end_ids
+    assert "sha256" in capsys.readouterr().out
+    with pytest.raises(BadInput, match="nothing is overwritten"):
+        main(["--out", str(out)])
+
+
+@pytest.mark.parametrize("flag, value", [("--steps", "0"), ("--rows", "-1"), ("--layers", "0"), ("--width", "12")])
+def test_bad_numbers_are_refused_before_anything_is_made(flag, value, tmp_path):
+    with pytest.raises(BadInput, match=flag):
+        main(["--out", str(tmp_path / "base"), flag, value])
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_double_every_150_steps_and_start_over_while_look_ups_are_not_learned():
+    known = 16.0
+    for _ in range(300):
+        known = more_names(known, 0.1)
+    assert known == pytest.approx(64)
+    assert more_names(65.0, 1.2) == 16 and more_names(60.0, 1.2) > 60 and more_names(65.0, 0.9) > 65
