@@ -102,7 +102,7 @@ def write_traces(path: Path, traces: list[Trace]) -> None:
 
 
 def read_traces(path: Path) -> list[Trace]:
-    """Traces of a JSONL file; a bad line is refused with file, line and reason."""
+    """Traces of a JSONL file; a bad line, or one that would teach a broken format, is refused with file and line."""
     traces, names = [], [f.name for f in dataclasses.fields(Trace)]
     for number, record in read_jsonl(path):
         unknown = sorted(set(record) - set(names))
@@ -116,7 +116,11 @@ def read_traces(path: Path) -> list[Trace]:
             raise BadInput("'options' is missing or does not map labels to texts", path, number)
         if not isinstance(record.get("checks", {}), dict):
             raise BadInput("'checks' is not an object", path, number)
-        traces.append(Trace(**record))
+        trace = Trace(**record)
+        verdict = parse_strict(trace.completion, "".join(options))
+        if not verdict.formatted:
+            raise BadInput(f"reasoning and answer break the strict format ({verdict.rule})", path, number)
+        traces.append(trace)
     if not traces:
         raise BadInput("no traces", path)
     return traces

@@ -174,7 +174,10 @@ GOOD = {"item": "a", "question": "q", "options": {"A": "a", "C": "c"}, "reasonin
       for name in ("item", "question", "options", "reasoning", "answer", "strategy", "teacher")),
     *((json.dumps(GOOD | {name: value}).encode(), name)
       for name, value in [("item", 3), ("reasoning", None), ("answer", ["C"]), ("teacher", {}), ("checks", [True]),
-                          ("options", {"A": 1}), ("surplus", 1)])])
+                          ("options", {"A": 1}), ("surplus", 1)]),
+    *((json.dumps(GOOD | change).encode(), f"strict format ({rule})") for change, rule in [
+        ({"answer": "B"}, "label"), ({"answer": ""}, "label"), ({"reasoning": " "}, "empty_think"),
+        ({"reasoning": "a</think>"}, "think"), ({"reasoning": "<answer>A</answer>"}, "answer")])])
 def test_a_bad_line_is_refused_with_file_and_line(tmp_path, line, reason):
     path = tmp_path / "t.jsonl"
     path.write_bytes(json.dumps(GOOD).encode() + b"\n\n" + line + b"\n")
