@@ -49,8 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     result = summary(args.runs, seeds)
     name = f"tiny_seeds_{datetime.date.today().isoformat()}.json"
     write_text(args.out / name, json.dumps(result, indent=1) + "\n")
-    shown = [key for key in result if "minus" in key or key == "means"]
-    print(json.dumps({key: result[key] for key in shown}, indent=1))
+    print(markdown(result))
     return 0
 
 
@@ -135,6 +134,28 @@ def summary(runs: Path, seeds: list[int]) -> dict:
         "means": {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if "." in key},
         **{name: {split: compare(*pair, split) for split in SPLITS} for name, pair in pairs.items()},
     }
+
+
+def markdown(result: dict) -> str:
+    """The tables of docs/results.md: accuracy by seed, then the differences with their intervals. In %."""
+    columns = ("cold_start", "rl_stage1", "rl_stage2", "control", "control_total")
+    lines = []
+    for split in SPLITS:
+        lines += [f"| {split}, seed | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+        for row in [*result["seeds"], {"seed": "mean"} | result["means"]]:
+            cells = [f"{100 * row[f'{column}.{split}']:.1f}" for column in columns]
+            lines.append(" | ".join([f"| {row['seed']}", *cells]) + " |")
+        lines.append("")
+    lines += ["| difference, in points | split | by seed | mean [95 % interval] |", "|---|---|---|---|"]
+    for name, by_split in result.items():
+        if "_minus_" in name:
+            for split in SPLITS:
+                found = by_split[split]
+                seeds = ", ".join(f"{100 * d:+.1f}" for d in found["by_seed"])
+                mean, low, high = (100 * found[key] for key in ("mean", "ci_low", "ci_high"))
+                cells = [name.replace("_", " "), split, seeds, f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"]
+                lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def processor() -> str:

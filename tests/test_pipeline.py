@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 import train_grpo
+from minifleming.run.checkpoint import verify_folder
 from minifleming.run.errors import guarded
 
 SMALL = ["data.train=60", "data.heldout=24", "data.longer=8", "cold_start.traces=16", "cold_start.coverage=0.9",
@@ -72,3 +74,27 @@ def test_training_and_held_out_items_share_nothing(finished):
     assert not {combination(i) for i in train} & {combination(i) for i in held}
     assert not {frozenset(i["options"].values()) for i in train} & {frozenset(i["options"].values()) for i in held}
     assert {i["hops"] for i in read("longer_hops")} == {4} and {i["hops"] for i in train} == {1, 2, 3}
+
+
+def test_a_run_that_starts_from_anothers_stage_1_is_whole_by_itself(finished, tmp_path):
+    """The control: ``--resume PATH`` into a new folder, with another stage 2, up to the table of all four variants."""
+    for name in ("items", "cold_start"):
+        shutil.copytree(finished / name, tmp_path / "control" / name)
+    start = finished / "checkpoints" / "step_000002"
+    assert run(tmp_path / "control", "--set=stage2.source=uniform", "--resume", str(start)) == 0
+    theirs, ours = (json.loads((folder / "report" / "ablation.json").read_text())
+                    for folder in (finished, tmp_path / "control"))
+    assert [r["variant"] for r in ours] == [r["variant"] for r in theirs]
+    assert ours[:6] == theirs[:6] and not (tmp_path / "control" / "mining.jsonl").exists()
+    assert verify_folder(tmp_path / "control" / "checkpoints" / "step_000002") is None
+    steps = [json.loads(line)["step"] for line in (tmp_path / "control" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [3, 4]
+
+
+def test_a_checkpoint_of_stage_2_without_the_end_of_stage_1_beside_it_is_refused(finished, tmp_path, capsys):
+    shutil.copytree(finished / "checkpoints" / "step_000004", tmp_path / "step_000004")
+    for name in ("items", "cold_start"):
+        shutil.copytree(finished / name, tmp_path / "new" / name)
+    capsys.readouterr()
+    assert run(tmp_path / "new", "--resume", str(tmp_path / "step_000004")) == 2
+    assert "end of stage 1" in capsys.readouterr().err and not (tmp_path / "new" / "checkpoints").exists()

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,7 +27,7 @@ from minifleming.rlvr.rollout import roll_out
 from minifleming.rlvr.update import describe, update
 from minifleming.rods.item import Item
 from minifleming.run import parallel
-from minifleming.run.checkpoint import checkpoints, latest, prune, read_json, write_folder
+from minifleming.run.checkpoint import MANIFEST, checkpoints, latest, prune, read_json, verify_folder, write_folder
 from minifleming.run.config import Config
 from minifleming.run.errors import BadInput
 from minifleming.run.progress import Journal, bar
@@ -185,13 +187,35 @@ class Training:
                 if int(log.name[5:11]) > step:
                     log.unlink()
 
+    def adopt(self, start: Path) -> None:
+        """A run that goes on from another one's checkpoint keeps it, and the end of stage 1, as its own."""
+        kept = {self.state.step: start}
+        if 0 <= self.state.stage1_end < self.state.step:
+            kept[self.state.stage1_end] = start.parent / f"step_{self.state.stage1_end:06d}"
+        for source in kept.values():
+            reason = verify_folder(source)
+            if reason:
+                raise BadInput(f"{reason}: to go on, this and the end of stage 1 beside it must be whole", source)
+        if parallel.rank() == 0:
+            for step, source in kept.items():
+                write_folder(self.folder / "checkpoints" / f"step_{step:06d}", partial(_copy, source))
+        parallel.barrier()
+
+
+def _copy(source: Path, folder: Path) -> None:
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
+
 
 def train(cfg: Config, model: LanguageModel, tokenizer: Tokenizer, items: list[Item], folder: Path,
           start: Path | None = None) -> State:
     """Both stages, from ``start`` (a checkpoint), or from the newest one in the run folder, or from the beginning."""
     training = Training(cfg, model, tokenizer, items, folder)
-    newest = latest(folder / "checkpoints") if checkpoints(folder / "checkpoints") else start
+    if checkpoints(folder / "checkpoints"):
+        start = None
+    newest = start or latest(folder / "checkpoints")
     if newest is not None:
         training.restore(newest)
+    if start is not None:
+        training.adopt(start)
     with torch.inference_mode(False):
         return training.run()
