@@ -12,7 +12,6 @@ items and seeds jointly. Seeds are independent: two calls with --first can run s
 
 import datetime
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -24,10 +23,10 @@ import numpy as np
 import torch
 
 from minifleming.evaluation.benchmarks import read_records, right
-from minifleming.evaluation.statistics import bootstrap_difference
+from minifleming.evaluation.statistics import bootstrap_difference, t_interval
 from minifleming.run import config as configuration
 from minifleming.run.checkpoint import read_json, write_text
-from minifleming.run.errors import Parser, RunFailed, guarded
+from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ("base", "cold_start", "rl_stage1", "rl_stage2")
@@ -43,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
     parser.add_argument("--table-only", action="store_true", help="only make the table of runs that are finished")
     args = parser.parse_args(argv)
+    if args.seeds < 2:
+        raise BadInput("--seeds: must be at least 2")
     seeds = list(range(args.first, args.first + args.seeds))
     for seed in seeds if not args.table_only else []:
         run_seed(args.runs, seed)
@@ -107,6 +108,7 @@ def summary(runs: Path, seeds: list[int]) -> dict:
                 row[f"{variant}.{split}"] = float(np.mean(outcomes(runs / f"main-{seed}", variant, split)))
             for kind in CONTROLS:
                 row[f"{kind}.{split}"] = float(np.mean(outcomes(runs / f"{kind}-{seed}", "rl_stage2", split)))
+        row["threads"] = read_json(runs / f"main-{seed}" / "manifest.json")["threads"]
         row["stage1_steps"] = stage1_end(runs / f"main-{seed}")
         row["main_samples"] = samples_drawn(runs / f"main-{seed}")
         for kind in CONTROLS:
@@ -117,7 +119,9 @@ def summary(runs: Path, seeds: list[int]) -> dict:
         a, b = (np.array([outcomes(runs / f"{kind}-{seed}", variant, split) for seed in seeds])
                 for kind, variant in (first, second))
         mean, low, high = bootstrap_difference(a, b)
-        return {"mean": mean, "ci_low": low, "ci_high": high, "by_seed": (b - a).mean(1).tolist()}
+        by_seed = (b - a).mean(1).tolist()
+        found = {"mean": mean, "ci_low": low, "ci_high": high, "by_seed": by_seed}
+        return found | ({"t_low": t_interval(by_seed)[1], "t_high": t_interval(by_seed)[2]} if len(seeds) > 1 else {})
 
     pairs = {
         "stage1_minus_cold_start": (("main", "cold_start"), ("main", "rl_stage1")),
@@ -128,8 +132,8 @@ def summary(runs: Path, seeds: list[int]) -> dict:
     }
     return {
         "date": datetime.date.today().isoformat(), "torch": torch.__version__, "python": platform.python_version(),
-        "processor": processor(), "threads": os.environ.get("OMP_NUM_THREADS", str(torch.get_num_threads())),
-        "bootstrap": "10,000 draws over seeds and items jointly, percentile interval of 95 %",
+        "processor": processor(),
+        "bootstrap": "10,000 draws over seeds and, within each, its items; percentile interval of 95 %",
         "seeds": rows,
         "means": {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if "." in key},
         **{name: {split: compare(*pair, split) for split in SPLITS} for name, pair in pairs.items()},
@@ -146,14 +150,16 @@ def markdown(result: dict) -> str:
             cells = [f"{100 * row[f'{column}.{split}']:.1f}" for column in columns]
             lines.append(" | ".join([f"| {row['seed']}", *cells]) + " |")
         lines.append("")
-    lines += ["| difference, in points | split | by seed | mean [95 % interval] |", "|---|---|---|---|"]
+    lines += ["| difference, in points | split | by seed | mean [95 %, bootstrap] | [95 %, t over seeds] |",
+              "|---|---|---|---|---|"]
     for name, by_split in result.items():
         if "_minus_" in name:
             for split in SPLITS:
                 found = by_split[split]
                 seeds = ", ".join(f"{100 * d:+.1f}" for d in found["by_seed"])
-                mean, low, high = (100 * found[key] for key in ("mean", "ci_low", "ci_high"))
-                cells = [name.replace("_", " "), split, seeds, f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"]
+                mean, low, high, *t = (100 * found[key] for key in ("mean", "ci_low", "ci_high", "t_low", "t_high"))
+                cells = [name.replace("_", " "), split, seeds, f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]",
+                         f"[{t[0]:+.1f}, {t[1]:+.1f}]"]
                 lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -1,6 +1,6 @@
 """Teachers write reasoning traces. `python -m minifleming.cold_start.teacher --items F --teacher oracle --out F`
 
-    {"item": "kg-2-000017", "question": "A patient has fever and rash . ...", "options": {"A": "prednisone", ...},
+    {"item": "kg-2-5d41a2c07be9", "question": "A patient has fever and rash . ...", "options": {"A": "prednisone", ...},
      "reasoning": " fever and rash point to lupus . ...", "answer": "B", "strategy": "blind", "teacher": "oracle",
      "checks": {"format": true, "answer": true, "hops": true}}
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from minifleming.kernels.reference import token_logprobs
 from minifleming.lm.cache import Cache
 from minifleming.lm.model import LanguageModel
+from minifleming.run.errors import BadInput
 
 
 @dataclass(slots=True)
@@ -56,15 +57,21 @@ def sample(
     Args:
         prompts: token ids, each at least one long.
         keys: one id per prompt, the "prompt id" of the keyed random numbers.
+        max_new_tokens: a completion ends here, or where prompt and completion fill the model's positions.
         slots: sequences decoded at a time; at least ``samples``.
         done: called with the number of completions that ended, for progress.
     """
     slots = max(slots, samples)
     waiting = deque(sorted(range(len(prompts)), key=lambda i: -len(prompts[i])))
     results = [[Completion(i, s) for s in range(samples)] for i in range(len(prompts))]
-    noise = [uniforms(seed, step, key, samples, max_new_tokens) for key in keys] if temperature > 0 else None
     c, weight = model.config, model.model.embed_tokens.weight
-    longest = max((len(p) for p in prompts), default=0) + max_new_tokens
+    budgets = [min(max_new_tokens, c.max_position_embeddings - len(p)) for p in prompts]
+    if min(budgets, default=1) < 1:
+        raise BadInput(f"a prompt of {max(map(len, prompts))} tokens leaves no room in the model's "
+                       f"{c.max_position_embeddings} positions")
+    longest = max((len(p) + budget for p, budget in zip(prompts, budgets)), default=0)
+    noise = None if temperature == 0 else [
+        uniforms(seed, step, key, samples, budget) for key, budget in zip(keys, budgets)]
     slots = min(slots, len(prompts) * samples)
     cache = Cache(c.num_hidden_layers, slots, c.num_key_value_heads, longest, c.head_dim, weight.dtype, weight.device)
     ends = torch.tensor(end_ids, device=weight.device)
@@ -87,7 +94,7 @@ def sample(
             row.ids.append(token)
             row.logprobs.append(logprob)
             row.finished = end
-        gone = [i for i, row in enumerate(rows) if row.finished or len(row.ids) == max_new_tokens]
+        gone = [i for i, row in enumerate(rows) if row.finished or len(row.ids) == budgets[row.prompt]]
         if gone:
             done(len(gone))
             kept = cache.release(gone)

@@ -9,7 +9,8 @@ in a row is a label suspect and leaves the pool: with a constant reward it could
 wrong items leave at a time, those with the longest streaks: a weak model is no reason to doubt every label.
 
 Every draw is a function of counts: a deck deals the items of a class in seeded order, each once before any comes
-again. The whole state is JSON, so a resumed run deals the same cards.
+again (a card that would stand twice in one hand, where two orders meet, is passed over). The whole state is JSON, so
+a resumed run deals the same cards.
 """
 
 from __future__ import annotations

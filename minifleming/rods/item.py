@@ -1,6 +1,6 @@
 """A multiple-choice item and its JSONL file.
 
-    {"id": "kg-2-000017", "question": "A patient has fever , rash and joint pain . Which ...",
+    {"id": "kg-2-5d41a2c07be9", "question": "A patient has fever , rash and joint pain . Which ...",
      "options": {"A": "prednisone", "B": "colchicine", ...}, "answer": "B", "source": "embedded",
      "language": "en", "tier": "moderate", "hops": 2, "rarity": 0.31,
      "path": [["familial Mediterranean fever", "has_symptom", "fever"], ...], "visible": [...],

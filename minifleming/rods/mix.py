@@ -4,6 +4,10 @@ A split is a property of the *combination*: the root and its set of visible find
 says whether items with that combination may be trained on or are held out. So no held-out item shares its
 combination of findings with a training item, whatever the seeds and sizes; and a held-out item whose set of
 options occurs in training is not used.
+
+Options must not give the answer away: what stands as a wrong option far more often than as the right one could be
+ruled out without reading the question. So every name is *owed* a wrong option for each of the options - 1 that stood
+beside it when it was right, and distractors are chosen from what is owed most. ``blind_accuracy`` measures the rest.
 """
 
 from __future__ import annotations
@@ -56,22 +60,36 @@ def synthesise(
     """
     walker = Walker(graph, rarity, rare_boost, roots)
     rng = np.random.default_rng([seed, 0x5EED])
-    taken, seen, items = set(taken), set(), []
+    taken, seen, items, owed = set(taken), set(), [], Counter()
     for number in progress(range(count)):
         length = hops[number % len(hops)]
         for _ in range(TRIES_PER_ITEM):
             walk = walker.walk(length, findings, rng)
             if walk is None or not keep(walk):
                 continue
-            item = make_item(walk, walker, options, rng, f"{prefix}-{length}-{number:06d}")
+            item = make_item(walk, walker, options, rng, prefix, owed)
             if item is None or option_set(item) in taken:
                 continue
             key = (walk.root, frozenset(walk.evidence), walk.chain, option_set(item))
             if key not in seen:
                 seen.add(key)
                 items.append(item)
+                owed.subtract(text for label, text in item.options.items() if label != item.answer)
+                owed[item.masked] += options - 1
                 break
     return items
+
+
+def blind_accuracy(train: list[Item], test: list[Item]) -> float:
+    """Accuracy on ``test`` of a rule that never reads the question: the option that was right most often in ``train``
+    for each time that it stood there; chance among equals."""
+    right, shown = Counter(i.masked for i in train), Counter(text for i in train for text in i.options.values())
+    hits = 0.0
+    for item in test:
+        rates = {text: right[text] / shown[text] if shown[text] else 0.0 for text in item.options.values()}
+        best = [text for text, rate in rates.items() if rate == max(rates.values())]
+        hits += (item.masked in best) / len(best)
+    return hits / len(test)
 
 
 def tier_counts(items: list[Item]) -> dict[str, int]:

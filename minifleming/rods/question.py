@@ -19,6 +19,10 @@ a second treatment, say, is no wrong answer.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 
 from minifleming.rods.graph import Graph
@@ -27,9 +31,13 @@ from minifleming.rods.phrases import listing, phrase
 from minifleming.rods.walk import Step, Walk, Walker
 
 
-def make_item(walk: Walk, walker: Walker, options: int, rng: np.random.Generator, name: str) -> Item | None:
-    """The item of a walk with ``options`` options, or None if too few distractors can be proven wrong."""
-    found = distractors(walk, walker, options - 1, rng)
+def make_item(walk: Walk, walker: Walker, options: int, rng: np.random.Generator, prefix: str,
+              owed: Mapping[str, int] = MappingProxyType({})) -> Item | None:
+    """The item of a walk with ``options`` options, or None if too few distractors can be proven wrong.
+
+    Its id is made of ``prefix``, the path length and a hash of what is asked: equal items have equal ids in any file.
+    """
+    found = distractors(walk, walker, options - 1, rng, owed)
     if len(found) < options - 1:
         return None
     chosen = dict(list(found.items())[: options - 1])
@@ -38,9 +46,11 @@ def make_item(walk: Walk, walker: Walker, options: int, rng: np.random.Generator
     labelled = dict(zip(LABELS, order))
     answer = LABELS[order.index(walk.answer)]
     visible = [step.triple for step in (*walk.evidence, *walk.chain)]
+    question = question_text(walk, walker.graph)
+    digest = hashlib.sha256("\x1f".join([question, *order]).encode()).hexdigest()
     return Item(
-        id=name,
-        question=question_text(walk, walker.graph),
+        id=f"{prefix}-{walk.hops}-{digest[:12]}",
+        question=question,
         options=labelled,
         answer=answer,
         source=walker.graph.source,
@@ -84,14 +94,16 @@ def question_text(walk: Walk, graph: Graph) -> str:
     return f"{subject} has {names} . {asked} ?"
 
 
-def distractors(walk: Walk, walker: Walker, enough: int, rng: np.random.Generator) -> dict[str, tuple[str, Triple]]:
-    """Wrong answers with the rival they belong to and the visible triple they lack, best rivals first.
+def distractors(walk: Walk, walker: Walker, enough: int, rng: np.random.Generator,
+                owed: Mapping[str, int] = MappingProxyType({})) -> dict[str, tuple[str, Triple]]:
+    """Wrong answers with the rival they belong to and the visible triple they lack, the best first.
 
-    Rivals that share more findings come first; ties are in random order. When they give fewer than
-    ``enough``, other nodes that stand in the answer's place of its relation fill up, with no rival ('').
+    Rivals come first; when they give fewer than ``enough``, other nodes that stand in the answer's place of its
+    relation fill up, with no rival (''). Among either, what is ``owed`` most comes first (see mix.py), then the rival
+    that shares more findings; ties are in random order.
     """
     graph = walker.graph
-    shared = _rivals(walk, graph)
+    shared = _rivals(walk, walker)
     names = sorted(shared)
     names = [names[i] for i in rng.permutation(len(names))]
     names.sort(key=lambda name: -len(shared[name]))
@@ -102,12 +114,16 @@ def distractors(walk: Walk, walker: Walker, enough: int, rng: np.random.Generato
             if lacks is not None and end not in found:
                 found[end] = (rival, lacks)
                 break
+    found = dict(sorted(found.items(), key=lambda pair: -owed.get(pair[0], 0)))
     if walk.chain and len(found) < enough:
         places = walker.places(walk.chain[-1])
-        for end in (places[i] for i in rng.permutation(len(places))):
+        places = [places[i] for i in rng.permutation(len(places))]
+        for end in sorted(places, key=lambda name: -owed.get(name, 0)):
             lacks = _lacks(walk, graph, end)
             if lacks is not None:
                 found.setdefault(end, ("", lacks))
+            if len(found) == enough:
+                break
     return found
 
 
@@ -116,12 +132,12 @@ def _link(step: Step) -> str:
     return words.link if step.forward else words.link_back
 
 
-def _rivals(walk: Walk, graph: Graph) -> dict[str, list[str]]:
-    """Nodes of the root's type that share some, not all, of the evidence, with what they share."""
-    shared: dict[str, list[str]] = {}
+def _rivals(walk: Walk, walker: Walker) -> dict[str, list[str]]:
+    """Roots of the root's type that share some, not all, of the evidence, with what they share."""
+    graph, shared = walker.graph, {}
     for step in walk.evidence:
         for other in graph.heads(step.end, step.relation):
-            if other != walk.root and graph.type_of(other) == graph.type_of(walk.root):
+            if other != walk.root and other in walker.asked and graph.type_of(other) == graph.type_of(walk.root):
                 shared.setdefault(other, []).append(step.end)
     return {name: ends for name, ends in shared.items() if len(ends) < len(walk.evidence)}
 

@@ -72,6 +72,7 @@ class Walker:
         if roots:
             self.roots.sort(key=lambda v: hashlib.sha256(graph.names[v].encode()).digest())
             self.roots = sorted(self.roots[:roots])
+        self.asked = {graph.names[v] for v in self.roots}
         root_weight = weight[self.roots]
         self.root_share = root_weight / max(root_weight.sum(), 1e-300)
         self._steps: dict[str, list[Step]] = {}

@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from minifleming.evaluation.statistics import bootstrap_difference, holm, mcnemar, wilson
+from minifleming.evaluation.statistics import bootstrap_difference, holm, mcnemar, t_interval, wilson
 
 Z95 = NormalDist().inv_cdf(0.975)
 
@@ -171,12 +171,22 @@ def test_bootstrap_resamples_seeds():
 
 
 def test_bootstrap_covers_a_known_difference():
-    """Seeds and items both have effects; the true difference 0.1 lies in about 95 % of the intervals, not in 70 %."""
+    """Seeds, and items of each seed's own, have effects; the true 0.1 lies in about 95 % of the intervals, not 70."""
     rng, inside, trials = np.random.default_rng(6), 0, 150
     for _ in range(trials):
-        items, seeds = rng.random(80), rng.normal(0, 0.03, (12, 1))
+        items, seeds = rng.random((12, 80)), rng.normal(0, 0.03, (12, 1))
         first = rng.random((12, 80)) < 0.2 + 0.5 * items
         second = rng.random((12, 80)) < 0.3 + 0.5 * items + seeds
         _, low, high = bootstrap_difference(first, second, draws=250, seed=0)
         inside += low <= 0.1 <= high
     assert 0.9 <= inside / trials <= 1.0
+
+
+def test_t_interval_of_a_known_vector_and_its_coverage():
+    assert t_interval([1, 2, 3, 4, 5]) == pytest.approx((3, 3 - 1.96293, 3 + 1.96293), abs=1e-4)
+    rng = np.random.default_rng(7)
+    found = [t_interval(rng.normal(0.3, 1, 5).tolist()) for _ in range(2000)]
+    assert 0.935 < np.mean([low <= 0.3 <= high for _, low, high in found]) < 0.965
+    for bad in ([1.0], [0.0] * 12):
+        with pytest.raises(ValueError, match="2 to 11"):
+            t_interval(bad)

@@ -16,6 +16,7 @@ from minifleming.lm.batch import Example, collate
 from minifleming.lm.cache import Cache
 from minifleming.lm.sampler import draw, sample, uniforms
 from minifleming.lm.score import completion_logprobs
+from minifleming.run.errors import BadInput
 
 END, OTHER_END = 1, 2
 PROMPTS = [[5, 9, 33, 2, 17, 8, 1, 30], [7], [4, 4, 11], [40, 39, 38, 37, 36, 3], [12, 6]]
@@ -375,3 +376,14 @@ def test_T24_sampling_builds_no_graph_and_ignores_training_mode(tiny):
     reference = drawn(model.eval())
     same_completions(drawn(model.train()), reference)
     assert model.training and all(p.grad is None for p in model.parameters())
+
+
+def test_a_completion_ends_where_the_models_positions_do(tiny):
+    """A limit far beyond the model costs no memory and no positions that the model was never made for."""
+    model, prompts = tiny(max_position_embeddings=12), [[1, 2, 3], [4] * 9]
+    found = sample(model, prompts, ["a", "b"], samples=2, temperature=1.0, max_new_tokens=10**9, end_ids=[], seed=1)
+    assert [len(c.ids) for c in found] == [9, 9, 3, 3] and not any(c.finished for c in found)
+    short = sample(model, prompts, ["a", "b"], samples=2, temperature=1.0, max_new_tokens=9, end_ids=[], seed=1)
+    assert [c.ids for c in found] == [c.ids for c in short]
+    with pytest.raises(BadInput, match="12 tokens leaves no room in the model's 12"):
+        sample(model, [[1] * 12], ["a"], temperature=0.0, max_new_tokens=1, end_ids=[])
