@@ -3,13 +3,15 @@
 It reads the item's JSON and the graph's triples and shares no code with the sampler: the visible part is
 solved as a conjunctive query by brute-force joins over a plain set of triples. An item is accepted if
     1. every hop of its path and every visible triple is an edge;
-    2. replacing the masked and the hidden names by variables, the query has the masked name as its only answer;
+    2. replacing every name that the question does not tell by a variable, the query has the masked name as its only
+       answer; and only the masked and the hidden names are untold;
     3. each distractor has a discriminating triple among the visible ones that is no edge with it in place;
     4. no distractor solves the query.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -38,7 +40,12 @@ def fault(item: Item, edges: set[Triple], index: Index) -> str | None:
     for triple in [*item.path, *item.visible]:
         if triple not in edges:
             return f"not an edge: {' | '.join(triple)}"
-    variables = {item.masked, *item.provenance.get("hidden", [])}
+    variables = {name for head, _, tail in item.visible for name in (head, tail) if not tells(item.question, name)}
+    if item.masked not in variables:
+        return f"the question tells the masked node '{item.masked}', or it is not visible"
+    untold = variables - {item.masked, *item.provenance.get("hidden", [])}
+    if untold:
+        return f"the question does not tell '{min(untold)}'"
     try:
         answers = solve(item.visible, variables, item.masked, index)
     except ValueError as error:
@@ -56,6 +63,11 @@ def fault(item: Item, edges: set[Triple], index: Index) -> str | None:
         if text in answers:
             return f"option {label} satisfies the visible part"
     return None
+
+
+def tells(question: str, name: str) -> bool:
+    """Does the name stand in the question, as words of its own?"""
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", question) is not None
 
 
 def solve(query: list[Triple], variables: set[str], wanted: str, index: Index) -> set[str]:

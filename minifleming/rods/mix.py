@@ -68,8 +68,8 @@ def synthesise(
             if walk is None or not keep(walk):
                 continue
             item = make_item(walk, walker, options, rng, prefix, owed)
-            if item is None or option_set(item) in taken:
-                continue
+            if item is None or option_set(item) in taken or item.masked in item.question:
+                continue  # the last: "expanded FXN GAA repeat" among the findings would tell the cause, FXN
             key = (walk.root, frozenset(walk.evidence), walk.chain, option_set(item))
             if key not in seen:
                 seen.add(key)

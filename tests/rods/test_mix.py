@@ -7,8 +7,8 @@ from toy_graphs import clinic
 
 import synth_kg
 from minifleming.rods.graph import COLUMNS, load_graph
-from minifleming.rods.item import write_items
-from minifleming.rods.mix import is_held_out, option_set, synthesise, tier_counts
+from minifleming.rods.item import Item, write_items
+from minifleming.rods.mix import blind_accuracy, is_held_out, option_set, synthesise, tier_counts
 from minifleming.rods.walk import EVIDENCE, Step, Walk
 from minifleming.run.errors import guarded
 
@@ -115,3 +115,25 @@ def test_tier_counts_count():
     items = synthesise(GRAPH, 12, [1, 2, 3, 4], seed=0)
     counts = tier_counts(items)
     assert sum(counts.values()) == 12 and counts == {t: sum(i.tier == t for i in items) for t in sorted(counts)}
+
+
+def test_options_do_not_give_the_answer_away():
+    """A rule that never reads the question stays near chance on held-out items, also with few roots."""
+    for roots, options in ((80, 8), (0, 4)):
+        train, held = (synthesise(GRAPH, n, [1, 2, 3], seed=seed, options=options, roots=roots, prefix=name,
+                                  keep=lambda walk, held=held: is_held_out(walk) == held)
+                       for n, seed, name, held in ((1500, 0, "train", False), (600, 1, "held", True)))
+        assert abs(blind_accuracy(train, held) - 1 / options) < 0.05
+        asked = {item.provenance["root"] for item in train}
+        rivals = {rival for item in held for rival in item.provenance["rivals"].values() if rival}
+        assert len(rivals - asked) < 0.1 * len(rivals), "a rival is a disease that may be asked about, too"
+
+
+def test_the_blind_rule_by_hand():
+    def item(name, options, answer):
+        labelled = dict(zip("AB", options))
+        return Item(name, "q ?", labelled, "AB"[options.index(answer)], masked=answer)
+
+    train = [item("1", ["x", "y"], "x"), item("2", ["x", "z"], "x"), item("3", ["y", "z"], "y")]
+    test = [item("4", ["x", "y"], "x"), item("5", ["y", "z"], "z"), item("6", ["new", "z"], "z")]
+    assert blind_accuracy(train, test) == pytest.approx((1 + 0 + 0.5) / 3)

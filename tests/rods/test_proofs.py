@@ -63,6 +63,26 @@ def test_by_set_logic_each_hidden_name_is_determined_too():
             assert solutions(item.visible, variables(item), name, TRIPLES) == {name}
 
 
+def test_no_question_tells_its_answer():
+    assert not [item.id for item in ITEMS if item.masked in item.question]
+    told = dataclasses.replace(ITEMS[0], question=f"{ITEMS[0].question} {ITEMS[0].masked} ?")
+    assert "tells the masked node" in fault(told, EDGES, INDEX)
+
+
+def test_what_decides_must_stand_in_the_question():
+    """A finding among the visible triples that the question leaves out proves nothing to its reader."""
+    for item in SOME:
+        finding = next(t for h, r, t in item.visible if h == item.provenance["root"] and r.startswith("has_"))
+        silent = dataclasses.replace(item, question=item.question.replace(finding, "something"))
+        assert fault(silent, EDGES, INDEX) == f"the question does not tell '{finding}'"
+
+
+def test_a_hidden_name_that_is_not_declared_is_no_constant():
+    for item in (item for item in SOME if item.hops > 1):
+        bare = dataclasses.replace(item, provenance=item.provenance | {"hidden": []})
+        assert fault(bare, EDGES, INDEX).startswith("the question does not tell '")
+
+
 def test_the_checker_accepts_them_all():
     assert [reason for item in ITEMS if (reason := fault(item, EDGES, INDEX))] == []
 
