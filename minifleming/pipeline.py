@@ -62,11 +62,14 @@ class Run:
     def open(self) -> None:
         """Create the folder, or make sure that it belongs to this configuration."""
         text, path = configuration.to_toml(self.cfg), self.folder / "config.toml"
-        if path.exists():
+        begun = any((self.folder / name).exists() for name in ("items", "cold_start", "checkpoints", "eval"))
+        parallel.barrier()  # nobody writes before everybody has looked
+        if begun and path.exists():
             drift = configuration.differences(configuration.load(path), self.cfg)
             if drift:
                 raise BadInput(f"the run was started with other values of {', '.join(drift)}; choose another run.out",
                                path)
+            self._same_threads()
             return
         if parallel.rank() == 0:
             write_text(path, text)
@@ -79,21 +82,30 @@ class Run:
             }, indent=1) + "\n")
         parallel.barrier()
 
+    def _same_threads(self) -> None:
+        """The sums of a matrix product depend on the thread count: a resumed run takes that of its start."""
+        try:
+            threads = read_json(self.folder / "manifest.json")["threads"]
+        except (BadInput, KeyError, TypeError):
+            return
+        if not self.cfg.run.threads and self.device.type == "cpu" and type(threads) is int and threads > 0:
+            torch.set_num_threads(threads)
+
     def items(self) -> dict[str, list[Item]]:
         """train, heldout and longer_hops: given files, or synthesised with disjoint combinations of findings."""
         home, data = self.folder / "items", self.cfg.data
         if parallel.rank() == 0 and not (home / "longer_hops.jsonl").exists():
-            if bool(data.train_file) != bool(data.heldout_file):
-                raise BadInput("data.train_file and data.heldout_file: give both or neither")
             made = self._read_items() if data.train_file else self._make_items()
             for name, items in made.items():
                 write_items(home / f"{name}.jsonl", items)
         parallel.barrier()
         found = {name: read_items(home / f"{name}.jsonl") for name in ("train", *SPLITS)
                  if (home / f"{name}.jsonl").stat().st_size}
-        overlap = {i.id for i in found["train"]} & {i.id for name in SPLITS for i in found.get(name, [])}
-        if overlap:
-            raise BadInput(f"item '{min(overlap)}' is both trained on and evaluated", home)
+        tested = {asked(i.question, i.options): i.id for name in SPLITS for i in found.get(name, [])}
+        for item in found["train"]:
+            if asked(item.question, item.options) in tested or item.id in tested.values():
+                raise BadInput(f"item '{item.id}' is both trained on and evaluated", home)
+        self.tested = tested
         return found
 
     def _read_items(self) -> dict[str, list[Item]]:
@@ -128,9 +140,14 @@ class Run:
         if verify_folder(folder) is None:
             return folder
         traces = self.traces(items)
+        for trace in traces:
+            if asked(trace.question, trace.options) in self.tested:
+                raise BadInput(f"the trace of '{trace.item}' tells an item that is evaluated", cfg.traces_file)
         examples, dropped = sft.examples_of(traces, self.tokenizer, cfg.max_tokens)
         if not examples:
             raise BadInput(f"all {dropped} traces are longer than cold_start.max_tokens {cfg.max_tokens}")
+        if (self.folder / "checkpoints").exists():
+            raise BadInput("missing or damaged, but reinforcement learning has begun; choose another run.out", folder)
         self.journal.truncate("metrics.jsonl", lambda record: False)
         model = self.load(self.base)
         with self.journal.timed("cold_start"):
@@ -156,6 +173,8 @@ class Run:
         proposed = Oracle(self.graph, cfg.detours, self.cfg.run.seed).propose(told)
         traces = [check(trace, item, self.graph) for trace, item in zip(proposed, told)]
         traces = [trace for trace in traces if all(trace.checks.values())]
+        if not traces:
+            raise RunFailed(f"none of {len(told)} traces passed its checks")
         if parallel.rank() == 0:
             write_traces(path, traces)
         return traces
@@ -194,6 +213,11 @@ class Run:
 
     def load(self, folder: Path) -> LanguageModel:
         return load_model(folder, self.cfg.model.dtype, self.device)
+
+
+def asked(question: str, options: dict[str, str]) -> tuple[str, frozenset[str]]:
+    """What makes two items the same, whatever their ids and the order of their options."""
+    return question, frozenset(options.values())
 
 
 def covered(root: str, share: float) -> bool:

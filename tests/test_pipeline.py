@@ -98,3 +98,42 @@ def test_a_checkpoint_of_stage_2_without_the_end_of_stage_1_beside_it_is_refused
     capsys.readouterr()
     assert run(tmp_path / "new", "--resume", str(tmp_path / "step_000004")) == 2
     assert "end of stage 1" in capsys.readouterr().err and not (tmp_path / "new" / "checkpoints").exists()
+
+
+def test_a_start_that_failed_does_not_lock_the_folder(tmp_path, capsys):
+    """One disease has no rivals, so no question of one hop: status 1. The corrected call is not refused for it."""
+    alone = ["--set=data.roots=1", "--set=data.hops=[1]"]
+    assert run(tmp_path / "a", *alone) == 1
+    begun = (tmp_path / "a" / "config.toml").read_text()
+    assert run(tmp_path / "a", *alone, "--set=run.seed=1") == 1, "no item stands there yet"
+    assert (tmp_path / "a" / "config.toml").read_text() != begun and "gave 0 different" in capsys.readouterr().err
+
+
+def test_given_items_must_differ_by_what_is_asked_not_by_their_ids(finished, tmp_path, capsys):
+    items = [json.loads(line) for line in (finished / "items" / "train.jsonl").read_text().splitlines()]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(i) + "\n" for i in items))
+    turned = items[0] | {"id": "another", "options": dict(zip("ABCDEFGH", reversed(items[0]["options"].values())))}
+    turned["answer"] = "HGFEDCBA"["ABCDEFGH".index(items[0]["answer"])]
+    (tmp_path / "held.jsonl").write_text(json.dumps({k: turned[k] for k in ("id", "question", "options", "answer")}))
+    files = [f"--set=data.{name}_file={json.dumps(str(tmp_path / file))}"
+             for name, file in (("train", "train.jsonl"), ("heldout", "held.jsonl"))]
+    assert run(tmp_path / "run", *files) == 2
+    assert "is both trained on and evaluated" in capsys.readouterr().err
+
+
+def test_traces_of_evaluated_items_are_refused(finished, tmp_path, capsys):
+    item = json.loads((finished / "items" / "heldout.jsonl").read_text().splitlines()[0])
+    trace = {"item": "x", "question": item["question"], "options": item["options"], "reasoning": " so", "answer": "A",
+             "strategy": "blind", "teacher": "someone"}
+    (tmp_path / "traces.jsonl").write_text(json.dumps(trace))
+    assert run(tmp_path / "run", f"--set=cold_start.traces_file={json.dumps(str(tmp_path / 'traces.jsonl'))}") == 2
+    assert "tells an item that is evaluated" in capsys.readouterr().err
+
+
+def test_a_damaged_cold_start_is_not_made_again_under_later_stages(finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "cold_start" / "model.safetensors").write_bytes(b"")
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    assert run(tmp_path / "run") == 2
+    assert "choose another run.out" in capsys.readouterr().err
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before

@@ -25,6 +25,7 @@ from minifleming.rods.walk import Walk, Walker
 
 HELD_OUT_SHARE = 0.25
 TRIES_PER_ITEM = 400
+GIVE_UP = 10
 
 
 def is_held_out(walk: Walk) -> bool:
@@ -55,15 +56,15 @@ def synthesise(
 ) -> list[Item]:
     """Up to ``count`` different items with proofs, the path lengths equally often, in a fixed random order.
 
-    Items are different if their question or their set of options is. Fewer come back only if
-    ``TRIES_PER_ITEM`` draws for each missing item found no further one.
+    Items are different if their question or their set of options is. Fewer come back only if a path length is used
+    up: ``TRIES_PER_ITEM`` draws found no further item, ``GIVE_UP`` times in a row.
     """
     walker = Walker(graph, rarity, rare_boost, roots)
     rng = np.random.default_rng([seed, 0x5EED])
-    taken, seen, items, owed = set(taken), set(), [], Counter()
+    taken, seen, items, owed, vain = set(taken), set(), [], Counter(), Counter()
     for number in progress(range(count)):
         length = hops[number % len(hops)]
-        for _ in range(TRIES_PER_ITEM):
+        for _ in range(TRIES_PER_ITEM if vain[length] < GIVE_UP else 0):
             walk = walker.walk(length, findings, rng)
             if walk is None or not keep(walk):
                 continue
@@ -76,7 +77,10 @@ def synthesise(
                 items.append(item)
                 owed.subtract(text for label, text in item.options.items() if label != item.answer)
                 owed[item.masked] += options - 1
+                vain[length] = 0
                 break
+        else:
+            vain[length] += 1
     return items
 
 

@@ -36,7 +36,7 @@ class Run:
     device: str = field("auto", "auto, cpu or cuda")
     threads: int = field(0, "CPU threads; 0 leaves torch's choice", low=0)
     checkpoint_every: int = field(25, "RL steps between checkpoints", low=1)
-    keep: int = field(2, "checkpoints kept per stage, besides the first and the last", low=1)
+    keep: int = field(2, "newest checkpoints kept, besides the first and the end of stage 1", low=1)
 
 
 @dataclass
@@ -69,7 +69,7 @@ class ColdStart:
     traces: int = field(600, "traces the oracle writes", low=1)
     coverage: float = field(0.3, "share of the root diseases whose items get traces", low=0, high=1)
     detours: float = field(0.3, "share of traces that backtrack, explore or correct themselves", "§3.2", 0, 1)
-    epochs: float = field(3.0, "passes over the traces", low=0)
+    epochs: float = field(3.0, "passes over the traces", low=1e-3)
     batch: int = field(32, "sequences per optimizer step", low=1)
     lr: float = field(1e-5, "peak learning rate; cosine to a tenth", low=0)
     warmup: float = field(0.05, "share of the steps with rising learning rate", low=0, high=1)
@@ -99,7 +99,7 @@ class Stage1:
     samples_per_prompt: int = field(8, "completions per prompt", "k", low=2)
     min_steps: int = field(20, "no switch to stage 2 before this step", low=0)
     max_steps: int = field(200, "switch at this step at the latest", low=0)
-    mix: list[str] = field(["moderate", "easy"], "tiers drawn in equal parts; preset fig2 below", "Fig. 2, §3.3")
+    mix: list[str] = field(["moderate", "easy"], "tiers, equally often, or fig2 (Hard : Simple)", "Fig. 2, §3.3")
     sparsity: float = field(0.5, "switch when the mean share of constant groups reaches this", "§3.3", 0, 1)
     window: int = field(20, "steps of that mean", low=1)
 
@@ -162,11 +162,9 @@ def load(path: str | Path | None, overrides: list[str] = ()) -> Config:
 def check(config: Config) -> None:
     """Conditions between fields."""
     for name in ("hops", "longer_hops"):
-        for hops in getattr(config.data, name):
-            if not 1 <= hops <= 6:
-                raise BadInput(f"data.{name}: path lengths go from 1 to 6, not {hops}")
-    if not config.data.hops:
-        raise BadInput("data.hops: must not be empty")
+        hops = getattr(config.data, name)
+        if not hops or not all(1 <= length <= 6 for length in hops):
+            raise BadInput(f"data.{name}: path lengths go from 1 to 6, not {hops}")
     low, high = config.data.findings if len(config.data.findings) == 2 else (0, 0)
     if not 1 <= low <= high:
         raise BadInput("data.findings: must be [fewest, most] with 1 <= fewest <= most")
@@ -179,10 +177,12 @@ def check(config: Config) -> None:
     ] + [("stage1.mix", tier, ("easy", "moderate", "difficult", "fig2")) for tier in config.stage1.mix]:
         if value not in allowed:
             raise BadInput(f"{place}: '{value}' is not one of {', '.join(allowed)}")
-    if not config.stage1.mix:
-        raise BadInput("stage1.mix: must not be empty")
+    if not config.stage1.mix or "fig2" in config.stage1.mix and config.stage1.mix != ["fig2"]:
+        raise BadInput("stage1.mix: must be tiers, or fig2 alone")
     if config.stage2.right + config.stage2.wrong == 0:
         raise BadInput("stage2.right and stage2.wrong: one must be positive")
+    if bool(config.data.train_file) != bool(config.data.heldout_file):
+        raise BadInput("data.train_file and data.heldout_file: give both or neither")
     if config.mining.wrong_max >= config.mining.right_min:
         raise BadInput("mining.wrong_max: must be below mining.right_min")
 

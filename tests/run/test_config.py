@@ -176,10 +176,13 @@ def test_a_number_that_is_not_finite_is_refused(text):
 @pytest.mark.parametrize("overrides, reason", [
     (["run.seed"], "'run.seed' is not section.field=value"),
     ([""], "is not section.field=value"),
-    (["data.hops=[]"], "data.hops: must not be empty"),
-    (["data.hops=[0]"], "data.hops: path lengths go from 1 to 6, not 0"),
-    (["data.hops=[1,7]"], "not 7"),
+    (["data.hops=[]"], "data.hops: path lengths go from 1 to 6, not []"),
+    (["data.hops=[0]"], "data.hops: path lengths go from 1 to 6, not [0]"),
+    (["data.hops=[1,7]"], "not [1, 7]"),
     (["data.longer_hops=[9]"], "data.longer_hops"),
+    (["data.longer_hops=[]"], "data.longer_hops"),
+    (["data.train_file=a.jsonl"], "data.train_file and data.heldout_file: give both or neither"),
+    (["stage1.mix=['fig2','easy']"], "stage1.mix: must be tiers, or fig2 alone"),
     (["data.hops=[1,2"], "data.hops: must be a list"),
     (["data.findings=[2]"], "data.findings"),
     (["data.findings=[3,2]"], "data.findings"),
@@ -190,7 +193,7 @@ def test_a_number_that_is_not_finite_is_refused(text):
     (["stage2.source='all'"], "stage2.source: 'all' is not one of mined, uniform"),
     (["model.dtype=float16"], "model.dtype: 'float16'"),
     (["run.device=tpu"], "run.device: 'tpu'"),
-    (["stage1.mix=[]"], "stage1.mix: must not be empty"),
+    (["stage1.mix=[]"], "stage1.mix: must be tiers, or fig2 alone"),
     (["stage1.mix=['hard']"], "stage1.mix: 'hard'"),
     (["stage2.right=0", "stage2.wrong=0"], "stage2.right and stage2.wrong: one must be positive"),
     (["mining.wrong_max=0.5", "mining.right_min=0.5"], "mining.wrong_max: must be below mining.right_min"),
@@ -198,7 +201,7 @@ def test_a_number_that_is_not_finite_is_refused(text):
     (["run.out=\udcff"], "run.out: must be Unicode text without NUL"),
     (["run.seed=" + "9" * 5000], "run.seed: must be int"),
     (["data.hops=" + "[" * 5000], "data.hops: must be a list"),
-], ids=range(24))
+], ids=range(27))
 def test_conditions_between_fields_and_values_that_no_run_can_have(overrides, reason):
     with pytest.raises(BadInput) as caught:
         load(None, overrides)
