@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ import train_grpo
 from minifleming.run.checkpoint import verify_folder
 from minifleming.run.errors import guarded
 
+ROOT = Path(__file__).parents[1]
 SMALL = ["data.train=60", "data.heldout=24", "data.longer=8", "cold_start.traces=16", "cold_start.coverage=0.9",
          "cold_start.epochs=1", "rl.prompts_per_step=2", "rl.max_new_tokens=24", "stage1.max_steps=2",
          "stage1.samples_per_prompt=2", "stage2.samples_per_prompt=3", "stage2.rounds=1", "stage2.steps_per_round=2",
@@ -137,3 +141,15 @@ def test_a_damaged_cold_start_is_not_made_again_under_later_stages(finished, tmp
     assert run(tmp_path / "run") == 2
     assert "choose another run.out" in capsys.readouterr().err
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_two_ranks_run_the_whole_job_and_one_of_them_speaks(finished, tmp_path):
+    """(That two ranks compute what one does: tests/rlvr/test_ranks.py.)"""
+    flags = [f"--set={value}" for value in [*SMALL, f"run.out={json.dumps(str(tmp_path / 'two'))}"]]
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+                           str(ROOT / "train_grpo.py"), *flags], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("+ RL stage 2") == 1
+    for name in ("train", "heldout", "longer_hops"):
+        assert (tmp_path / "two" / "items" / f"{name}.jsonl").read_bytes() == (
+            finished / "items" / f"{name}.jsonl").read_bytes()
