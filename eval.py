@@ -17,6 +17,7 @@ from minifleming.rods.graph import load_graph
 from minifleming.rods.item import read_items
 from minifleming.run import config as configuration
 from minifleming.run import parallel
+from minifleming.run.checkpoint import read_json
 from minifleming.run.errors import BadInput, Parser, guarded
 
 
@@ -35,21 +36,21 @@ def main(argv: list[str] | None = None) -> int:
         print(configuration.to_toml(cfg))
         return 0
     if args.run:
-        return tables(args.run, cfg)
+        return tables(args.run)
     if not args.benchmark or args.out is None:
         raise BadInput("--benchmark and --out: both are needed, or --run")
     return benchmarks(args.benchmark, args.out, cfg)
 
 
-def tables(folder: Path, cfg: configuration.Config) -> int:
-    records = {}
-    for path in sorted((folder / "eval").glob("*.*.jsonl")):
-        variant, split, _ = path.name.split(".")
-        records[variant, split] = read_records(path)
-    order = [(v, s) for v in VARIANTS for s in ("heldout", "longer_hops") if (v, s) in records]
-    if not order:
+def tables(folder: Path) -> int:
+    """The tables of a run again, with its own confidence, from its records."""
+    paths = {(v, s): folder / "eval" / f"{v}.{s}.jsonl" for v in VARIANTS for s in ("heldout", "longer_hops")}
+    records = {key: read_records(path) for key, path in paths.items() if path.exists()}
+    if not records:
         raise BadInput("no evaluation records", folder / "eval")
-    print(write_report(folder / "report", {key: records[key] for key in order}, cfg.eval.confidence))
+    blind = folder / "report" / "blind.json"
+    print(write_report(folder / "report", records, configuration.load(folder / "config.toml").eval.confidence,
+                       read_json(blind) if blind.exists() else None))
     return 0
 
 

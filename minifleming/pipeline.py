@@ -26,7 +26,7 @@ from minifleming.lm.weights import load_model, model_folder, save_model
 from minifleming.rlvr import stages
 from minifleming.rods.graph import Graph, load_graph
 from minifleming.rods.item import Item, read_items, write_items
-from minifleming.rods.mix import is_held_out, option_set, synthesise
+from minifleming.rods.mix import blind_accuracy, is_held_out, option_set, synthesise
 from minifleming.run import config as configuration
 from minifleming.run import parallel
 from minifleming.run.checkpoint import read_json, sha256, verify_folder, write_folder, write_text
@@ -197,7 +197,9 @@ class Run:
                 records[variant, split] = self.evaluate(variant, models[variant], split, splits[split])
         if parallel.rank() != 0:
             return ""
-        return write_report(self.folder / "report", records, self.cfg.eval.confidence)
+        blind = {name: blind_accuracy(splits["train"], splits[name]) for name in SPLITS if name in splits}
+        return write_report(self.folder / "report", records, self.cfg.eval.confidence,
+                            blind if splits["train"][0].masked else None)
 
     def evaluate(self, variant: str, folder: Path, split: str, items: list[Item]) -> list[dict]:
         path = self.folder / "eval" / f"{variant}.{split}.jsonl"

@@ -6,7 +6,7 @@
 
 Every teacher has one method, ``propose(items) -> traces``. This file has the graph oracle: it tells an item's
 path as reasoning, and can go astray on purpose and recover (refine.py). A trace is kept only if it passes the
-checks: the strict format, the right label, and every hop that it states an edge of the graph.
+checks: the strict format, the right label, and every hop that it states an edge of the graph, the last at the answer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from minifleming.cold_start.refine import STRATEGIES, detour
 from minifleming.rods.answer import parse_strict
 from minifleming.rods.graph import Graph, load_graph
-from minifleming.rods.hops import all_edges
+from minifleming.rods.hops import support
 from minifleming.rods.item import Item, read_items, read_jsonl
 from minifleming.rods.phrases import listing, phrase
 from minifleming.run.checkpoint import write_text
@@ -92,7 +92,7 @@ def check(trace: Trace, item: Item, graph: Graph) -> Trace:
     trace.checks = {
         "format": verdict.formatted,
         "answer": verdict.label == item.answer,
-        "hops": all_edges(trace.reasoning, graph),
+        "hops": support(trace.reasoning, item.options[item.answer], graph) == "chain",
     }
     return trace
 

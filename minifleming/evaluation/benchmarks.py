@@ -1,8 +1,8 @@
 """Run a model over a set of items, greedily, and keep one record an item.
 
     eval/rl_stage1.heldout.jsonl
-    {"item": "kg-2-000017", "answer": "B", "strict": "B", "rule": "ok", "lenient": "B", "finished": true,
-     "tokens": 31, "hops_stated": 3, "hops_true": 3, "text": "<think>..."}
+    {"item": "kg-2-5d41a2c07be9", "answer": "B", "strict": "B", "rule": "ok", "lenient": "B", "finished": true,
+     "tokens": 31, "support": "chain", "text": "<think>..."}
 
 Every table is made from these records, without generating anything again.
 """
@@ -16,13 +16,17 @@ from minifleming.evaluation.grade import grade
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.sampler import sample
 from minifleming.lm.tokenizer import Tokenizer
+from minifleming.rods.answer import reasoning_of
 from minifleming.rods.graph import Graph
-from minifleming.rods.hops import stated_hops
+from minifleming.rods.hops import support
 from minifleming.rods.item import Item, read_jsonl
 from minifleming.run import parallel
 from minifleming.run.checkpoint import write_text
 from minifleming.run.config import Config
+from minifleming.run.errors import BadInput
 from minifleming.run.progress import bar
+
+FIELDS = ("item", "answer", "strict", "rule", "lenient", "finished", "tokens", "support")
 
 
 def evaluate(model: LanguageModel, tokenizer: Tokenizer, items: list[Item], cfg: Config, *, name: str,
@@ -39,11 +43,11 @@ def evaluate(model: LanguageModel, tokenizer: Tokenizer, items: list[Item], cfg:
     for item, c in zip(mine, completions):
         text = tokenizer.decode(c.ids[:-1] if c.finished else c.ids)
         found = grade(text, item, c.finished)
-        hops = stated_hops(text.partition("</think>")[0].removeprefix("<think>"), graph) if graph else []
+        chosen = item.options.get(found.strict, "")
+        how = support(reasoning_of(text), chosen, graph) if graph and item.path else ""
         records.append({"item": item.id, "hops": item.hops, "tier": item.tier, "answer": item.answer,
                         "strict": found.strict, "rule": found.rule, "lenient": found.lenient,
-                        "finished": c.finished, "tokens": len(c.ids), "hops_stated": len(hops),
-                        "hops_true": sum(true for _, true in hops), "text": text})
+                        "finished": c.finished, "tokens": len(c.ids), "support": how, "text": text})
     return parallel.all_gather(records, model.device)
 
 
@@ -52,7 +56,16 @@ def write_records(path: Path, records: list[dict]) -> None:
 
 
 def read_records(path: Path) -> list[dict]:
-    return [record for _, record in read_jsonl(path)]
+    """The records of a file; a line that is none is refused with file and line."""
+    records = []
+    for number, record in read_jsonl(path):
+        missing = [name for name in FIELDS if name not in record]
+        if missing:
+            raise BadInput(f"no evaluation record: '{missing[0]}' is missing", path, number)
+        records.append(record)
+    if not records:
+        raise BadInput("no evaluation records", path)
+    return records
 
 
 def right(record: dict) -> bool:

@@ -27,10 +27,21 @@ def stated_hops(reasoning: str, graph: Graph) -> list[tuple[Triple, bool]]:
     return hops
 
 
-def all_edges(reasoning: str, graph: Graph) -> bool:
-    """Does it state at least one hop, and is every stated hop an edge?"""
+def support(reasoning: str, chosen: str, graph: Graph) -> str:
+    """How the reasoning carries the chosen option's text.
+
+    chain   every stated hop is an edge, and the last one touches what was chosen
+    gap     every stated hop is an edge, and the last one does not
+    false   a stated hop is no edge
+    unread  no hop could be read
+    """
     hops = stated_hops(reasoning, graph)
-    return bool(hops) and all(found for _, found in hops)
+    if not hops:
+        return "unread"
+    if not all(found for _, found in hops):
+        return "false"
+    head, _, tail = hops[-1][0]
+    return "chain" if chosen in (head, tail) else "gap"
 
 
 def _pointing(clause: str, graph: Graph) -> list[tuple[Triple, bool]]:

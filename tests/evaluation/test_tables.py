@@ -21,7 +21,7 @@ def record(number: int, kind: str, **more) -> dict:
     rule = {"loose": "label", "cut": "truncated"}.get(kind, "ok")
     return {"item": f"kg-{number}", "hops": 2, "tier": "moderate", "answer": "B", "strict": strict, "rule": rule,
             "lenient": "B" if kind == "loose" else strict, "finished": kind != "cut", "tokens": 10 + number % 3,
-            "hops_stated": 2, "hops_true": 1 if kind == "lucky" else 2, "text": "<think>é 中</think>"} | more
+            "support": "false" if kind == "lucky" else "chain", "text": "<think>é 中</think>"} | more
 
 
 def some(n: int, share: float, seed: int) -> list[dict]:
@@ -64,7 +64,7 @@ def test_a_row_by_hand():
     assert row["lenient_accuracy"] == 6 / 8
     assert row["parse_rate"] == 6 / 8
     assert row["truncated"] == 1 / 8
-    assert row["right_and_every_hop_an_edge"] == 3 / 8
+    assert row["right_by_a_chain_of_edges"] == 3 / 8 and row["right_with_a_false_hop_or_a_gap"] == 2 / 8
 
 
 def test_an_empty_or_unparsed_completion_counts_as_wrong_and_stays_in_the_denominator():
@@ -74,8 +74,10 @@ def test_an_empty_or_unparsed_completion_counts_as_wrong_and_stays_in_the_denomi
 
 
 def test_a_right_answer_without_any_stated_hop_has_no_support():
-    row, = ablation({("base", "heldout"): [record(0, "right", hops_stated=0, hops_true=0)]}, 0.95)
-    assert row["accuracy"] == 1.0 and row["right_and_every_hop_an_edge"] == 0.0
+    found = [record(0, "right", support="unread"), record(1, "right", support="gap"), record(2, "wrong")]
+    row, = ablation({("base", "heldout"): found}, 0.95)
+    assert (row["right_by_a_chain_of_edges"], row["right_with_a_false_hop_or_a_gap"],
+            row["right_and_no_hop_read"]) == (0, 1 / 3, 1 / 3)
 
 
 def test_strict_and_not_lenient_is_the_headline():

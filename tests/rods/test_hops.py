@@ -6,7 +6,7 @@ import pytest
 from toy_graphs import clinic
 
 from minifleming.rods.graph import load_graph
-from minifleming.rods.hops import ANDS, all_edges, stated_hops
+from minifleming.rods.hops import ANDS, stated_hops, support
 from minifleming.rods.phrases import PHRASES, listing, phrase, statement
 from minifleming.rods.walk import EVIDENCE
 
@@ -64,12 +64,16 @@ S = "has_symptom"
 ])
 def test_what_a_text_states(text, hops):
     assert stated_hops(text, clinic()) == hops
-    assert all_edges(text, clinic()) == (bool(hops) and all(found for _, found in hops))
+    found = support(text, "x1", clinic())
+    assert (found == "unread") == (not hops) and (found == "false") == any(not true for _, true in hops)
 
 
-def test_one_false_hop_among_true_ones_is_enough():
+def test_support_wants_every_hop_true_and_the_last_at_what_was_chosen():
     text = " s1 points to d1 . d1 is treated with x1 ."
-    assert all_edges(text, clinic()) and not all_edges(text + " x1 works by a2 .", clinic())
+    assert support(text + " so x1 (A)", "x1", clinic()) == "chain"
+    assert support(text + " x1 works by a2 .", "x1", clinic()) == "false", "one false hop is enough"
+    assert support(text + " so x2 (B)", "x2", clinic()) == "gap", "a true chain to somewhere else"
+    assert support(" s1 point to to d1 . so x1 (A)", "x1", clinic()) == "unread"
 
 
 def test_phrases_of_one_direction_tell_the_relations_apart():
