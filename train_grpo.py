@@ -23,8 +23,8 @@ def main(argv: list[str] | None = None) -> int:
                     formatter_class=configuration.HelpFormatter)
     configuration.add_arguments(parser, RECIPE)
     parser.add_argument("--resume", default="auto", metavar="auto|never|PATH",
-                        help="go on with the run folder (auto), insist on an empty one (never), or start "
-                             "reinforcement learning from a checkpoint folder")
+                        help="go on with the run folder (auto), insist on an empty one (never), or, where the "
+                             "run folder has no checkpoint yet, start from this one of another run")
     args = parser.parse_args(argv)
     cfg = configuration.from_arguments(args)
     if args.dry_run:

@@ -29,7 +29,7 @@ from minifleming.rods.item import Item
 from minifleming.run import parallel
 from minifleming.run.checkpoint import MANIFEST, checkpoints, latest, prune, read_json, verify_folder, write_folder
 from minifleming.run.config import Config
-from minifleming.run.errors import BadInput
+from minifleming.run.errors import BadInput, Hold, Terminated
 from minifleming.run.progress import Journal, bar
 
 MINING_STEP = 1_000_000_000  # steps from here on key the random numbers of mining rounds
@@ -61,14 +61,17 @@ class Training:
             raise BadInput(f"stage1.mix: no training item has a tier of {', '.join(cfg.stage1.mix)}")
 
     def run(self) -> State:
-        """Go on from the present state to the end of stage 2."""
+        """Go on from the present state to the end of stage 2; when interrupted, save between two steps and leave."""
         cfg, state = self.cfg, self.state
         if state.step == 0:
             self.save()
         total = cfg.stage1.max_steps + cfg.stage2.rounds * cfg.stage2.steps_per_round
-        with bar(total=total, desc="RL", initial=state.step) as progress:
+        with Hold() as hold, bar(total=total, desc="RL", initial=state.step) as progress:
             while state.stage != "done":
                 self.advance(progress)
+                if parallel.all_sum([hold.came is not None], self.model.device)[0]:  # all ranks leave at one step
+                    self.save()
+                    raise hold.came or Terminated()
         return state
 
     def advance(self, progress) -> None:
@@ -174,10 +177,13 @@ class Training:
         load_weights(self.model, path / "model")
         optim.load_state(self.optimizer, self.model, path / "optimizer.safetensors")
         raw = read_json(path / "state.json")
-        try:
-            self.state = State(**raw)
-        except TypeError:
-            raise BadInput("not the state of a run", path / "state.json") from None
+        kinds = {field.name: type(getattr(State(), field.name)) for field in dataclasses.fields(State)}
+        if not isinstance(raw, dict) or {name: type(value) for name, value in raw.items()} != kinds:
+            raise BadInput("not the state of a run", path / "state.json")
+        self.state = State(**raw)
+        unknown = {name for ids in self.state.pools.values() for name in ids} - self.items.keys()
+        if unknown:
+            raise BadInput(f"made from other items: '{min(unknown)}' is not among this run's", path / "state.json")
         step, done = self.state.step, self.state.round
         self.journal.truncate("metrics.jsonl", lambda r: r["stage"] == "cold_start" or (
             r["step"] < step or r["step"] == step and (r["stage"] != "mining" or r["round"] <= done)))
@@ -208,11 +214,15 @@ def _copy(source: Path, folder: Path) -> None:
 
 def train(cfg: Config, model: LanguageModel, tokenizer: Tokenizer, items: list[Item], folder: Path,
           start: Path | None = None) -> State:
-    """Both stages, from ``start`` (a checkpoint), or from the newest one in the run folder, or from the beginning."""
+    """Both stages: from the newest checkpoint of the run folder; where it has none, from ``start`` (another run's
+    checkpoint), or from the beginning."""
     training = Training(cfg, model, tokenizer, items, folder)
     if checkpoints(folder / "checkpoints"):
         start = None
     newest = start or latest(folder / "checkpoints")
+    if newest is None and checkpoints(folder / "checkpoints"):
+        raise BadInput("no checkpoint is whole; choose another run.out, or delete this folder to begin again",
+                       folder / "checkpoints")
     if newest is not None:
         training.restore(newest)
     if start is not None:

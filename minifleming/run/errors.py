@@ -64,6 +64,25 @@ class Terminated(BaseException):
     """SIGTERM, raised like KeyboardInterrupt so that every loop unwinds the same way."""
 
 
+class Hold:
+    """Within it SIGINT and SIGTERM wait until the program asks, between two steps; a second one strikes at once."""
+
+    def __enter__(self) -> Hold:
+        self.came: BaseException | None = None
+        self.old = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error) -> None:
+        for number, handler in self.old.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame) -> None:
+        error = KeyboardInterrupt() if number == signal.SIGINT else Terminated()
+        if self.came is not None:
+            raise error
+        self.came = error
+
+
 def _terminate(signum, frame):
     raise Terminated()
 

@@ -13,6 +13,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from minifleming.run.errors import BadInput
+
 
 def start(device: torch.device) -> None:
     """Join the process group if torchrun started more than one rank."""
@@ -38,6 +40,8 @@ def pick_device(name: str) -> torch.device:
     """``auto`` takes the GPU of this local rank where there is one, the CPU elsewhere."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BadInput("run.device: there is no CUDA device here")
     if name == "cuda":
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device(name)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import shutil
+import signal
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ from minifleming.rlvr import stages
 from minifleming.rlvr.objective import advantages
 from minifleming.run.checkpoint import checkpoints, verify_folder
 from minifleming.run.config import RL, Config, Mining, Run, Stage1, Stage2
-from minifleming.run.errors import BadInput
+from minifleming.run.errors import BadInput, Hold, Terminated
 
 
 def settings(**stage2) -> Config:
@@ -129,3 +132,57 @@ def test_pools_without_a_trainable_tier_are_refused(talker, tokenizer, tmp_path)
     fresh, items = talker
     with pytest.raises(BadInput, match="stage1.mix"):
         stages.train(settings(), fresh(), tokenizer, [i for i in items if i.tier == "difficult"], tmp_path)
+
+
+@pytest.mark.parametrize("number, error", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_an_interrupted_run_saves_between_two_steps_and_goes_on_bit_for_bit(talker, tokenizer, whole, tmp_path,
+                                                                            monkeypatch, number, error):
+    """Step 3 is no step of ``checkpoint_every``: without the save, step 2 would be the newest."""
+    folder, state, weights = whole
+    update = stages.update
+
+    def struck(*args, **kwargs):
+        if len(list((tmp_path / "rollouts").glob("*.gz"))) == 2:
+            os.kill(os.getpid(), number)
+        return update(*args, **kwargs)
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "update", struck)
+        with pytest.raises(error):
+            train(talker, tokenizer, tmp_path)
+    assert signal.getsignal(number) is before
+    assert checkpoints(tmp_path / "checkpoints")[-1].name == "step_000003"
+    resumed, found = train(talker, tokenizer, tmp_path)
+    assert resumed == state and torch.equal(found, weights)
+    assert (tmp_path / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
+
+
+def test_a_second_signal_strikes_at_once():
+    with pytest.raises(KeyboardInterrupt):
+        with Hold() as hold:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert isinstance(hold.came, KeyboardInterrupt)
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_run_without_a_whole_checkpoint_is_not_begun_again_over_its_records(talker, tokenizer, tmp_path):
+    train(talker, tokenizer, tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    for path in checkpoints(tmp_path / "checkpoints"):
+        (path / "optimizer.safetensors").write_bytes(b"")
+    with pytest.raises(BadInput, match="no checkpoint is whole"):
+        train(talker, tokenizer, tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("change, reason", [
+    ({"step": "x"}, "not the state of a run"), ({"surplus": 1}, "not the state of a run"),
+    ({"pools": {"easy": ["from elsewhere"]}}, "made from other items: 'from elsewhere'")])
+def test_a_state_that_is_none_or_of_other_items_is_refused(talker, tokenizer, whole, tmp_path, change, reason):
+    start = tmp_path / "step_000005"
+    shutil.copytree(whole[0] / "checkpoints" / "step_000005", start)
+    state = json.loads((start / "state.json").read_text())
+    (start / "state.json").write_text(json.dumps(state | change))
+    with pytest.raises(BadInput, match=reason):
+        train(talker, tokenizer, tmp_path / "run", start=start)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from minifleming.run import parallel
+from minifleming.run.errors import BadInput
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -102,10 +103,13 @@ def test_one_rank_alone_needs_no_process_group(monkeypatch):
 def test_the_device_is_the_one_asked_for(monkeypatch):
     assert parallel.pick_device("cpu") == CPU
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert parallel.pick_device("cuda") == torch.device("cuda", 3)
     for there, wanted in ((False, CPU), (True, torch.device("cuda", 3))):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
         assert parallel.pick_device("auto") == wanted
+    assert parallel.pick_device("cuda") == torch.device("cuda", 3)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BadInput, match="no CUDA device"):
+        parallel.pick_device("cuda")
 
 
 if __name__ == "__main__":
