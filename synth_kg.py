@@ -1,6 +1,7 @@
 """Synthesise multiple-choice items with proofs from a medical knowledge graph (arXiv:2509.15279 §3.1).
 
     python synth_kg.py --graph embedded --n 2000 --seed 0 --out items.jsonl
+    python synth_kg.py --n 500 --split heldout --out test.jsonl       shares no combination with --split train
 
 Research software. Not for clinical use.
 """
@@ -10,11 +11,13 @@ from pathlib import Path
 from minifleming.rods.check import fault, index_triples
 from minifleming.rods.graph import load_graph
 from minifleming.rods.item import write_items
-from minifleming.rods.mix import synthesise, tier_counts
+from minifleming.rods.mix import is_held_out, synthesise, tier_counts
 from minifleming.run import config as configuration
 from minifleming.run.checkpoint import writable
 from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
 from minifleming.run.progress import bar
+
+SPLITS = {"all": lambda walk: True, "train": lambda walk: not is_held_out(walk), "heldout": is_held_out}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,6 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="same seed, same bytes (default: run.seed)")
     parser.add_argument("--hops", help="path lengths, e.g. 1,2,3 (default: data.hops)")
     parser.add_argument("--options", type=int, help="options per item (default: data.options)")
+    parser.add_argument("--split", choices=SPLITS, default="all",
+                        help="combinations of findings that may be trained on, those held out, or all (default)")
     parser.add_argument("--out", type=Path, help="the JSONL file to write")
     configuration.add_arguments(parser)
     args = parser.parse_args(argv)
@@ -41,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     data, graph = cfg.data, load_graph(cfg.data.graph)
     items = synthesise(graph, args.n, data.hops, seed=cfg.run.seed, options=data.options,
                        findings=tuple(data.findings), rarity=data.rarity, rare_boost=data.rare_boost, roots=data.roots,
-                       progress=lambda x: bar(x, desc="items"))
+                       keep=SPLITS[args.split], progress=lambda x: bar(x, desc="items"))
     edges, index = set(graph.triples), index_triples(graph.triples)
     wrong = [item.id for item in items if fault(item, edges, index)]
     if wrong:

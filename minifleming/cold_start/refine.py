@@ -4,7 +4,7 @@ For graph items all three can be told without a model. Each returns the text tha
 path; everything it states is true in the graph, so it teaches checking and not falsehoods.
 
     backtrack      fever points to R . R lacks rash . back .           a rival is taken, found wanting, left
-    explore        fever points to R or X . R lacks rash .             two candidates, one ruled out
+    explore        consider R : fever points to R . R lacks rash .     a candidate is tried before it is believed
     self-correct   R is treated with T . wait , R lacks rash .         a rival's whole chain, then the slip is seen
 """
 

@@ -13,7 +13,10 @@ from minifleming.run.errors import BadInput
 
 
 def adamw(model: nn.Module, lr: float, betas: tuple[float, float], weight_decay: float) -> torch.optim.AdamW:
+    """Refuses weights in 16 bits: a step of 1e-6 rounds away in them, and nothing is learned (trap T32)."""
     parameters = [p for p in model.parameters() if p.requires_grad]
+    if any(p.dtype in (torch.bfloat16, torch.float16) for p in parameters):
+        raise BadInput("model.dtype: training needs float32 weights; small steps round away in 16 bits")
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},

@@ -59,7 +59,7 @@ class Data:
 @dataclass
 class Model:
     base: str = field("tiny", "tiny (shipped), or a folder in the Hugging Face layout")
-    dtype: str = field("float32", "float32 or bfloat16")
+    dtype: str = field("float32", "of the weights: float32, or bfloat16 to evaluate and generate")
 
 
 @dataclass

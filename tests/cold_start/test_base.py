@@ -1,14 +1,25 @@
-"""The command that trains the tiny base: what it writes, and what it refuses. (The shipped base: test_corpus.py.)"""
+"""The shipped base belongs to this code; the command that trains it: what it writes, and what it refuses."""
 
 from __future__ import annotations
 
 import pytest
 
-from minifleming.cold_start.base import main, more_names
+from minifleming.cold_start.base import build_tokenizer, main, more_names
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import load_model
+from minifleming.lm.weights import load_model, model_folder
+from minifleming.rods.graph import load_graph
 from minifleming.run.checkpoint import verify_folder
 from minifleming.run.errors import BadInput
+
+
+def test_the_shipped_base_is_whole_and_its_tokenizer_is_the_one_that_this_graph_gives(tmp_path):
+    """A graph or a template edited without training the base again is seen here."""
+    shipped = model_folder("tiny")
+    assert verify_folder(shipped) is None
+    build_tokenizer(load_graph("embedded"), tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / name).read_bytes() == (shipped / name).read_bytes()
+    assert load_model(shipped, "float32", "cpu").config.vocab_size == Tokenizer(tmp_path).backend.get_vocab_size()
 
 
 def test_it_writes_one_folder_that_loads_and_nothing_else(tmp_path, capsys):

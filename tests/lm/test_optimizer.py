@@ -171,3 +171,8 @@ def test_muon_goes_down():
             optimizer.step()
             losses.append(loss.item())
         assert losses[1] < losses[0] and losses[-1] < 0.5 * losses[0]
+
+
+def test_T32_training_in_16_bits_is_refused(tiny):
+    with pytest.raises(BadInput, match="needs float32 weights"):
+        adamw(tiny().to(torch.bfloat16), **SETTINGS)

@@ -7,7 +7,7 @@ from toy_graphs import clinic
 
 import synth_kg
 from minifleming.rods.graph import COLUMNS, load_graph
-from minifleming.rods.item import Item, write_items
+from minifleming.rods.item import Item, read_items, write_items
 from minifleming.rods.mix import blind_accuracy, is_held_out, option_set, synthesise, tier_counts
 from minifleming.rods.walk import EVIDENCE, Step, Walk
 from minifleming.run.errors import guarded
@@ -137,3 +137,13 @@ def test_the_blind_rule_by_hand():
     train = [item("1", ["x", "y"], "x"), item("2", ["x", "z"], "x"), item("3", ["y", "z"], "y")]
     test = [item("4", ["x", "y"], "x"), item("5", ["y", "z"], "z"), item("6", ["new", "z"], "z")]
     assert blind_accuracy(train, test) == pytest.approx((1 + 0 + 0.5) / 3)
+
+
+def test_the_command_makes_a_training_and_a_test_file_that_share_nothing(tmp_path):
+    files = {}
+    for split in ("train", "heldout"):
+        path = tmp_path / f"{split}.jsonl"
+        assert guarded(synth_kg.main, ["--n", "200", "--split", split, "--out", str(path)]) == 0
+        files[split] = read_items(path)
+    assert not {combination(i) for i in files["train"]} & {combination(i) for i in files["heldout"]}
+    assert not {i.id for i in files["train"]} & {i.id for i in files["heldout"]}
