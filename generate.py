@@ -38,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         raise BadInput("--max-new-tokens: must be positive")
     if (args.items is None) != (args.out is None):
         raise BadInput("--items and --out: give both or neither")
+    if args.out and args.out.exists():
+        raise BadInput("exists already; nothing is overwritten", args.out)
     if args.dry_run:
         print(configuration.to_toml(cfg))
         return 0

@@ -1,6 +1,6 @@
 """Supervised fine-tuning on reasoning traces (arXiv:2509.15279 §3.2).
 
-    python train_sft.py --model tiny --traces traces.jsonl --out runs/sft
+    python train_sft.py --config recipes/tiny.toml --model tiny --traces traces.jsonl --out runs/sft
 
 Research software. Not for clinical use.
 """

@@ -62,14 +62,18 @@ class Run:
     def open(self) -> None:
         """Create the folder, or make sure that it belongs to this configuration."""
         text, path = configuration.to_toml(self.cfg), self.folder / "config.toml"
-        begun = any((self.folder / name).exists() for name in ("items", "cold_start", "checkpoints", "eval"))
+        trained = any((self.folder / name).exists() for name in ("cold_start", "checkpoints", "eval"))
+        begun = trained or (self.folder / "items").exists()
         parallel.barrier()  # nobody writes before everybody has looked
         if begun and path.exists():
             drift = configuration.differences(configuration.load(path), self.cfg)
+            if not trained:  # all that stands there is the items
+                drift = [name for name in drift if name.startswith("data.") or name == "run.seed"]
             if drift:
                 raise BadInput(f"the run was started with other values of {', '.join(drift)}; choose another run.out",
                                path)
             self._same_threads()
+        if trained and path.exists():
             return
         if parallel.rank() == 0:
             write_text(path, text)
@@ -96,16 +100,13 @@ class Run:
         home, data = self.folder / "items", self.cfg.data
         if parallel.rank() == 0 and not (home / "longer_hops.jsonl").exists():
             made = self._read_items() if data.train_file else self._make_items()
+            disjoint(made, data.train_file)
             for name, items in made.items():
                 write_items(home / f"{name}.jsonl", items)
         parallel.barrier()
         found = {name: read_items(home / f"{name}.jsonl") for name in ("train", *SPLITS)
                  if (home / f"{name}.jsonl").stat().st_size}
-        tested = {asked(i.question, i.options): i.id for name in SPLITS for i in found.get(name, [])}
-        for item in found["train"]:
-            if asked(item.question, item.options) in tested or item.id in tested.values():
-                raise BadInput(f"item '{item.id}' is both trained on and evaluated", home)
-        self.tested = tested
+        self.tested = disjoint(found, home)
         return found
 
     def _read_items(self) -> dict[str, list[Item]]:
@@ -222,6 +223,16 @@ def asked(question: str, options: dict[str, str]) -> tuple[str, frozenset[str]]:
     return question, frozenset(options.values())
 
 
+def disjoint(splits: dict[str, list[Item]], place: str | Path) -> set[tuple[str, frozenset[str]]]:
+    """What the evaluated splits ask; refused if the training split asks some of it, or shares an id."""
+    tested = [item for name in SPLITS for item in splits.get(name, [])]
+    ids, questions = {item.id for item in tested}, {asked(item.question, item.options) for item in tested}
+    for item in splits["train"]:
+        if item.id in ids or asked(item.question, item.options) in questions:
+            raise BadInput(f"item '{item.id}' is both trained on and evaluated", place)
+    return questions
+
+
 def covered(root: str, share: float) -> bool:
     """Is this root disease among the share that the cold start sees? A property of its name."""
     return hashlib.sha256(root.encode()).digest()[1] < 256 * share
@@ -232,7 +243,9 @@ def checkpoint_argument(text: str) -> Path | None:
     if text in ("auto", "never"):
         return None
     path = Path(text)
-    reason = verify_folder(path) if path.is_dir() else "no such checkpoint"
-    if reason or not read_json(path / "state.json"):
-        raise BadInput(reason or "no state", path)
+    if not (path / "state.json").is_file():
+        raise BadInput("no checkpoint; give a folder RUN/checkpoints/step_NNNNNN", path)
+    reason = verify_folder(path)
+    if reason:
+        raise BadInput(reason, path)
     return path

@@ -157,8 +157,8 @@ def test_synth_kg_without_a_place_to_write(workplace, capsys):
 
 
 @pytest.mark.parametrize("argv, reason", [
-    (["--resume", "none"], "none: no such checkpoint"),
-    (["--resume", "file"], "file: no such checkpoint"),
+    (["--resume", "none"], "none: no checkpoint; give a folder"),
+    (["--resume", "file"], "file: no checkpoint; give a folder"),
     (["--resume", "model"], "model: files.json is missing or damaged"),
     (["--resume", "state"], "state/state.json: No such file"),
     (["--resume", "never", "--set", "run.out=model"], "model: the run folder exists and --resume is never"),

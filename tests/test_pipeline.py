@@ -113,6 +113,21 @@ def test_a_start_that_failed_does_not_lock_the_folder(tmp_path, capsys):
     assert (tmp_path / "a" / "config.toml").read_text() != begun and "gave 0 different" in capsys.readouterr().err
 
 
+def test_a_mistyped_file_does_not_lock_the_folder_and_other_items_do(tmp_path, capsys):
+    traces = ["--set=cold_start.traces_file=tracs.jsonl"]
+    assert run(tmp_path / "a", *traces) == 2 and (tmp_path / "a" / "items").exists()
+    assert run(tmp_path / "a", "--set=cold_start.traces_file=traces.jsonl") == 2
+    assert "traces.jsonl: No such file" in capsys.readouterr().err.splitlines()[-1]
+    assert run(tmp_path / "a", *traces, "--set=data.train=61") == 2
+    assert "other values of data.train" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_checkpoint_is_named_as_such(finished, tmp_path, capsys):
+    assert run(tmp_path / "new", "--resume", str(finished)) == 2
+    assert "no checkpoint; give a folder RUN/checkpoints/step_NNNNNN" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_given_items_must_differ_by_what_is_asked_not_by_their_ids(finished, tmp_path, capsys):
     items = [json.loads(line) for line in (finished / "items" / "train.jsonl").read_text().splitlines()]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(i) + "\n" for i in items))

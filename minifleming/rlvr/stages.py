@@ -218,6 +218,8 @@ def train(cfg: Config, model: LanguageModel, tokenizer: Tokenizer, items: list[I
     checkpoint), or from the beginning."""
     training = Training(cfg, model, tokenizer, items, folder)
     if checkpoints(folder / "checkpoints"):
+        if start is not None and parallel.rank() == 0:
+            print(f"{folder} goes on from its own checkpoints, not from {start}")
         start = None
     newest = start or latest(folder / "checkpoints")
     if newest is None and checkpoints(folder / "checkpoints"):

@@ -192,8 +192,7 @@ def to_toml(config: Config) -> str:
     lines = []
     for section in dataclasses.fields(config):
         lines.append(f"[{section.name}]")
-        values = dataclasses.asdict(getattr(config, section.name))
-        lines += [f"{key} = {_toml(value)}" for key, value in values.items()] + [""]
+        lines += [f"{key} = {_toml(value)}" for key, value in vars(getattr(config, section.name)).items()] + [""]
     return "\n".join(lines)
 
 
@@ -272,7 +271,8 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 def add_arguments(parser: argparse.ArgumentParser, recipe: Path | None = None) -> None:
     """The flags every script has: --config, --set, --device, --dry-run."""
-    parser.add_argument("--config", type=Path, default=recipe, metavar="FILE", help="a recipe (TOML)")
+    parser.add_argument("--config", type=Path, default=recipe, metavar="FILE",
+                        help=f"a recipe (TOML); default: {recipe.name if recipe else 'the fields below'}")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", dest="overrides",
                         help="override one field; repeatable")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="default: run.device")

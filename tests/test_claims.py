@@ -1,0 +1,37 @@
+"""The numbers in README and docs are those of the result files, to the letter."""
+
+import json
+from pathlib import Path
+
+from bench.tiny_seeds import markdown
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "bench" / "results"
+
+
+def newest(pattern: str) -> Path:
+    return sorted(RESULTS.glob(pattern))[-1]
+
+
+def test_the_seeds_tables_of_the_docs_are_those_of_the_newest_measurement():
+    result = json.loads(newest("tiny_seeds_*.json").read_text())
+    assert markdown(result) in (ROOT / "docs" / "results.md").read_text()
+    assert len(result["seeds"]) == 5
+
+
+def test_the_readme_shows_the_table_that_the_default_run_printed():
+    assert newest("tiny_run_*.md").read_text() in (ROOT / "README.md").read_text()
+
+
+def test_means_and_differences_follow_from_the_seeds():
+    result = json.loads(newest("tiny_seeds_*.json").read_text())
+    for key, mean in result["means"].items():
+        assert abs(mean - sum(row[key] for row in result["seeds"]) / 5) < 1e-12
+    for name, (first, second) in {
+            "stage1_minus_cold_start": ("cold_start", "rl_stage1"), "stage2_minus_stage1": ("rl_stage1", "rl_stage2"),
+            "mining_minus_control": ("control", "rl_stage2"),
+            "mining_minus_control_total": ("control_total", "rl_stage2")}.items():
+        found = result[name]["heldout"]
+        for row, difference in zip(result["seeds"], found["by_seed"]):
+            assert abs(row[f"{second}.heldout"] - row[f"{first}.heldout"] - difference) < 1e-12
+        assert found["ci_low"] <= found["mean"] <= found["ci_high"]
