@@ -159,8 +159,8 @@ def test_synth_kg_without_a_place_to_write(workplace, capsys):
 @pytest.mark.parametrize("argv, reason", [
     (["--resume", "none"], "none: no checkpoint; give a folder"),
     (["--resume", "file"], "file: no checkpoint; give a folder"),
-    (["--resume", "model"], "model: files.json is missing or damaged"),
-    (["--resume", "state"], "state/state.json: No such file"),
+    (["--resume", "model"], "model: no checkpoint; give a folder"),
+    (["--resume", "state"], "state: no checkpoint; give a folder"),
     (["--resume", "never", "--set", "run.out=model"], "model: the run folder exists and --resume is never"),
     (["--resume"], "--resume: expected one argument"),
     (["--set", "model.base=none"], "none: no such model folder"),
