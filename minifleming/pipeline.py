@@ -199,8 +199,7 @@ class Run:
         if parallel.rank() != 0:
             return ""
         blind = {name: blind_accuracy(splits["train"], splits[name]) for name in SPLITS if name in splits}
-        return write_report(self.folder / "report", records, self.cfg.eval.confidence,
-                            blind if splits["train"][0].masked else None)
+        return write_report(self.folder / "report", records, self.cfg.eval.confidence, blind)
 
     def evaluate(self, variant: str, folder: Path, split: str, items: list[Item]) -> list[dict]:
         path = self.folder / "eval" / f"{variant}.{split}.jsonl"

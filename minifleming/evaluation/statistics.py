@@ -48,8 +48,8 @@ def bootstrap_difference(first: np.ndarray, second: np.ndarray, *, draws: int = 
     """Mean of second - first with a bootstrap interval over seeds and items jointly: seeds are drawn, then for each
     drawn seed its own items, for every seed was tested on items of its own.
 
-    Few seeds make it a little narrow (with five, 88 to 91 % in place of 95 where seeds matter most); ``t_interval``
-    over the seeds' differences is the cautious companion.
+    Few seeds make it narrow: their spread is taken with n, not n - 1, and without Student's heavier tails;
+    ``t_interval`` over the seeds' differences is the cautious companion.
 
     Args:
         first, second: right (1) or wrong (0) of each item under each seed, paired. [seeds, items]

@@ -65,10 +65,7 @@ def sample(
     waiting = deque(sorted(range(len(prompts)), key=lambda i: -len(prompts[i])))
     results = [[Completion(i, s) for s in range(samples)] for i in range(len(prompts))]
     c, weight = model.config, model.model.embed_tokens.weight
-    budgets = [min(max_new_tokens, c.max_position_embeddings - len(p)) for p in prompts]
-    if min(budgets, default=1) < 1:
-        raise BadInput(f"a prompt of {max(map(len, prompts))} tokens leaves no room in the model's "
-                       f"{c.max_position_embeddings} positions")
+    budgets = _budgets([len(p) for p in prompts], max_new_tokens, c.max_position_embeddings)
     longest = max((len(p) + budget for p, budget in zip(prompts, budgets)), default=0)
     noise = None if temperature == 0 else [
         uniforms(seed, step, key, samples, budget) for key, budget in zip(keys, budgets)]
@@ -132,6 +129,13 @@ def uniforms(seed: int, step: int, key: str, samples: int, positions: int) -> np
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z = z ^ (z >> np.uint64(31))
     return (z >> np.uint64(11)) * 2.0**-53
+
+
+def _budgets(lengths: list[int], most: int, positions: int) -> list[int]:
+    """How many tokens may follow each prompt: ``most``, or what its length leaves of the model's positions."""
+    if max(lengths, default=0) >= positions:
+        raise BadInput(f"a prompt of {max(lengths)} tokens leaves no room in the model's {positions} positions")
+    return [min(most, positions - length) for length in lengths]
 
 
 def _prefill(model: LanguageModel, cache: Cache, prompts: list[list[int]], samples: int) -> Tensor:

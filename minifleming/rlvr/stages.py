@@ -217,17 +217,16 @@ def train(cfg: Config, model: LanguageModel, tokenizer: Tokenizer, items: list[I
     """Both stages: from the newest checkpoint of the run folder; where it has none, from ``start`` (another run's
     checkpoint), or from the beginning."""
     training = Training(cfg, model, tokenizer, items, folder)
-    if checkpoints(folder / "checkpoints"):
+    home = folder / "checkpoints"
+    if checkpoints(home):
         if start is not None and parallel.rank() == 0:
             print(f"{folder} goes on from its own checkpoints, not from {start}")
-        start = None
-    newest = start or latest(folder / "checkpoints")
-    if newest is None and checkpoints(folder / "checkpoints"):
-        raise BadInput("no checkpoint is whole; choose another run.out, or delete this folder to begin again",
-                       folder / "checkpoints")
-    if newest is not None:
+        newest = latest(home)
+        if newest is None:
+            raise BadInput("no checkpoint is whole; choose another run.out, or delete this folder to begin again", home)
         training.restore(newest)
-    if start is not None:
+    elif start is not None:
+        training.restore(start)
         training.adopt(start)
     with torch.inference_mode(False):
         return training.run()

@@ -87,12 +87,13 @@ def synthesise(
 def blind_accuracy(train: list[Item], test: list[Item]) -> float:
     """Accuracy on ``test`` of a rule that never reads the question: the option that was right most often in ``train``
     for each time that it stood there; chance among equals."""
-    right, shown = Counter(i.masked for i in train), Counter(text for i in train for text in i.options.values())
+    right = Counter(item.options[item.answer] for item in train)
+    shown = Counter(text for item in train for text in item.options.values())
     hits = 0.0
     for item in test:
         rates = {text: right[text] / shown[text] if shown[text] else 0.0 for text in item.options.values()}
         best = [text for text, rate in rates.items() if rate == max(rates.values())]
-        hits += (item.masked in best) / len(best)
+        hits += (item.options[item.answer] in best) / len(best)
     return hits / len(test)
 
 

@@ -132,7 +132,7 @@ def test_options_do_not_give_the_answer_away():
 def test_the_blind_rule_by_hand():
     def item(name, options, answer):
         labelled = dict(zip("AB", options))
-        return Item(name, "q ?", labelled, "AB"[options.index(answer)], masked=answer)
+        return Item(name, "q ?", labelled, "AB"[options.index(answer)])
 
     train = [item("1", ["x", "y"], "x"), item("2", ["x", "z"], "x"), item("3", ["y", "z"], "y")]
     test = [item("4", ["x", "y"], "x"), item("5", ["y", "z"], "z"), item("6", ["new", "z"], "z")]
