@@ -63,7 +63,8 @@ def benchmarks(named: list[str], out: Path, cfg: configuration.Config) -> int:
         sets[name] = read_items(path)
     folder = model_folder(cfg.model.base)
     tokenizer = Tokenizer(folder)
-    model = load_model(folder, cfg.model.dtype, parallel.pick_device(cfg.run.device))
+    device = parallel.pick_device(cfg.run.device)
+    model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
     for name, items in sets.items():
         graph = load_graph(cfg.data.graph) if any(item.path for item in items) else None
         records = evaluate(model, tokenizer, items, cfg, name=name, graph=graph)

@@ -50,7 +50,7 @@ def train(cfg: configuration.Config, args, device) -> None:
     examples, dropped = sft.examples_of(read_traces(args.traces), tokenizer, cfg.cold_start.max_tokens)
     if not examples:
         raise BadInput(f"all {dropped} traces are longer than cold_start.max_tokens", args.traces)
-    model = load_model(folder, cfg.model.dtype, device)
+    model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(args.out.parent, prefix=f"{args.out.name}.")
     sft.train(model, examples, cfg.cold_start, seed=cfg.run.seed, tokens=cfg.rl.micro_batch_tokens, journal=journal)

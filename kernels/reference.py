@@ -44,5 +44,5 @@ def decode_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor) -> Tensor
 
 def token_logprobs(logits: Tensor, ids: Tensor, temperature: float = 1.0) -> Tensor:
     """log softmax(logits / temperature) at ``ids``, in fp32. logits [N, V], ids [N] -> [N]."""
-    logits = logits.float() / temperature
+    logits = logits.float() if temperature == 1 else logits.float() / temperature
     return logits.gather(-1, ids[:, None]).squeeze(-1) - logits.logsumexp(-1)

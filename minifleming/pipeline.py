@@ -30,8 +30,8 @@ from minifleming.rods.mix import blind_accuracy, is_held_out, option_set, synthe
 from minifleming.run import config as configuration
 from minifleming.run import parallel
 from minifleming.run.checkpoint import read_json, sha256, verify_folder, write_folder, write_text
-from minifleming.run.config import Config
 from minifleming.run.errors import BadInput, RunFailed
+from minifleming.run.fields import Config
 from minifleming.run.progress import Journal, bar
 
 SPLITS = ("heldout", "longer_hops")
@@ -214,7 +214,7 @@ class Run:
         return found
 
     def load(self, folder: Path) -> LanguageModel:
-        return load_model(folder, self.cfg.model.dtype, self.device)
+        return load_model(folder, self.cfg.model.dtype, self.device, self.cfg.run.deterministic)
 
 
 def asked(question: str, options: dict[str, str]) -> tuple[str, frozenset[str]]:

@@ -19,8 +19,8 @@ from minifleming.lm.model import LanguageModel
 from minifleming.lm.score import completion_logprobs
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.run import parallel
-from minifleming.run.config import ColdStart
 from minifleming.run.errors import RunFailed
+from minifleming.run.fields import ColdStart
 from minifleming.run.progress import Journal, bar
 
 

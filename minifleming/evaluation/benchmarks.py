@@ -22,8 +22,8 @@ from minifleming.rods.hops import support
 from minifleming.rods.item import Item, read_jsonl
 from minifleming.run import parallel
 from minifleming.run.checkpoint import write_text
-from minifleming.run.config import Config
 from minifleming.run.errors import BadInput
+from minifleming.run.fields import Config
 from minifleming.run.progress import bar
 
 FIELDS = ("item", "answer", "strict", "rule", "lenient", "finished", "tokens", "support")

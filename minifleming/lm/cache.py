@@ -1,87 +1,174 @@
-"""The key/value cache of a rollout: preallocated slots, the active ones always in front.
+"""The key/value cache of a rollout: preallocated, the prompt of a group held once for all its rows.
 
-Slot s holds one sequence. Active sequences fill slots 0..n-1; when one ends, the last active one moves into
-its slot, so that a decode step always works on a contiguous slice and never on finished rows.
+A *row* is one sequence that is being sampled; the active rows are 0..n-1, so that a decode step always works on a
+contiguous slice. When one ends, the last active row moves into its place. A *slot* holds one prompt; rows that share
+a prompt share its slot, which is free again when the last of them has ended.
+
+    prompts[layer]  [2, slots, K, P, D]  keys and values of the prompts, right-padded
+    own[layer]      [2, rows,  K, T, D]  keys and values of the tokens sampled after them
+
+A prompt's keys meet the queries of its whole group in one product. For that, queries are gathered by slot: ``table``
+names the row (and head) that stands at each place, ``place`` leads back. Nothing is ever read that was not written
+or zeroed: a masked value is multiplied by an exact 0, and 0 · NaN is NaN.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from minifleming.kernels.reference import decode_attention
+from minifleming.lm import fixed
+from minifleming.lm.architecture import ModelConfig
+from minifleming.lm.model import causal_attention
 
 
 class Cache:
-    def __init__(self, layers: int, slots: int, kv_heads: int, tokens: int, head_dim: int,
-                 dtype: torch.dtype, device: torch.device):
-        shape = (layers, slots, kv_heads, tokens, head_dim)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
-        self.lengths = torch.zeros(slots, dtype=torch.int64, device=device)  # tokens held by each slot
-        self.active = 0
-        self.longest = 0  # an upper bound on lengths[:active]
-        self.decoding = False
-        self._prompts: list[tuple[Tensor, Tensor]] = []
+    def __init__(self, config: ModelConfig, rows: int, slots: int, prompt_tokens: int, tokens: int,
+                 dtype: torch.dtype, device: torch.device, deterministic: bool = False):
+        """Room for ``rows`` sequences of at most ``tokens`` sampled tokens, and ``slots`` prompts."""
+        c = config
+        self.H, self.K, self.D = c.num_attention_heads, c.num_key_value_heads, c.head_dim
+        self.device, self.deterministic = device, deterministic
+        layers = range(c.num_hidden_layers)
+        self.prompts = [torch.zeros(2, slots, self.K, prompt_tokens, self.D, dtype=dtype, device=device)
+                        for _ in layers]
+        self.own = [torch.empty(2, rows, self.K, tokens, self.D, dtype=dtype, device=device) for _ in layers]
+        self.prompt_lengths = [0] * slots
+        self.free = list(range(slots))[::-1]
+        self.slots: list[int] = []  # of each active row: the slot of its prompt
+        self.lengths: list[int] = []  # of each active row: the sampled tokens that it holds
+        self.written = 0  # columns of ``own`` that hold numbers, in every active row
+        self._filling: list[int] | None = None
 
-    def begin_prefill(self) -> None:
-        self.decoding, self._prompts = False, []
+    def __len__(self) -> int:
+        """Active rows."""
+        return len(self.slots)
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q [B, H, T, D]; k, v [B, K, T, D] -> [B, H, T, D]: the prompts of a prefill, or one token per slot."""
-        if not self.decoding:
-            self.prefill(layer, k, v)
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
-        return decode_attention(q.squeeze(2), *self.append(layer, k, v)).unsqueeze(2)
+    # Prompts
 
-    def prefill(self, layer: int, k: Tensor, v: Tensor) -> None:
-        """Remember the prompts' keys and values of one layer. k, v [prompts, K, T, D]"""
-        self._prompts.append((k, v))
+    def begin_prefill(self, lengths: list[int]) -> None:
+        """The next pass of the model reads these prompts, right-padded, each into a free slot."""
+        self._filling = [self.free.pop() for _ in lengths]
+        for slot, length in zip(self._filling, lengths):
+            self.prompt_lengths[slot] = length
 
-    def admit(self, lengths: list[int], copies: list[int]) -> None:
-        """Give prompt i, prefilled once, ``copies[i]`` slots behind the active ones."""
-        device = self.lengths.device
-        source = torch.tensor([i for i, n in enumerate(copies) for _ in range(n)], device=device)
-        first, last = self.active, self.active + len(source)
-        for layer, (k, v) in enumerate(self._prompts):
-            self.keys[layer, first:last, :, : k.shape[2]] = k[source]
-            self.values[layer, first:last, :, : k.shape[2]] = v[source]
-        self.lengths[first:last] = torch.tensor(lengths, device=device)[source]
-        self.active = last
-        self.longest = max(self.longest, max(lengths))
-        self._prompts, self.decoding = [], True
-
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Write one token per active slot; return what the new queries attend to.
-
-        k, v [active, K, 1, D] -> keys, values [active, K, longest + 1, D], lengths [active].
-        """
-        n = self.active
-        rows = torch.arange(n, device=k.device)
-        self.keys[layer, rows, :, self.lengths[:n]] = k[:, :, 0]
-        self.values[layer, rows, :, self.lengths[:n]] = v[:, :, 0]
-        reach = self.longest + 1
-        return self.keys[layer, :n, :, :reach], self.values[layer, :n, :, :reach], self.lengths[:n] + 1
-
-    def advance(self) -> None:
-        """All layers have appended: every active slot is one token longer."""
-        self.lengths[: self.active] += 1
-        self.longest += 1
+    def admit(self, samples: int) -> None:
+        """Give each prompt of the prefill ``samples`` rows behind the active ones."""
+        first = len(self)
+        self.slots += [slot for slot in self._filling for _ in range(samples)]
+        self.lengths += [0] * (len(self) - first)
+        for own in self.own:
+            own[:, first : len(self), :, : self.written].zero_()
+        self._filling = None
+        self._arrange()
 
     def release(self, finished: list[int]) -> list[int]:
-        """Free these slots. Returns, for each slot that is still active, the old slot of its sequence."""
-        order = list(range(self.active))
-        for slot in sorted(finished, reverse=True):
-            order[slot] = order[-1]
+        """Free these rows. Returns, for each row that is still active, its number before."""
+        order = list(range(len(self)))
+        for row in sorted(finished, reverse=True):
+            order[row] = order[-1]
             order.pop()
         moved = [(new, old) for new, old in enumerate(order) if new != old]
         if moved:
-            new, old = (torch.tensor(x, device=self.lengths.device) for x in zip(*moved))
-            self.keys[:, new] = self.keys[:, old]
-            self.values[:, new] = self.values[:, old]
-            self.lengths[new] = self.lengths[old]
-        self.active = len(order)
-        if self.active == 0:
-            self.longest = 0
+            new, old = (torch.tensor(x, device=self.device) for x in zip(*moved))
+            for own in self.own:
+                own[:, new, :, : self.written] = own[:, old, :, : self.written]
+        gone = set(self.slots)
+        self.slots, self.lengths = [self.slots[i] for i in order], [self.lengths[i] for i in order]
+        self.free += sorted(gone - set(self.slots), reverse=True)
+        if order:
+            self._arrange()
+        else:
+            self.written = 0
         return order
+
+    def _arrange(self) -> None:
+        """The tables that follow from which row has which prompt; they hold until rows come or go."""
+        slots = np.array(self.slots)
+        used, n = slots.max() + 1, len(slots)
+        order = np.argsort(slots, kind="stable")
+        first = np.searchsorted(slots[order], np.arange(used))  # where each slot's rows begin in this order
+        within = np.empty(n, np.int64)
+        within[order] = np.arange(n) - first[slots[order]]
+        most = within.max() + 1
+        heads = np.arange(self.K)
+        table = np.zeros((used, self.K, most), np.int64)
+        table[slots, :, within] = np.arange(n)[:, None] * self.K + heads
+        place = (slots[:, None] * self.K + heads) * most + within[:, None]
+        self.used, self.reach = int(used), max(self.prompt_lengths[slot] for slot in self.slots)
+        self.table = torch.from_numpy(table.reshape(-1)).to(self.device)  # [used · K · most]
+        self.row_at = torch.from_numpy(table[:, 0] // self.K).to(self.device)  # [used, most]
+        self.place = torch.from_numpy(place.reshape(-1)).to(self.device)  # [n · K]
+        self.prompt_length = torch.tensor([self.prompt_lengths[slot] for slot in self.slots], device=self.device)
+        self.ragged = len(set(self.prompt_length.tolist())) > 1
+
+    # A decode step
+
+    def begin_step(self) -> Tensor:
+        """Make ready for one more token of each row. -> the positions of these tokens [n]"""
+        self.longest = max(self.lengths) + 1
+        self.even = min(self.lengths) + 1 == self.longest
+        self.length = torch.tensor(self.lengths, device=self.device)
+        if self.longest > self.written:
+            for own in self.own if not self.even else ():
+                own[:, : len(self), :, self.longest - 1].zero_()
+            self.written = self.longest
+        self.mask = None
+        if self.ragged or not self.even:
+            columns = torch.arange(self.reach + self.longest, device=self.device)
+            own = columns - self.reach
+            seen = torch.where(own < 0, columns < self.prompt_length[:, None], own <= self.length[:, None])
+            mask = torch.zeros(seen.shape, device=self.device).masked_fill_(~seen, float("-inf"))
+            self.mask = mask[self.row_at][:, None, :, None]  # [used, 1, most, 1, reach + longest]
+        return self.prompt_length + self.length
+
+    def write(self, layer: int, kv: Tensor) -> None:
+        """Keep the new token's key and value of every row. kv [2, n, K, D]"""
+        own, n = self.own[layer], len(self)
+        if self.even:
+            own[:, :n, :, self.longest - 1] = kv
+        else:
+            own[:, torch.arange(n, device=self.device), :, self.length] = kv.transpose(0, 1)
+
+    def read(self, layer: int, q: Tensor) -> Tensor:
+        """What one query of each row finds in its prompt and its own tokens. q [n · K, H/K, D], scaled -> the same."""
+        nK, group, D = q.shape
+        reach, longest = self.reach, self.longest
+        prompt = self.prompts[layer][:, : self.used].flatten(1, 2)[:, :, :reach]  # [2, used · K, reach, D]
+        own = self.own[layer][:, : len(self)].flatten(1, 2)[:, :, :longest]  # [2, n · K, longest, D]
+        places = (len(prompt[0]), -1)  # [used · K, most · H/K, ...]: all that meets one prompt, side by side
+        scores = torch.cat((
+            torch.bmm(q.index_select(0, self.table).view(*places, D), prompt[0].transpose(1, 2)),
+            torch.bmm(q, own[0].transpose(1, 2)).index_select(0, self.table).view(*places, longest)), dim=-1)
+        if self.mask is not None:
+            scores.view(self.used, self.K, -1, group, reach + longest).add_(self.mask)
+        weights = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
+        found = torch.bmm(weights[:, :, :reach], prompt[1]).view(-1, group, D).index_select(0, self.place)
+        weights = weights[:, :, reach:].unflatten(1, (-1, group)).flatten(0, 1).index_select(0, self.place)
+        return torch.baddbmm(found, weights, own[1])
+
+    def end_step(self) -> None:
+        self.lengths = [length + 1 for length in self.lengths]
+
+    # What the plain model calls
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q [B, H, T, D]; k, v [B, K, T, D] -> [B, H, T, D]: the prompts of a prefill, or one token of each row."""
+        if self._filling is not None:
+            slots = torch.tensor(self._filling, device=self.device)
+            self.prompts[layer][0, slots, :, : k.shape[2]] = k
+            self.prompts[layer][1, slots, :, : k.shape[2]] = v
+            return causal_attention(q, k, v, self.deterministic)
+        self.write(layer, torch.stack((k, v)).squeeze(3))
+        if self.deterministic:
+            return self._read_in_order(layer, q)
+        n = len(self)
+        return self.read(layer, q.reshape(n * self.K, -1, self.D) * self.D**-0.5).view(n, self.H, 1, self.D)
+
+    def _read_in_order(self, layer: int, q: Tensor) -> Tensor:
+        """The same with every row's keys side by side, as training has them. q [n, H, 1, D] -> the same"""
+        prompts = self.prompts[layer][:, self.slots][:, :, :, : self.reach]
+        keys, values = torch.cat((prompts, self.own[layer][:, : len(self), :, : self.longest]), dim=3)
+        keys, values = (fixed.close_up(x, self.prompt_length, self.reach) for x in (keys, values))
+        return fixed.attention(q, keys, values, (self.prompt_length + self.length + 1)[:, None])

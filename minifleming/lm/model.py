@@ -5,98 +5,37 @@ B batch, T tokens, C width, H query heads, K key/value heads, D head width, V vo
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minifleming.kernels.reference import rms_norm, rotary, swiglu
-from minifleming.lm.cache import Cache
-from minifleming.lm.prefix import Prefix
-from minifleming.run.checkpoint import read_json
-from minifleming.run.errors import BadInput
-
-# model_type:      bias on q, k, v      norm on q and k     class that transformers loads
-ARCHITECTURES = {
-    "qwen2": dict(qkv_bias=True, qk_norm=False, hf_class="Qwen2ForCausalLM"),
-    "qwen3": dict(qkv_bias=False, qk_norm=True, hf_class="Qwen3ForCausalLM"),
-    "llama": dict(qkv_bias=False, qk_norm=False, hf_class="LlamaForCausalLM"),
-}
+from minifleming.lm import fixed
+from minifleming.lm.architecture import ARCHITECTURES, ModelConfig
+from minifleming.lm.rope import cos_sin
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    model_type: str
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    rms_norm_eps: float
-    rope_theta: float
-    tie_word_embeddings: bool
-    max_position_embeddings: int = 32768
+class KeysAndValues(Protocol):
+    """What attention may be given instead of the rows themselves: the cache of a rollout, or shared prompts."""
 
-    def __post_init__(self):
-        if self.model_type not in ARCHITECTURES:
-            raise BadInput(f"model_type '{self.model_type}' is not one of {', '.join(ARCHITECTURES)}")
-        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
-                     "num_attention_heads", "num_key_value_heads", "head_dim"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
-                raise BadInput(f"config.json: '{name}' must be a positive whole number")
-        if self.head_dim % 2:
-            raise BadInput("config.json: 'head_dim' must be even: rotary turns pairs")
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise BadInput("config.json: num_attention_heads must be a multiple of num_key_value_heads")
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q [B, H, T, D]; k, v [B, K, T, D] of the new tokens -> [B, H, T, D]"""
 
-    @classmethod
-    def read(cls, path: Path) -> ModelConfig:
-        """From a ``config.json``, with ``rope_theta`` at the top (transformers 4) or in ``rope_parameters`` (5)."""
-        raw = read_json(path)
-        if not isinstance(raw, dict):
-            raise BadInput("not a JSON object", path)
-        try:
-            rope = raw.get("rope_parameters") or {}
-            scaling = raw.get("rope_scaling") or rope
-            if scaling.get("rope_type", scaling.get("type", "default")) != "default":
-                raise BadInput(f"rotary scaling '{scaling}' is not supported", path)
-            if raw.get("hidden_act", "silu") != "silu" or raw.get("use_sliding_window"):
-                raise BadInput("a hidden_act other than silu, and sliding windows, are not supported", path)
-            heads = raw["num_attention_heads"]
-            return cls(
-                **{name: raw[name] for name in ("model_type", "vocab_size", "hidden_size", "intermediate_size",
-                                                "num_hidden_layers")},
-                rms_norm_eps=float(raw["rms_norm_eps"]),
-                num_attention_heads=heads,
-                num_key_value_heads=raw.get("num_key_value_heads") or heads,
-                head_dim=raw.get("head_dim") or raw["hidden_size"] // heads,
-                rope_theta=float(raw.get("rope_theta") or rope.get("rope_theta") or 10000.0),
-                tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
-                max_position_embeddings=raw.get("max_position_embeddings", 32768),
-            )
-        except KeyError as error:
-            raise BadInput(f"missing {error}", path) from None
-        except (TypeError, ValueError, AttributeError, ZeroDivisionError):
-            raise BadInput("a value has the wrong type", path) from None
 
-    def to_json(self, dtype: torch.dtype, eos: list[int]) -> str:
-        """A ``config.json`` that transformers 4 and 5 both read."""
-        raw = {name: value for name, value in vars(self).items()}
-        raw |= {
-            "architectures": [ARCHITECTURES[self.model_type]["hf_class"]],
-            "attention_bias": ARCHITECTURES[self.model_type]["qkv_bias"],
-            "rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta},
-            "hidden_act": "silu",
-            "torch_dtype": str(dtype).removeprefix("torch."),
-            "eos_token_id": eos[0] if len(eos) == 1 else eos,
-            "use_cache": True,
-        }
-        return json.dumps(raw, indent=2, sort_keys=True) + "\n"
+def directly(f: Callable, *tensors: Tensor):
+    """``f`` over all rows at once; its counterpart is ``fixed.in_blocks``."""
+    return f(*tensors)
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, in_fixed_blocks: bool = False) -> Tensor:
+    """Every token attends to itself and to what stands before it. q [B, H, T, D]; k, v [B, K, T, D]"""
+    B, H, T, _ = q.shape
+    if in_fixed_blocks:
+        return fixed.attention(q, k, v, torch.arange(1, T + 1, device=q.device).expand(B, T))
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=H != k.shape[1])
 
 
 class RMSNorm(nn.Module):
@@ -112,27 +51,22 @@ class RMSNorm(nn.Module):
 class Attention(nn.Module):
     """Grouped-query attention: H query heads share K key/value heads."""
 
-    def __init__(self, config: ModelConfig, layer: int):
+    def __init__(self, config: ModelConfig):
         super().__init__()
         c, kind = config, ARCHITECTURES[config.model_type]
-        self.layer, self.H, self.K, self.D = layer, c.num_attention_heads, c.num_key_value_heads, c.head_dim
-        self.q_proj = nn.Linear(c.hidden_size, self.H * self.D, bias=kind["qkv_bias"])
-        self.k_proj = nn.Linear(c.hidden_size, self.K * self.D, bias=kind["qkv_bias"])
-        self.v_proj = nn.Linear(c.hidden_size, self.K * self.D, bias=kind["qkv_bias"])
-        self.o_proj = nn.Linear(self.H * self.D, c.hidden_size, bias=False)
+        self.D = c.head_dim
+        H, K = c.num_attention_heads, c.num_key_value_heads
+        self.q_proj = nn.Linear(c.hidden_size, H * self.D, bias=kind["qkv_bias"])
+        self.k_proj = nn.Linear(c.hidden_size, K * self.D, bias=kind["qkv_bias"])
+        self.v_proj = nn.Linear(c.hidden_size, K * self.D, bias=kind["qkv_bias"])
+        self.o_proj = nn.Linear(H * self.D, c.hidden_size, bias=False)
         self.q_norm = RMSNorm(self.D, c.rms_norm_eps) if kind["qk_norm"] else nn.Identity()
         self.k_norm = RMSNorm(self.D, c.rms_norm_eps) if kind["qk_norm"] else nn.Identity()
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], cache: Cache | Prefix | None) -> Tensor:
-        B, T, _ = x.shape
-        q = rotary(self.q_norm(self.q_proj(x).view(B, T, self.H, self.D)).transpose(1, 2), *rope)  # [B, H, T, D]
-        k = rotary(self.k_norm(self.k_proj(x).view(B, T, self.K, self.D)).transpose(1, 2), *rope)  # [B, K, T, D]
-        v = self.v_proj(x).view(B, T, self.K, self.D).transpose(1, 2)
-        if cache is None:
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.H != self.K)
-        else:
-            y = cache.attend(self.layer, q, k, v)
-        return self.o_proj(y.transpose(1, 2).reshape(B, T, self.H * self.D))
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[..., C] -> q [..., H, D], k and v [..., K, D], before rotary"""
+        q, k, v = (proj(x).unflatten(-1, (-1, self.D)) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        return self.q_norm(q), self.k_norm(k), v
 
 
 class MLP(nn.Module):
@@ -147,16 +81,30 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
+    """Work on rows, attention between them, work on rows."""
+
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
-        self.self_attn = Attention(config, layer)
+        self.layer = layer
+        self.self_attn = Attention(config)
         self.mlp = MLP(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], cache: Cache | Prefix | None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rope, cache)
+    def before(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.self_attn.project(self.input_layernorm(x))
+
+    def after(self, x: Tensor, y: Tensor) -> Tensor:
+        x = x + self.self_attn.o_proj(y)
         return x + self.mlp(self.post_attention_layernorm(x))
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], cache: KeysAndValues | None, in_fixed_blocks: bool):
+        """x [B, T, C], rope [B, 1, T, D] twice -> [B, T, C]"""
+        by_rows = fixed.in_blocks if in_fixed_blocks else directly
+        q, k, v = (heads.transpose(1, 2) for heads in by_rows(self.before, x))  # [B, heads, T, D]
+        q, k = rotary(q, *rope), rotary(k, *rope)
+        y = causal_attention(q, k, v, in_fixed_blocks) if cache is None else cache.attend(self.layer, q, k, v)
+        return by_rows(self.after, x, y.transpose(1, 2).flatten(2))
 
 
 class Decoder(nn.Module):
@@ -170,15 +118,18 @@ class Decoder(nn.Module):
 
 
 class LanguageModel(nn.Module):
+    """``deterministic`` = True computes in operations of one shape (fixed.py): slower, equal bits in any batch."""
+
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
+        self.deterministic = False
         self.model = Decoder(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
-    def forward(self, ids: Tensor, positions: Tensor | None = None, cache: Cache | Prefix | None = None) -> Tensor:
+    def forward(self, ids: Tensor, positions: Tensor | None = None, cache: KeysAndValues | None = None) -> Tensor:
         """Hidden states after the last norm. ids [B, T], positions [B, T] (default 0..T-1) -> [B, T, C].
 
         Attention is causal over right-padded rows: what stands behind a row's end cannot reach its tokens,
@@ -189,20 +140,27 @@ class LanguageModel(nn.Module):
         x = self.model.embed_tokens(ids)
         rope = self.rope(positions, x.dtype)
         for block in self.model.layers:
-            x = block(x, rope, cache)
-        return self.model.norm(x)
+            x = block(x, rope, cache, self.deterministic)
+        return self.by_rows(self.model.norm, x)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., C] -> [..., V]"""
-        return self.lm_head(hidden)
+        return self.by_rows(self.lm_head, hidden)
+
+    def by_rows(self, f: Callable, *tensors: Tensor):
+        """``f`` over the rows of [..., C]: at once, or in the deterministic mode in blocks of one shape."""
+        return (fixed.in_blocks if self.deterministic else directly)(f, *tensors)
 
     def rope(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """cos and sin of position · theta^(-2i/D), in fp32, for both halves of a head. [B, 1, T, D] each."""
-        D = self.config.head_dim
-        frequency = self.config.rope_theta ** (-torch.arange(0, D, 2, device=positions.device).float() / D)
-        angle = positions[..., None].float() * frequency  # [B, T, D/2]
-        angle = torch.cat((angle, angle), dim=-1).unsqueeze(1)
-        return angle.cos().to(dtype), angle.sin().to(dtype)
+        """cos and sin of every position's angles, for both halves of a head. positions [B, T] -> [B, 1, T, D] each"""
+        c = self.config
+
+        def angles(p: Tensor) -> tuple[Tensor, Tensor]:
+            return cos_sin(p[..., 0], c.rope_theta, c.head_dim, c.rope_scaling)
+
+        halves = self.by_rows(angles, positions[..., None])
+        cos, sin = (torch.cat((half, half), dim=-1).unsqueeze(1).to(dtype) for half in halves)
+        return cos, sin
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:

@@ -14,11 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minifleming.lm import fixed
+from minifleming.lm.model import causal_attention
+
 
 class Prefix:
-    def __init__(self, lengths: Tensor, owner: Tensor, width: int):
+    def __init__(self, lengths: Tensor, owner: Tensor, width: int, deterministic: bool = False):
         """lengths [P] of the right-padded prompts; owner [B]: the prompt of each completion; width T of these."""
         self.layers: list[tuple[Tensor, Tensor]] = []
+        self.lengths, self.deterministic = lengths[owner], deterministic
         self.owner = owner
         self.reading = True
         longest = int(lengths.max())
@@ -29,11 +33,13 @@ class Prefix:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [B, H, T, D]; k, v [B, K, T, D] -> [B, H, T, D]. While reading, remembers k and v of the layer."""
-        grouped = q.shape[1] != k.shape[1]
         if self.reading:
             self.layers.append((k, v))
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+            return causal_attention(q, k, v, self.deterministic)
         prompt_k, prompt_v = self.layers[layer]
         k = torch.cat((prompt_k.index_select(0, self.owner), k), dim=2)
         v = torch.cat((prompt_v.index_select(0, self.owner), v), dim=2)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, enable_gqa=grouped)
+        if self.deterministic:
+            k, v = (fixed.close_up(x, self.lengths, prompt_k.shape[2]) for x in (k, v))
+            return fixed.attention(q, k, v, self.lengths[:, None] + 1 + torch.arange(q.shape[2], device=q.device))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, enable_gqa=q.shape[1] != k.shape[1])

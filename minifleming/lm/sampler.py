@@ -1,19 +1,18 @@
-"""Sampling: one prefill per prompt for all its samples, finished rows leave, waiting prompts take their slots.
+"""Sampling: one prefill per prompt for all its samples, finished rows leave, waiting prompts take their places.
 
-Keyed random numbers: the uniform number behind a token is a hash of (seed, step, prompt id, sample index,
-position) and of nothing else. So a completion does not depend on what else is in the batch, on the order of
-the prompts, or on the rank that samples it (up to the rounding of matrix products of different shapes).
+The random number behind a token is keyed (draw.py), so a completion does not depend on what else is in the batch, on
+the order of the prompts, or on the rank that samples it: up to the rounding of matrix products of different shapes,
+and with ``model.deterministic`` not even that.
 
-Each token comes with its log-probability from the distribution that it was drawn from: softmax(logits / T),
-over the whole vocabulary. There is no top-k or top-p: they would make the ratio of Eq. 1's on-policy sampling
-untrue. At temperature 0 the token is the arg-max and its log-probability that of the untempered softmax.
+Each token comes with its log-probability from the distribution that it was drawn from: softmax(logits / T) over the
+whole vocabulary, or what ``cut`` leaves of it. Training passes no cut: it would make the ratio of Eq. 1's on-policy
+sampling untrue. At temperature 0 the token is the arg-max and its log-probability that of the untempered softmax.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,8 +21,12 @@ from torch import Tensor
 
 from minifleming.kernels.reference import token_logprobs
 from minifleming.lm.cache import Cache
+from minifleming.lm.decode import Decode
+from minifleming.lm.draw import Truncation, draw, stream, uniforms
 from minifleming.lm.model import LanguageModel
 from minifleming.run.errors import BadInput
+
+PREFILL_TOKENS = 8192  # prompts prefilled in one pass, padding included: bounds its memory
 
 
 @dataclass(slots=True)
@@ -34,11 +37,30 @@ class Completion:
     sample: int  # index within the prompt's group
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    finished: bool = False  # ended with an end token; otherwise truncated
+    finished: bool = False  # ended with an end token
+    truncated: bool = False  # ended because the limit was reached
+
+    @property
+    def ended(self) -> bool:
+        return self.finished or self.truncated
 
 
-@torch.no_grad()
-def sample(
+def sample(model: LanguageModel, prompts: list[list[int]], keys: list[str], *, samples: int = 1,
+           done: Callable[[int], None] = lambda count: None, **settings) -> list[Completion]:
+    """``samples`` completions of each prompt, in the order of the prompts.
+
+    ``done`` is called with the number of completions that ended, for progress; the rest is that of ``steps``.
+    """
+    found = []
+    for rows in steps(model, prompts, keys, samples=samples, **settings):
+        ended = [row for row in rows if row.ended]
+        found += ended
+        if ended:
+            done(len(ended))
+    return sorted(found, key=lambda c: (c.prompt, c.sample))
+
+
+def steps(
     model: LanguageModel,
     prompts: list[list[int]],
     keys: list[str],
@@ -50,85 +72,78 @@ def sample(
     seed: int = 0,
     step: int = 0,
     slots: int = 256,
-    done: Callable[[int], None] = lambda finished: None,
-) -> list[Completion]:
-    """``samples`` completions of each prompt, in the order of the prompts.
+    cut: Truncation | None = None,
+) -> Iterator[list[Completion]]:
+    """Sample, and after every step yield the completions that got a token in it; those that ended come no more.
 
     Args:
         prompts: token ids, each at least one long.
         keys: one id per prompt, the "prompt id" of the keyed random numbers.
         max_new_tokens: a completion ends here, or where prompt and completion fill the model's positions.
         slots: sequences decoded at a time; at least ``samples``.
-        done: called with the number of completions that ended, for progress.
+        cut: top-k, top-p, min-p; for serving only.
+
+    Raises BadInput for a prompt that leaves no room in the model's positions.
     """
-    slots = max(slots, samples)
+    budgets = _budgets([len(p) for p in prompts], max_new_tokens, model.config.max_position_embeddings)
+    if not prompts:
+        return
     waiting = deque(sorted(range(len(prompts)), key=lambda i: -len(prompts[i])))
-    results = [[Completion(i, s) for s in range(samples)] for i in range(len(prompts))]
-    c, weight = model.config, model.model.embed_tokens.weight
-    budgets = _budgets([len(p) for p in prompts], max_new_tokens, c.max_position_embeddings)
-    longest = max((len(p) + budget for p, budget in zip(prompts, budgets)), default=0)
-    noise = None if temperature == 0 else [
-        uniforms(seed, step, key, samples, budget) for key, budget in zip(keys, budgets)]
-    slots = min(slots, len(prompts) * samples)
-    cache = Cache(c.num_hidden_layers, slots, c.num_key_value_heads, longest, c.head_dim, weight.dtype, weight.device)
-    ends = torch.tensor(end_ids, device=weight.device)
-    rows: list[Completion] = []
-    last = torch.zeros(0, dtype=torch.int64, device=weight.device)  # the newest token of each active slot
+    slots = min(max(slots, samples), len(prompts) * samples)
+    longest, weight = len(prompts[waiting[0]]), model.model.embed_tokens.weight
+    cache = Cache(model.config, slots, min(len(prompts), slots, -(-2 * slots // samples)), longest, max(budgets),
+                  weight.dtype, weight.device, model.deterministic)
+    decode = Decode(model, longest + max(budgets))
+    ends, rows, changed = set(end_ids), [], False
+    streams = np.zeros(0, np.uint64)
+    last = torch.zeros(0, dtype=torch.int64, device=weight.device)  # the newest token of each row
     while waiting or rows:
-        hidden = []
-        if rows:
-            hidden.append(model(last[:, None], cache.lengths[: cache.active, None], cache)[:, 0])
-            cache.advance()
-        group = [waiting.popleft() for _ in range(min(len(waiting), (slots - len(rows)) // samples))]
-        if group:
-            hidden.append(_prefill(model, cache, [prompts[i] for i in group], samples))
-            rows += [results[i][s] for i in group for s in range(samples)]
-        logits = model.logits(torch.cat(hidden)).float()  # [rows, V]
-        u = None if noise is None else [noise[r.prompt][r.sample, len(r.ids)] for r in rows]
-        last, logprobs = draw(logits, u, temperature)
-        ended = torch.isin(last, ends).tolist()
-        for row, token, logprob, end in zip(rows, last.tolist(), logprobs.tolist(), ended):
-            row.ids.append(token)
-            row.logprobs.append(logprob)
-            row.finished = end
-        gone = [i for i, row in enumerate(rows) if row.finished or len(row.ids) == budgets[row.prompt]]
-        if gone:
-            done(len(gone))
-            kept = cache.release(gone)
-            rows, last = [rows[i] for i in kept], last[kept]
-    return [completion for group in results for completion in group]
+        with torch.inference_mode():
+            hidden = [decode.step(last, cache)] if rows else []
+            group = _next(waiting, prompts, min((slots - len(rows)) // samples, len(cache.free)))
+            if group:
+                hidden.append(_prefill(model, cache, [prompts[i] for i in group], samples))
+                rows += [Completion(i, s) for i in group for s in range(samples)]
+                changed = True
+            if changed:
+                streams = np.array([stream(seed, step, keys[r.prompt], r.sample) for r in rows], np.uint64)
+            u = None if temperature == 0 else uniforms(streams, np.array([len(r.ids) for r in rows]))
+            last, logprobs = _draw(model, torch.cat(hidden), u, temperature, cut)
+            for row, token, logprob in zip(rows, last.tolist(), logprobs.tolist()):
+                row.ids.append(token)
+                row.logprobs.append(logprob)
+                row.finished = token in ends
+                row.truncated = not row.finished and len(row.ids) == budgets[row.prompt]
+            fresh, gone = rows, [i for i, row in enumerate(rows) if row.ended]
+            if changed := bool(gone):
+                kept = cache.release(gone)
+                rows, last = [rows[i] for i in kept], last[kept]
+        yield fresh
 
 
-def draw(logits: Tensor, u: list[float] | None, temperature: float) -> tuple[Tensor, Tensor]:
-    """One token per row by inverting the cumulative distribution at u, or the arg-max where u is None.
-
-    logits [N, V] in fp32, u in [0, 1) -> ids [N], log-probabilities [N].
-    """
-    if u is None:
-        ids = logits.argmax(-1)
-        return ids, token_logprobs(logits, ids)
-    scaled = logits / temperature
-    mass = (scaled - scaled.amax(-1, keepdim=True)).exp().double().cumsum(-1)  # unnormalised, fp64
-    target = torch.tensor(u, dtype=torch.float64, device=logits.device)[:, None] * mass[:, -1:]
-    ids = torch.searchsorted(mass, target, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
-    return ids, token_logprobs(logits, ids, temperature)
+def _next(waiting: deque[int], prompts: list[list[int]], most: int) -> list[int]:
+    """The prompts to prefill now: at most ``most``, and of at most PREFILL_TOKENS padded tokens (or one)."""
+    group: list[int] = []
+    while waiting and len(group) < most:
+        if group and (len(group) + 1) * len(prompts[group[0]]) > PREFILL_TOKENS:
+            break
+        group.append(waiting.popleft())
+    return group
 
 
-def uniforms(seed: int, step: int, key: str, samples: int, positions: int) -> np.ndarray:
-    """Keyed uniform numbers in [0, 1) with 53 random bits. -> [samples, positions] fp64
+def _draw(model: LanguageModel, hidden: Tensor, u: np.ndarray | None, temperature: float,
+          cut: Truncation | None) -> tuple[Tensor, Tensor]:
+    logits = model.logits(hidden).float()
+    u = None if u is None else torch.from_numpy(u).to(logits.device)
+    if not model.deterministic:
+        return draw(logits, u, temperature, cut)
+    u = torch.zeros(len(logits)) if u is None else u
 
-    The hash of (seed, step, key) starts a counter; (sample, position) selects the count; the finaliser of
-    SplitMix64 (Steele, Lea, Flood 2014) turns a count into bits.
-    """
-    digest = hashlib.blake2b(f"{seed}\x1f{step}\x1f{key}".encode(), digest_size=8).digest()
-    count = np.arange(samples, dtype=np.uint64)[:, None] << np.uint64(32)
-    count = count + np.arange(1, positions + 1, dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        z = np.uint64(int.from_bytes(digest, "little")) + count * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)) * 2.0**-53
+    def one_shape(logits: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        ids, logprobs = draw(logits, u[:, 0] if temperature else None, temperature, cut)
+        return ids, logprobs if cut else token_logprobs(logits, ids, temperature or 1.0)  # as training computes them
+
+    return model.by_rows(one_shape, logits, u[:, None])
 
 
 def _budgets(lengths: list[int], most: int, positions: int) -> list[int]:
@@ -139,13 +154,13 @@ def _budgets(lengths: list[int], most: int, positions: int) -> list[int]:
 
 
 def _prefill(model: LanguageModel, cache: Cache, prompts: list[list[int]], samples: int) -> Tensor:
-    """Run the prompts once and give each ``samples`` slots. -> last hidden states [prompts * samples, C]"""
+    """Run the prompts once and give each ``samples`` rows. -> last hidden states [prompts * samples, C]"""
     lengths = [len(p) for p in prompts]
     ids = torch.zeros(len(prompts), max(lengths), dtype=torch.int64)
     for row, prompt in zip(ids, prompts):
         row[: len(prompt)] = torch.tensor(prompt)
-    cache.begin_prefill()
+    cache.begin_prefill(lengths)
     hidden = model(ids.to(model.device), cache=cache)
-    cache.admit(lengths, [samples] * len(prompts))
+    cache.admit(samples)
     ends = torch.tensor(lengths, device=hidden.device) - 1
     return hidden[torch.arange(len(prompts), device=hidden.device), ends].repeat_interleave(samples, 0)

@@ -23,7 +23,7 @@ def completion_logprobs(model: LanguageModel, batch: Batch, temperature: float =
     hidden = model(ids[:, :-1])  # the last token predicts nothing
     rows, columns = targets[:, :-1].nonzero(as_tuple=True)
     logits = model.logits(hidden[rows, columns])  # [N, V]
-    return token_logprobs(logits, ids[rows, columns + 1], temperature), rows
+    return _token_logprobs(model, logits, ids[rows, columns + 1], temperature), rows
 
 
 def group_logprobs(model: LanguageModel, prompts: list[list[int]], owner: list[int], completions: list[list[int]],
@@ -36,7 +36,7 @@ def group_logprobs(model: LanguageModel, prompts: list[list[int]], owner: list[i
     prompt_ids, lengths = _padded(prompts, device)
     ids, sizes = _padded(completions, device)
     owners = torch.tensor(owner, device=device)
-    prefix = Prefix(lengths, owners, ids.shape[1])
+    prefix = Prefix(lengths, owners, ids.shape[1], model.deterministic)
     first = model(prompt_ids, cache=prefix)[torch.arange(len(prompts), device=device), lengths - 1]  # [P, C]
     prefix.reading = False
     positions = lengths[owners, None] + torch.arange(ids.shape[1], device=device)
@@ -44,7 +44,11 @@ def group_logprobs(model: LanguageModel, prompts: list[list[int]], owner: list[i
     first = first.index_select(0, owners)[:, None]  # [B, 1, C]
     hidden = torch.cat((first, later), dim=1)  # column t predicts token t of the completion
     rows, columns = (torch.arange(ids.shape[1], device=device) < sizes[:, None]).nonzero(as_tuple=True)
-    return token_logprobs(model.logits(hidden[rows, columns]), ids[rows, columns], temperature), rows
+    return _token_logprobs(model, model.logits(hidden[rows, columns]), ids[rows, columns], temperature), rows
+
+
+def _token_logprobs(model: LanguageModel, logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
+    return model.by_rows(lambda z, i: token_logprobs(z, i[:, 0], temperature), logits, ids[:, None])
 
 
 def _padded(sequences: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:

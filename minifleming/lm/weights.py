@@ -1,14 +1,16 @@
-"""Model folders in the Hugging Face layout: config.json, model.safetensors (single or sharded), tokenizer.
+"""Model folders in the Hugging Face layout: config.json, safetensors (one file, or shards and an index), tokenizer.
 
-Every tensor's name and shape is checked against the configuration, and all mismatches come in one line.
-Nothing is pickled.
+Names, shapes and dtypes of all tensors are compared with the configuration before one of them is read, and every
+mismatch comes in one line. Files are memory-mapped and copied tensor by tensor. Nothing is pickled.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,14 +18,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from minifleming.lm.model import LanguageModel, ModelConfig
+from minifleming.lm.architecture import ModelConfig
+from minifleming.lm.model import LanguageModel
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.run.checkpoint import read_json
 from minifleming.run.errors import BadInput
 
 TINY = Path(__file__).parent.parent / "assets" / "tiny"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+STORED = {"F32", "BF16", "F16"}  # dtypes a folder may hold, as safetensors names them
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARD_BYTES = 5 * 10**9
 
 
 def model_folder(name: str) -> Path:
@@ -34,74 +40,134 @@ def model_folder(name: str) -> Path:
     return folder
 
 
-def load_model(folder: Path, dtype: str = "float32", device: torch.device | str = "cpu") -> LanguageModel:
+def load_model(folder: Path, dtype: str = "float32", device: torch.device | str = "cpu",
+               deterministic: bool = False) -> LanguageModel:
     """The model of a folder, in evaluation mode (nothing here has dropout)."""
     config = ModelConfig.read(folder / "config.json")
     with torch.device("meta"):
-        model = LanguageModel(config)
+        model = LanguageModel(config).to(DTYPES[dtype])
+    check_weights(model, folder)
     model.to_empty(device=device)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
-    model.to(DTYPES[dtype])
     load_weights(model, folder)
+    model.deterministic = deterministic
     return model.eval()
 
 
 @torch.no_grad()
 def load_weights(model: LanguageModel, folder: Path) -> None:
-    """Copy a folder's tensors into ``model``. Raises BadInput with every mismatch."""
+    """Copy a folder's tensors into ``model``. Raises BadInput with every mismatch, and then copies nothing."""
+    check_weights(model, folder)
     wanted = dict(model.named_parameters())
-    found, faults = set(), []
     for name, tensor in read_tensors(folder):
-        if name == "lm_head.weight" and model.config.tie_word_embeddings:
-            continue
-        if name not in wanted:
-            faults.append(f"{name} is not in the model")
-        elif tensor.shape != wanted[name].shape:
-            faults.append(f"{name} has shape {list(tensor.shape)}, not {list(wanted[name].shape)}")
-        elif not tensor.is_floating_point():
-            faults.append(f"{name} has dtype {tensor.dtype}")
-        else:
+        if name in wanted:  # all but the head that some tied folders store again
             wanted[name].copy_(tensor)
-        found.add(name)
+
+
+def check_weights(model: LanguageModel, folder: Path) -> None:
+    """Raise BadInput unless the folder holds the model's tensors: each once, in its shape, as a float of 16 or 32 bits.
+
+    Any of the three dtypes is read into any other: folders in use mix them, and name another in their config.
+    """
+    wanted = {name: list(p.shape) for name, p in model.named_parameters()}
+    found, faults = set(), []
+    for file in files_of(folder):
+        with opened(file) as tensors:
+            for name in tensors.keys():
+                stored = tensors.get_slice(name)
+                if name in found:
+                    faults.append(f"{name} is stored twice")
+                elif name in wanted and stored.get_shape() != wanted[name]:
+                    faults.append(f"{name} has shape {stored.get_shape()}, not {wanted[name]}")
+                elif name not in wanted and not (name == "lm_head.weight" and model.config.tie_word_embeddings):
+                    faults.append(f"{name} is not in the model")
+                elif stored.get_dtype() not in STORED:
+                    faults.append(f"{name} has dtype {stored.get_dtype()}, not one of {', '.join(sorted(STORED))}")
+                found.add(name)
     faults += [f"{name} is missing" for name in wanted if name not in found]
     if faults:
-        more = f" and {len(faults) - 8} more" if len(faults) > 8 else ""
-        raise BadInput("; ".join(faults[:8]) + more, folder)
+        raise BadInput("; ".join(by_layer(faults)), folder)
+
+
+def by_layer(faults: list[str]) -> list[str]:
+    """The same fault of several layers in one: 'model.layers.{0,1,2}.mlp.up_proj.weight is missing'."""
+    groups: dict[str, list[str]] = {}
+    for fault in faults:
+        layer = re.search(r"(?<=^model\.layers\.)\d+", fault)
+        key = fault if layer is None else fault[: layer.start()] + "\0" + fault[layer.end() :]
+        groups.setdefault(key, []).append(layer[0] if layer else "")
+    return [key.replace("\0", layers[0] if len(layers) == 1 else "{" + ",".join(layers) + "}")
+            for key, layers in groups.items()]
 
 
 def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of a folder, from ``model.safetensors`` or the shards its index names."""
-    index = folder / "model.safetensors.index.json"
-    files = ["model.safetensors"]
-    if index.exists():
-        table = read_json(index)
-        names = table.get("weight_map") if isinstance(table, dict) else None
-        if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-            raise BadInput("no 'weight_map' from names to files", index)
-        files = sorted(set(names.values()))
-    for file in files:
+    """Every tensor of a folder, memory-mapped."""
+    for file in files_of(folder):
+        with opened(file) as tensors:
+            for name in tensors.keys():
+                yield name, tensors.get_tensor(name)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """``model.safetensors``, or the shards that its index names: plain file names, nothing outside of the folder."""
+    index = folder / INDEX
+    if not index.exists():
+        return [folder / SINGLE]
+    table = read_json(index)
+    names = table.get("weight_map") if isinstance(table, dict) else None
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise BadInput("no 'weight_map' from names to files", index)
+    for file in names.values():
         if Path(file).name != file or not file.endswith(".safetensors") or not file.isprintable():
             raise BadInput(f"'{file}' is not a plain file name in .safetensors", index)
-        try:
-            with safe_open(folder / file, framework="pt") as tensors:
-                for name in tensors.keys():
-                    yield name, tensors.get_tensor(name)
-        except FileNotFoundError:
-            raise BadInput("no such file", folder / file) from None
-        except (SafetensorError, OSError) as error:
-            raise BadInput(f"not a readable safetensors file: {error}", folder / file) from None
+    return [folder / file for file in sorted(set(names.values()))]
 
 
-def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path, dtype: torch.dtype | None = None) -> None:
-    """Write a folder that ``load_model`` and transformers load; to be called inside ``write_folder``."""
+@contextmanager
+def opened(file: Path):
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            yield tensors
+    except FileNotFoundError:
+        raise BadInput("no such file", file) from None
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"not a readable safetensors file: {error}", file) from None
+
+
+def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path, dtype: torch.dtype | None = None,
+               shard_bytes: int = SHARD_BYTES) -> None:
+    """Write a folder that ``load_model`` and transformers load. To be called inside ``write_folder``, which syncs the
+    files, gives them normal permissions and writes the manifest with their sha256."""
     folder.mkdir(parents=True, exist_ok=True)
     kind = dtype or model.model.embed_tokens.weight.dtype
-    tensors = {name: p.detach().to("cpu", kind).contiguous() for name, p in model.named_parameters()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    shards = shards_of({name: p.numel() * kind.itemsize for name, p in model.named_parameters()}, shard_bytes)
+    parameters, places = dict(model.named_parameters()), {}
+    for i, names in enumerate(shards):
+        file = SINGLE if len(shards) == 1 else f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
+        tensors = {name: parameters[name].detach().to("cpu", kind).contiguous() for name in names}
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+        places |= dict.fromkeys(names, file)
+    if len(shards) > 1:
+        total = sum(p.numel() for p in parameters.values()) * kind.itemsize
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     (folder / "config.json").write_text(model.config.to_json(kind, tokenizer.end_ids))
     generation = {"eos_token_id": tokenizer.end_ids, "do_sample": False}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
     for name in TOKENIZER_FILES:
         if (tokenizer.folder / name).exists():
             shutil.copyfile(tokenizer.folder / name, folder / name)
+
+
+def shards_of(sizes: dict[str, int], most: int) -> list[list[str]]:
+    """Names in their order, cut into files of at most ``most`` bytes (or one tensor)."""
+    shards: list[list[str]] = [[]]
+    room = most
+    for name, size in sizes.items():
+        if size > room and shards[-1]:
+            shards.append([])
+            room = most
+        shards[-1].append(name)
+        room -= size
+    return shards

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minifleming.rods.item import Item
-from minifleming.run.config import Mining
+from minifleming.run.fields import Mining
 
 CLASSES = ("right", "middle", "wrong", "quarantine")
 

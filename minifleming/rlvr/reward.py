@@ -8,7 +8,7 @@ Correctness counts only from a strictly parsed answer, so r is 0, 0.1 or 1.1. Le
 from __future__ import annotations
 
 from minifleming.rods.answer import Verdict
-from minifleming.run.config import RL
+from minifleming.run.fields import RL
 
 
 def reward(verdict: Verdict, answer: str, cfg: RL) -> float:

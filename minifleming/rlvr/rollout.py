@@ -13,7 +13,7 @@ from minifleming.rlvr.reward import reward
 from minifleming.rods.answer import Verdict, parse_strict
 from minifleming.rods.item import Item
 from minifleming.run import parallel
-from minifleming.run.config import RL
+from minifleming.run.fields import RL
 
 
 @dataclass(slots=True)

@@ -28,8 +28,8 @@ from minifleming.rlvr.update import describe, update
 from minifleming.rods.item import Item
 from minifleming.run import parallel
 from minifleming.run.checkpoint import MANIFEST, checkpoints, latest, prune, read_json, verify_folder, write_folder
-from minifleming.run.config import Config
 from minifleming.run.errors import BadInput, Hold, Terminated
+from minifleming.run.fields import Config
 from minifleming.run.progress import Journal, bar
 
 MINING_STEP = 1_000_000_000  # steps from here on key the random numbers of mining rounds

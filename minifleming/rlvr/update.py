@@ -15,8 +15,8 @@ from minifleming.lm.score import group_logprobs, row_sums
 from minifleming.rlvr.objective import policy_loss
 from minifleming.rlvr.rollout import Rollout
 from minifleming.run import parallel
-from minifleming.run.config import RL
 from minifleming.run.errors import RunFailed
+from minifleming.run.fields import RL
 
 
 def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: list[list[Rollout]], cfg: RL, *,

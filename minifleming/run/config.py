@@ -13,132 +13,12 @@ import difflib
 import json
 import math
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import get_args, get_type_hints
 
 from minifleming.run.errors import BadInput
-
-
-def field(default, help: str, paper: str = "", low: float | None = None, high: float | None = None):
-    """A configuration field: default, one-line meaning, the paper's symbol or section, bounds."""
-    meta = {"help": help, "paper": paper, "low": low, "high": high}
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=meta)
-    return dataclasses.field(default=default, metadata=meta)
-
-
-@dataclass
-class Run:
-    out: str = field("runs/tiny", "run folder; finished stages in it are reused")
-    seed: int = field(0, "seed of everything random: items, order, sampling", low=0)
-    device: str = field("auto", "auto, cpu or cuda")
-    threads: int = field(0, "CPU threads; 0 leaves torch's choice", low=0)
-    checkpoint_every: int = field(25, "RL steps between checkpoints", low=1)
-    keep: int = field(2, "newest checkpoints kept, besides the first and the end of stage 1", low=1)
-
-
-@dataclass
-class Data:
-    graph: str = field("embedded", "embedded, or the path of a triple file", "§3.1")
-    train_file: str = field("", "items to train on (JSONL); empty: synthesise them from the graph")
-    heldout_file: str = field("", "items to evaluate on (JSONL); empty: synthesise them")
-    train: int = field(2000, "synthesised training items", low=1)
-    heldout: int = field(600, "held-out items: unseen combinations of findings, unseen distractor sets", low=1)
-    longer: int = field(240, "held-out items with longer paths", low=0)
-    hops: list[int] = field([1, 2, 3], "path lengths of training and held-out items, equally often", "§3.1")
-    longer_hops: list[int] = field([4], "path lengths of the longer_hops split")
-    options: int = field(4, "options per synthesised item", low=2, high=26)
-    findings: list[int] = field([2, 4], "fewest and most visible findings per item")
-    roots: int = field(0, "root diseases that items ask about; 0: all of the graph", low=0)
-    rarity: float = field(0.5, "exponent of (1 + degree) in the sampling weight; 0 is uniform", "§3.1", low=0)
-    rare_boost: float = field(2.0, "weight of diseases marked rare, relative to the others", "§3.1", low=0)
-
-
-@dataclass
-class Model:
-    base: str = field("tiny", "tiny (shipped), or a folder in the Hugging Face layout")
-    dtype: str = field("float32", "of the weights: float32, or bfloat16 to evaluate and generate")
-
-
-@dataclass
-class ColdStart:
-    enabled: bool = field(True, "false: reinforcement learning straight from the base (the 32B recipe)", "§3.2")
-    traces_file: str = field("", "traces (JSONL); empty: the graph oracle tells the items' paths")
-    traces: int = field(600, "traces the oracle writes", low=1)
-    coverage: float = field(0.3, "share of the root diseases whose items get traces", low=0, high=1)
-    detours: float = field(0.3, "share of traces that backtrack, explore or correct themselves", "§3.2", 0, 1)
-    epochs: float = field(3.0, "passes over the traces", low=1e-3)
-    batch: int = field(32, "sequences per optimizer step", low=1)
-    lr: float = field(1e-5, "peak learning rate; cosine to a tenth", low=0)
-    warmup: float = field(0.05, "share of the steps with rising learning rate", low=0, high=1)
-    weight_decay: float = field(0.1, "AdamW weight decay, on matrices only", low=0)
-    max_grad_norm: float = field(1.0, "gradient clipping", low=0)
-    max_tokens: int = field(8192, "longest prompt + trace; longer ones are dropped and counted", low=8)
-
-
-@dataclass
-class RL:
-    lr: float = field(1e-6, "learning rate, constant", low=0)
-    betas: list[float] = field([0.9, 0.95], "AdamW betas")
-    weight_decay: float = field(0.0, "AdamW weight decay", low=0)
-    max_grad_norm: float = field(1.0, "gradient clipping", low=0)
-    prompts_per_step: int = field(128, "prompts x per step; the mean of Eq. 1 is over these", "E_x", low=1)
-    temperature: float = field(1.0, "sampling temperature; log-probabilities use the same", low=1e-3)
-    max_new_tokens: int = field(4096, "longest completion; a truncated one is wrong and stays in the loss", low=1)
-    reward_correct: float = field(1.0, "reward of the right label in the strict format", "r(x, y)")
-    reward_format: float = field(0.1, "reward of the strict format", "r(x, y)")
-    micro_batch_tokens: int = field(16384, "tokens per forward/backward; changes memory, not mathematics", low=1)
-    rollout_slots: int = field(256, "sequences decoded at a time", low=1)
-    mismatch_limit: float = field(1e-3, "largest tolerated |sampler - trainer| log-probability", low=0)
-
-
-@dataclass
-class Stage1:
-    samples_per_prompt: int = field(8, "completions per prompt", "k", low=2)
-    min_steps: int = field(20, "no switch to stage 2 before this step", low=0)
-    max_steps: int = field(200, "switch at this step at the latest", low=0)
-    mix: list[str] = field(["moderate", "easy"], "tiers, equally often, or fig2 (Hard : Simple)", "Fig. 2, §3.3")
-    sparsity: float = field(0.5, "switch when the mean share of constant groups reaches this", "§3.3", 0, 1)
-    window: int = field(20, "steps of that mean", low=1)
-
-
-@dataclass
-class Stage2:
-    samples_per_prompt: int = field(16, "completions per prompt; more than in stage 1", "k, §3.3", low=2)
-    rounds: int = field(2, "mining rounds", "§3.3", low=0)
-    steps_per_round: int = field(50, "RL steps after each mining", low=1)
-    source: str = field("mined", "mined, or uniform (the control: same steps, no mining)")
-    right: int = field(1, "parts of mastered items per batch", "Fig. 2", low=0)
-    wrong: int = field(2, "parts of failed items per batch", "Fig. 2", low=0)
-
-
-@dataclass
-class Mining:
-    samples: int = field(8, "completions per item of the whole training pool", "§3.3", low=1)
-    wrong_max: float = field(0.25, "pass rate up to which an item counts as wrong", low=0, high=1)
-    right_min: float = field(0.75, "pass rate from which an item counts as right", low=0, high=1)
-    quarantine_after: int = field(2, "rounds with no right sample after which an item is a label suspect", low=1)
-
-
-@dataclass
-class Eval:
-    max_new_tokens: int = field(32768, "longest greedy completion", low=1)
-    confidence: float = field(0.95, "confidence of the Wilson intervals", low=0.5, high=0.999)
-
-
-@dataclass
-class Config:
-    run: Run = dataclasses.field(default_factory=Run)
-    data: Data = dataclasses.field(default_factory=Data)
-    model: Model = dataclasses.field(default_factory=Model)
-    cold_start: ColdStart = dataclasses.field(default_factory=ColdStart)
-    rl: RL = dataclasses.field(default_factory=RL)
-    stage1: Stage1 = dataclasses.field(default_factory=Stage1)
-    stage2: Stage2 = dataclasses.field(default_factory=Stage2)
-    mining: Mining = dataclasses.field(default_factory=Mining)
-    eval: Eval = dataclasses.field(default_factory=Eval)
+from minifleming.run.fields import Config
 
 
 def load(path: str | Path | None, overrides: list[str] = ()) -> Config:
@@ -228,6 +108,9 @@ def _parse(text: str):
 
 def _assign(config: Config, name: str, value, path) -> None:
     section, _, key = name.partition(".")
+    if key in ("top_k", "top_p", "min_p"):
+        raise BadInput(f"{name}: training samples from the whole distribution, whose log-probabilities Eq. 1 needs; "
+                       "cuts are for generate.py", path)
     holder = getattr(config, section, None) if section in Config.__dataclass_fields__ else None
     if holder is None or key not in holder.__dataclass_fields__:
         raise BadInput(f"unknown key '{name}'{_nearest(name)}", path)

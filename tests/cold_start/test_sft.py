@@ -17,8 +17,8 @@ from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.score import completion_logprobs
 from minifleming.rods.graph import load_graph
 from minifleming.rods.mix import synthesise
-from minifleming.run.config import ColdStart
 from minifleming.run.errors import RunFailed
+from minifleming.run.fields import ColdStart
 from minifleming.run.progress import Journal
 
 V, END = 40, 39

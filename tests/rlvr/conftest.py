@@ -15,7 +15,7 @@ from minifleming.cold_start.teacher import Trace
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rods.item import Item
-from minifleming.run.config import ColdStart
+from minifleming.run.fields import ColdStart
 from minifleming.run.progress import Journal
 
 COLOURS = {"red": "A", "green": "B", "blue": "C", "white": "D"}

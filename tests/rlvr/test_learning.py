@@ -8,7 +8,7 @@ from minifleming.lm.optimizer import adamw
 from minifleming.rlvr import rollout
 from minifleming.rlvr.rollout import roll_out
 from minifleming.rlvr.update import describe, update
-from minifleming.run.config import RL
+from minifleming.run.fields import RL
 
 THRESHOLD = 0.9  # mean reward of the last step; it starts at about 0.3
 

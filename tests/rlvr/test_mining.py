@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from minifleming.rlvr.mining import Deck, classify, mine, parts, plateau, tier_pools
-from minifleming.run.config import Mining
+from minifleming.run.fields import Mining
 from tests.rlvr.conftest import colour_items
 
 

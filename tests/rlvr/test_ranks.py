@@ -14,7 +14,7 @@ import torch
 
 from minifleming.rlvr import stages
 from minifleming.run import parallel
-from minifleming.run.config import RL, Config, Mining, Run, Stage1, Stage2
+from minifleming.run.fields import RL, Config, Mining, Run, Stage1, Stage2
 
 
 def settings() -> Config:

@@ -14,8 +14,8 @@ import torch
 from minifleming.rlvr import stages
 from minifleming.rlvr.objective import advantages
 from minifleming.run.checkpoint import checkpoints, verify_folder
-from minifleming.run.config import RL, Config, Mining, Run, Stage1, Stage2
 from minifleming.run.errors import BadInput, Hold, Terminated
+from minifleming.run.fields import RL, Config, Mining, Run, Stage1, Stage2
 
 
 def settings(**stage2) -> Config:

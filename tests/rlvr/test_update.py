@@ -8,8 +8,8 @@ import torch
 from minifleming.lm.optimizer import adamw
 from minifleming.rlvr.rollout import roll_out
 from minifleming.rlvr.update import describe, update
-from minifleming.run.config import RL
 from minifleming.run.errors import RunFailed
+from minifleming.run.fields import RL
 
 
 def rollouts(talker, tokenizer, model=None, **settings):

@@ -11,8 +11,9 @@ from typing import get_args, get_type_hints
 import pytest
 
 from minifleming.run import config as configuration
-from minifleming.run.config import Config, describe, differences, load, to_toml
+from minifleming.run.config import describe, differences, load, to_toml
 from minifleming.run.errors import BadInput, Parser
+from minifleming.run.fields import Config
 
 ROOT = Path(__file__).parents[2]
 FIELDS = [(f"{section.name}.{item.name}", get_type_hints(section.default_factory)[item.name], item.metadata)

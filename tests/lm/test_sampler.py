@@ -1,9 +1,8 @@
-"""The cache against the uncached decoder, and the sampler against exact distributions."""
+"""The sampler against exact distributions, the trainer's scores, and itself in every other batch."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import itertools
 import math
 import random
@@ -13,8 +12,8 @@ import pytest
 import torch
 
 from minifleming.lm.batch import Example, collate
-from minifleming.lm.cache import Cache
-from minifleming.lm.sampler import draw, sample, uniforms
+from minifleming.lm.draw import Truncation
+from minifleming.lm.sampler import sample, steps
 from minifleming.lm.score import completion_logprobs
 from minifleming.run.errors import BadInput
 
@@ -23,38 +22,10 @@ PROMPTS = [[5, 9, 33, 2, 17, 8, 1, 30], [7], [4, 4, 11], [40, 39, 38, 37, 36, 3]
 KEYS = [f"item-{i}" for i in range(len(PROMPTS))]
 
 
-def cache_for(model, slots: int, tokens: int) -> Cache:
-    c = model.config
-    return Cache(c.num_hidden_layers, slots, c.num_key_value_heads, tokens, c.head_dim, torch.float32, model.device)
-
-
-@torch.no_grad()
-def prefill(model, cache, prompts, copies) -> torch.Tensor:
-    """Right-padded with a token that is not 0. -> logits after each prompt [prompts, V]"""
-    lengths = [len(p) for p in prompts]
-    ids = torch.tensor([p + [21] * (max(lengths) - len(p)) for p in prompts])
-    cache.begin_prefill()
-    hidden = model(ids, cache=cache)
-    cache.admit(lengths, copies)
-    return model.logits(hidden[range(len(prompts)), [n - 1 for n in lengths]])
-
-
-@torch.no_grad()
-def decode(model, cache, tokens) -> torch.Tensor:
-    """One token for each active slot. -> logits [active, V]"""
-    hidden = model(torch.tensor(tokens)[:, None], cache.lengths[: cache.active, None], cache)[:, 0]
-    cache.advance()
-    return model.logits(hidden)
-
-
 @torch.no_grad()
 def uncached(model, rows) -> torch.Tensor:
     """Logits after the last token of each row, every row alone. -> [rows, V]"""
     return torch.stack([model.logits(model(torch.tensor([row])))[0, -1] for row in rows])
-
-
-def close(a, b, atol=3e-5):
-    torch.testing.assert_close(a, b, atol=atol, rtol=1e-5)
 
 
 def drawn(model, prompts=PROMPTS, keys=KEYS, **changes) -> dict:
@@ -68,160 +39,6 @@ def same_completions(a, b):
     for at in a:
         assert (a[at].ids, a[at].finished) == (b[at].ids, b[at].finished), at
         np.testing.assert_allclose(a[at].logprobs, b[at].logprobs, atol=2e-5)
-
-
-# The cache
-
-
-def test_T25_cached_equals_uncached_logits(tiny, kind):
-    """Ragged prompts, then ten fed tokens: the cache's logits are those of the whole row, computed anew."""
-    model, rng = tiny(kind), random.Random(0)
-    cache, rows = cache_for(model, 5, 20), [list(p) for p in PROMPTS]
-    close(prefill(model, cache, PROMPTS, [1] * 5), uncached(model, rows))
-    for _ in range(10):
-        tokens = [rng.randrange(41) for _ in rows]
-        rows = [row + [t] for row, t in zip(rows, tokens)]
-        close(decode(model, cache, tokens), uncached(model, rows))
-    assert cache.lengths.tolist() == [len(row) for row in rows]
-
-
-def test_shared_prefill_equals_separate_prefills(tiny, kind):
-    """One prompt prefilled once for four slots decodes as the same prompt prefilled four times."""
-    model, tokens = tiny(kind), [3, 14, 15, 9]
-    shared, separate = cache_for(model, 4, 12), cache_for(model, 4, 12)
-    prefill(model, shared, PROMPTS[:1], [4])
-    prefill(model, separate, PROMPTS[:1] * 4, [1] * 4)
-    assert shared.lengths.tolist() == separate.lengths.tolist() == [8] * 4
-    for _ in range(3):
-        close(decode(model, shared, tokens), decode(model, separate, tokens), 1e-6)
-        tokens = tokens[1:] + tokens[:1]
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_slots_come_and_go(tiny, seed):
-    """Any history of admissions, decode steps and releases: every active slot still is its own whole row.
-
-    Stale contents of freed slots, slots that moved, and rows that join late reach nobody.
-    """
-    model, rng = tiny(("qwen2", "qwen3", "llama")[seed % 3]), random.Random(seed)
-    cache, rows = cache_for(model, 6, 22), []
-    for _ in range(25):
-        free = 6 - len(rows)
-        copies = [rng.randint(1, 2) for _ in range(rng.randint(0, free // 2))]
-        if copies:
-            prompts = [[rng.randrange(41) for _ in range(rng.randint(1, 8))] for _ in copies]
-            prefill(model, cache, prompts, copies)
-            rows += [list(p) for p, n in zip(prompts, copies) for _ in range(n)]
-        assert cache.active == len(rows)
-        if not rows:
-            continue
-        tokens = [rng.randrange(41) for _ in rows]
-        rows = [row + [t] for row, t in zip(rows, tokens)]
-        close(decode(model, cache, tokens), uncached(model, rows))
-        gone = [i for i, row in enumerate(rows) if len(row) == 22 or rng.random() < 0.25]
-        kept = cache.release(gone)
-        assert sorted(kept) == [i for i in range(len(rows)) if i not in gone]
-        rows = [rows[i] for i in kept]
-        assert cache.lengths[: cache.active].tolist() == [len(row) for row in rows]
-
-
-def test_release_of_everything_and_of_nothing(tiny):
-    model = tiny()
-    cache = cache_for(model, 3, 10)
-    prefill(model, cache, [[3, 4]], [3])
-    assert cache.release([]) == [0, 1, 2] and cache.active == 3
-    assert cache.release([2, 0, 1]) == [] and cache.active == 0
-
-
-# Keyed random numbers
-
-
-def mix(seed, step, key, sample, position) -> float:
-    """A scalar second writing of the documented hash: SplitMix64's finaliser over blake2b + count · gamma."""
-    start = int.from_bytes(hashlib.blake2b(f"{seed}\x1f{step}\x1f{key}".encode(), digest_size=8).digest(), "little")
-    z = (start + ((sample << 32) + position + 1) * 0x9E3779B97F4A7C15) % 2**64
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
-    return ((z ^ (z >> 31)) >> 11) / 2**53
-
-
-def test_T23_uniforms_are_a_function_of_their_key():
-    """Each number is the scalar hash of (seed, step, key, sample, position), however many are asked for."""
-    table = uniforms(7, 12, "lupus-3", 5, 40)
-    assert table.shape == (5, 40) and table.dtype == np.float64
-    for s, p in itertools.product(range(5), range(40)):
-        assert table[s, p] == mix(7, 12, "lupus-3", s, p)
-    assert np.array_equal(uniforms(7, 12, "lupus-3", 2, 11), table[:2, :11])
-
-
-def test_T23_uniforms_golden_values():
-    """The stream is part of the replay contract: these numbers must not change between versions."""
-    wanted = [[0.5356791700333954, 0.013836859849991057], [0.6603211235690876, 0.3114942561506071]]
-    assert uniforms(0, 0, "a", 2, 2).tolist() == wanted
-
-
-def test_T23_uniforms_of_other_keys_are_unrelated():
-    """Changing any part of the key gives an uncorrelated table; neighbours within a table are too."""
-    base = uniforms(0, 1, "x", 8, 500)
-    others = [uniforms(1, 1, "x", 8, 500), uniforms(0, 2, "x", 8, 500), uniforms(0, 1, "y", 8, 500),
-              uniforms(1, 0, "x", 8, 500), uniforms(0, 11, "", 8, 500), uniforms(0, 1, "é", 8, 500)]
-    assert len(np.unique([base, *others])) == 7 * base.size
-    pairs = [(base, other) for other in others] + [(base[:-1], base[1:]), (base[:, :-1], base[:, 1:])]
-    for a, b in pairs:
-        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 5 / math.sqrt(a.size)
-
-
-def test_uniforms_are_uniform():
-    """64,000 numbers in 64 bins: chi-square within its 1e-6 tails; all in [0, 1)."""
-    values = uniforms(5, 6, "flat", 64, 1000).ravel()
-    assert values.min() >= 0 and values.max() < 1
-    counts = np.histogram(values, 64, (0, 1))[0]
-    assert 20 < ((counts - 1000) ** 2 / 1000).sum() < 126  # 63 degrees of freedom
-
-
-# One token
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.7, 2.5])
-def test_T15_draw_is_the_exact_inverse_of_the_distribution(temperature):
-    """Evenly spread numbers give each token N · p times, to within one: the whole vocabulary, nothing cut off."""
-    logits = torch.tensor([2.0, -1.0, 0.5, -4.0, 3.0, 0.5, -2.0])
-    n = 4000
-    u = [(i + 0.5) / n for i in range(n)]
-    ids, logprobs = draw(logits.expand(n, 7), u, temperature)
-    wanted = (logits.double() / temperature).softmax(-1)
-    assert (torch.bincount(ids, minlength=7) - wanted * n).abs().max() <= 1.001
-    torch.testing.assert_close(logprobs.double(), wanted.log()[ids], atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_draw_frequencies_pass_chi_square(temperature):
-    """Keyed numbers give frequencies of the exact distribution (6 degrees of freedom, tail 1e-4)."""
-    logits, n = torch.tensor([2.0, -1.0, 0.5, -2.0, 3.0, 0.5, -2.0]), 20000
-    ids, _ = draw(logits.expand(n, 7), list(uniforms(0, 0, "chi", 1, n)[0]), temperature)
-    wanted = (logits.double() / temperature).softmax(-1) * n
-    chi = ((torch.bincount(ids, minlength=7) - wanted) ** 2 / wanted).sum()
-    assert chi < 27.86
-
-
-def test_draw_at_the_edges():
-    """u = 0 takes the first token that has mass, u just below 1 the last; -inf logits are never drawn."""
-    gone = float("-inf")
-    logits = torch.tensor([[gone, 1.0, gone, 1.0, gone]])
-    assert draw(logits, [0.0], 1.0)[0].item() == 1
-    assert draw(logits, [0.4999999], 1.0)[0].item() == 1
-    assert draw(logits, [0.5], 1.0)[0].item() == 3
-    assert draw(logits, [1 - 2**-53], 1.0)[0].item() == 3
-
-
-def test_greedy_takes_the_arg_max_with_its_untempered_log_probability():
-    logits = torch.randn(5, 9, generator=torch.Generator().manual_seed(0))
-    ids, logprobs = draw(logits, None, 0.0)
-    assert torch.equal(ids, logits.argmax(-1))
-    torch.testing.assert_close(logprobs, logits.log_softmax(-1).amax(-1), atol=1e-6, rtol=0)
-
-
-# Completions
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -387,3 +204,35 @@ def test_a_completion_ends_where_the_models_positions_do(tiny):
     assert [c.ids for c in found] == [c.ids for c in short]
     with pytest.raises(BadInput, match="12 tokens leaves no room in the model's 12"):
         sample(model, [[1] * 12], ["a"], temperature=0.0, max_new_tokens=1, end_ids=[])
+
+
+def test_steps_yield_every_token_as_it_comes(tiny):
+    """After each step the completions that got a token; ended ones once; together what ``sample`` returns."""
+    model, settings = tiny(), dict(samples=2, max_new_tokens=7, end_ids=[END, *range(20, 30)], slots=4, seed=5)
+    seen, ended = {}, []
+    for rows in steps(model, PROMPTS, KEYS, **settings):
+        for row in rows:
+            at = (row.prompt, row.sample)
+            assert at not in ended and len(row.ids) == seen.get(at, 0) + 1
+            seen[at] = len(row.ids)
+            assert row.ended == (row.ids[-1] in settings["end_ids"] or len(row.ids) == 7)
+            assert row.truncated == (row.ended and not row.finished)
+            ended += [at] if row.ended else []
+    assert sorted(ended) == [(i, s) for i in range(5) for s in range(2)]
+    assert {(c.prompt, c.sample): len(c.ids) for c in sample(model, PROMPTS, KEYS, **settings)} == seen
+
+
+def test_a_cut_reaches_every_draw(tiny):
+    """top-k 1 is the greedy text, each token with probability 1 of what is left."""
+    greedy = drawn(tiny(), temperature=0.0)
+    for at, c in drawn(tiny(), cut=Truncation(top_k=1)).items():
+        assert c.ids == greedy[at].ids and max(map(abs, c.logprobs)) < 1e-6
+
+
+def test_a_poisoned_padding_token_changes_nothing(tiny, kind):
+    """Prompts are padded with id 0, which ends a completion here, so nobody is fed it: its embedding reaches nobody."""
+    model, prompts = tiny(kind), [[p or 1 for p in prompt] for prompt in PROMPTS]
+    reference = drawn(model, prompts, end_ids=[0])
+    with torch.no_grad():
+        model.model.embed_tokens.weight[0] = 1e4
+    same_completions(drawn(model, prompts, end_ids=[0]), reference)

@@ -1,0 +1,73 @@
+"""Two programs timed against each other: one thread, process-CPU seconds, interleaved rounds, both orders.
+
+A ratio is taken within a round, so what else the machine does in that minute is in both halves of it; the figure
+reported is the median of the rounds, with the lowest and the highest beside it. Each round also measures a plain
+matrix product: the ceiling that a share of the limit refers to.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import torch
+
+
+def cpu_seconds(run: Callable[[], object]) -> float:
+    gc.collect()
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+def gemm_rate(size: int = 1024, repeats: int = 6) -> float:
+    """Floating-point operations a second of a square fp32 matrix product on this thread, now."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    torch.mm(a, b)
+    return 2 * size**3 * repeats / cpu_seconds(lambda: [torch.mm(a, b) for _ in range(repeats)])
+
+
+def rounds(programs: dict[str, Callable[[], object]], count: int) -> list[dict[str, float]]:
+    """Seconds of every program in each round, in one order and then in the other, and the GEMM rate ("gemm")."""
+    for run in programs.values():
+        run()  # first calls allocate and warm the caches
+    found = []
+    for i in range(count):
+        names = list(programs) if i % 2 == 0 else list(programs)[::-1]
+        found.append({"gemm": gemm_rate()} | {name: cpu_seconds(programs[name]) for name in names})
+    return found
+
+
+def against(times: list[dict[str, float]], peers: list[str], flop: float, ours: str = "ours") -> dict:
+    """Our seconds against those of the peer with the lowest median, and both as a share of the GEMM limit."""
+    medians = {name: statistics.median(t[name] for t in times) for name in (ours, *peers)}
+    best = min(peers, key=medians.get)
+    ratios = sorted(t[best] / t[ours] for t in times)
+    return {
+        "ratio": statistics.median(ratios), "ratio_low": ratios[0], "ratio_high": ratios[-1],
+        "ours": medians[ours], "peer": medians[best], "peer_name": best,
+        "share_of_limit": statistics.median(flop / t["gemm"] / t[ours] for t in times),
+        "peer_share_of_limit": statistics.median(flop / t["gemm"] / t[best] for t in times),
+        "all_peers": {name: medians[name] for name in peers}, "rounds": len(times),
+    }
+
+
+def machine() -> dict:
+    """Where and with what a result was measured."""
+    import transformers
+
+    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+             if line.startswith("model name")] if Path("/proc/cpuinfo").exists() else []
+    return {"date": date.today().isoformat(), "cpu": (names or [platform.processor()])[0], "threads": 1,
+            "torch": torch.__version__, "transformers": transformers.__version__}
+
+
+def write(path: Path | None, results: list[dict]) -> None:
+    if path:
+        path.write_text(json.dumps([result | machine() for result in results], indent=1) + "\n")
