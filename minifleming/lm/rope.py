@@ -41,9 +41,11 @@ class RopeScaling:
     def read(cls, raw: dict, positions: int) -> RopeScaling | None:
         """From ``rope_scaling`` or ``rope_parameters``; None where there is none. Raises BadInput or KeyError."""
         kind = raw.get("rope_type", raw.get("type", "default"))
+        if raw.get("partial_rotary_factor", 1) != 1:
+            raise BadInput("rotary on a part of the head ('partial_rotary_factor') is not supported")
         if kind == "default":
             return None
-        if kind not in DEFAULTS or raw.get("mscale") or raw.get("partial_rotary_factor", 1) != 1:
+        if kind not in DEFAULTS or raw.get("mscale") or raw.get("mscale_all_dim"):
             raise BadInput(f"rotary scaling '{raw}' is not supported")
         options = {}
         for name, default in DEFAULTS[kind].items():

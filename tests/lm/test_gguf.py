@@ -286,7 +286,7 @@ def test_flags_and_packages(place, capsys, monkeypatch, source):
     (place / "out").mkdir()
     refused(place, capsys, "out: exists already", argv=("--file", str(source[1]), "--out", "out"))
     refused(place, capsys, "--out", argv=())
-    refused(place, capsys, "--dtype", argv=("--out", "new", "--dtype", "float16"))
+    refused(place, capsys, "--dtype", argv=("--out", "new", "--dtype", "int8"))
     (place / "file").write_text("no folder")
     refused(place, capsys, "file", argv=("--file", str(source[1]), "--out", "file/new"))
 

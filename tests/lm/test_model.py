@@ -216,9 +216,17 @@ def test_config_reads_both_generations(tmp_path):
     ({"num_attention_heads": "absent"}, "num_attention_heads"),
     ({"num_attention_heads": 0, "head_dim": "absent"}, "type"),
     ({"rope_theta": [1]}, "type"),
-    ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
-    ({"rope_scaling": {"type": "linear", "factor": 4.0}}, "linear"),
-    ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "llama3"),
+    ({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, "dynamic"),
+    ({"rope_scaling": {"type": "longrope", "factor": 4.0}}, "longrope"),
+    ({"rope_scaling": {"rope_type": "yarn"}}, "factor"),
+    ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "mscale": 1.0}}, "mscale"),
+    ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor"),
+    ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+    ({"rope_parameters": [1]}, "type"),
+    ({"attention_bias": True}, "attention_bias"),
+    ({"mlp_bias": True}, "mlp_bias"),
+    ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding_attention"),
+    ({"max_position_embeddings": 0}, "max_position_embeddings"),
     ({"head_dim": 7}, "head_dim"),
     ({"rms_norm_eps": "tiny"}, "type"),
     ({"hidden_act": "gelu"}, "hidden_act"),
@@ -229,6 +237,26 @@ def test_config_refuses_what_it_would_compute_wrongly(tmp_path, change, word):
     with pytest.raises(BadInput, match=word) as caught:
         read(tmp_path, change)
     assert "\n" not in str(caught.value)
+
+
+# Published configurations (name: the fields of config.json, parameters of the published checkpoint)
+PUBLISHED = {
+    "SmolLM2-135M": ("llama", 49152, 576, 1536, 30, 9, 3, 64, True, 134_515_008),
+    "Qwen2.5-0.5B": ("qwen2", 151936, 896, 4864, 24, 14, 2, 64, True, 494_032_768),
+    "Qwen2.5-7B": ("qwen2", 152064, 3584, 18944, 28, 28, 4, 128, False, 7_615_616_512),
+    "Llama-3.1-8B": ("llama", 128256, 4096, 14336, 32, 32, 8, 128, False, 8_030_261_248),
+    "Qwen3-0.6B": ("qwen3", 151936, 1024, 3072, 28, 16, 8, 128, True, 596_049_920),
+    "Qwen3-32B": ("qwen3", 151936, 5120, 25600, 64, 64, 8, 128, False, 32_762_123_264),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sizes_from_the_configuration_alone(name):
+    """No weights, no memory: the parameters of 135 M to 32 B are those that the checkpoints have."""
+    kind, vocab, hidden, inter, layers, heads, kv, D, tied, wanted = PUBLISHED[name]
+    with torch.device("meta"):
+        model = LanguageModel(ModelConfig(kind, vocab, hidden, inter, layers, heads, kv, D, 1e-6, 1e6, tied))
+    assert sum(p.numel() for p in model.parameters()) == wanted
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00"])

@@ -165,7 +165,8 @@ def test_nothing_is_copied_from_a_folder_that_does_not_fit(saved, tiny):
 def test_other_dtypes_are_refused(saved, dtype):
     _, folder = saved
     tensors = load_file(folder / "model.safetensors")
-    save_file({n: t.to(dtype) if n == "model.norm.weight" else t for n, t in tensors.items()}, folder / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].to(dtype)
+    save_file(tensors, folder / "model.safetensors")
     refused(folder, "model.norm.weight has dtype")
 
 
@@ -173,14 +174,14 @@ def test_a_tensor_stored_twice_is_refused(saved):
     """Two shards with one name: which of them counts would depend on the order of reading."""
     _, folder = saved
     shard(folder)
-    save_file(load_file(folder / "two.safetensors") | {"model.norm.weight": torch.zeros(24)}, folder / "two.safetensors")
-    save_file(load_file(folder / "one.safetensors") | {"model.norm.weight": torch.ones(24)}, folder / "one.safetensors")
+    for file in (folder / "one.safetensors", folder / "two.safetensors"):
+        save_file(load_file(file) | {"model.norm.weight": torch.ones(24)}, file)
     refused(folder, "model.norm.weight is stored twice")
 
 
 @pytest.mark.parametrize("most, files", [(1, 27), (10_000, 6), (10**9, 1)])
 def test_saving_in_shards(tmp_path, tiny, tokenizer_folder, most, files):
-    """Any size of shard gives the same model; no file is larger than asked but for a tensor that is; the index is whole."""
+    """Any size of shard gives the same model; no file is larger than asked but for one tensor alone."""
     model = tiny("qwen2")
     save_model(model, Tokenizer(tokenizer_folder), tmp_path / "m", shard_bytes=most)
     found = sorted((tmp_path / "m").glob("*.safetensors"))
