@@ -1,22 +1,25 @@
-"""Ask a model at the terminal, or answer a file of items.
+"""Ask a model at the terminal, or answer a file of items or prompts.
 
     python generate.py --model runs/tiny/checkpoints/step_000000/model
     python generate.py --model DIR --items items.jsonl --out answers.jsonl
+    python generate.py --model DIR --prompts questions.txt --samples 4 --temperature 1 --out answers.jsonl
+
+A file is written as completions end; the same command goes on where an interrupted one was.
 
 Research software. Not for clinical use.
 """
 
-import json
 from pathlib import Path
 
-from minifleming.lm.sampler import sample
-from minifleming.lm.tokenizer import Tokenizer, chat
+from minifleming.lm.answers import answer_all
+from minifleming.lm.draw import Truncation
+from minifleming.lm.terminal import talk
+from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder
-from minifleming.rods.answer import reasoning_of
 from minifleming.rods.item import read_items
 from minifleming.run import config as configuration
 from minifleming.run import parallel
-from minifleming.run.checkpoint import write_text
+from minifleming.run.checkpoint import sha256
 from minifleming.run.errors import BadInput, Parser, guarded
 from minifleming.run.progress import bar
 
@@ -27,56 +30,78 @@ def main(argv: list[str] | None = None) -> int:
     configuration.add_arguments(parser)
     parser.add_argument("--model", help="tiny, or a model folder (default: model.base)")
     parser.add_argument("--items", type=Path, help="answer these items (JSONL) instead of chatting")
-    parser.add_argument("--out", type=Path, help="with --items: the JSONL file to write")
+    parser.add_argument("--prompts", type=Path, help="answer this text file, one prompt a line; \\n is a line break")
+    parser.add_argument("--raw", action="store_true", help="with --prompts: no chat format, the text is continued")
+    parser.add_argument("--out", type=Path, help="with --items or --prompts: the JSONL file to write")
+    parser.add_argument("--samples", type=int, default=1, help="with --out: completions of each prompt")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
+    parser.add_argument("--top-k", type=int, default=0, help="draw from the k most likely tokens; 0: all")
+    parser.add_argument("--top-p", type=float, default=1.0, help="draw from the most likely tokens with this mass")
+    parser.add_argument("--min-p", type=float, default=0.0, help="leave out tokens below this share of the likeliest")
     parser.add_argument("--max-new-tokens", type=int, default=256)
+    parser.add_argument("--history", action="store_true", help="chat: go on with the conversation, not line by line")
+    parser.add_argument("--no-thinking", action="store_true", help="chat: open the answer with an empty reasoning")
     args = parser.parse_args(argv)
     cfg = configuration.from_arguments(args, {"model.base": args.model})
-    if args.temperature < 0:
-        raise BadInput("--temperature: must not be negative")
-    if args.max_new_tokens < 1:
-        raise BadInput("--max-new-tokens: must be positive")
-    if (args.items is None) != (args.out is None):
-        raise BadInput("--items and --out: give both or neither")
-    if args.out and args.out.exists():
-        raise BadInput("exists already; nothing is overwritten", args.out)
+    check(args)
     if args.dry_run:
         print(configuration.to_toml(cfg))
         return 0
     folder = model_folder(cfg.model.base)
     tokenizer = Tokenizer(folder)
-    items = read_items(args.items) if args.items else None
-    model = load_model(folder, cfg.model.dtype, parallel.pick_device(cfg.run.device))
-    settings = {"temperature": args.temperature, "max_new_tokens": args.max_new_tokens,
-                "end_ids": tokenizer.end_ids, "seed": cfg.run.seed}
-    return batch(model, tokenizer, items, args.out, settings) if items else talk(model, tokenizer, settings)
-
-
-def batch(model, tokenizer: Tokenizer, items, out: Path, settings: dict) -> int:
-    prompts = [tokenizer.encode(tokenizer.prompt(item.question, item.options)) for item in items]
-    with bar(total=len(items), desc="generate") as progress:
-        found = sample(model, prompts, [item.id for item in items], done=progress.update, **settings)
-    lines = [json.dumps({"item": items[c.prompt].id, "prompt_ids": prompts[c.prompt], "completion_ids": c.ids,
-                         "text": tokenizer.decode(c.ids), "logprobs": c.logprobs,
-                         "finish_reason": "stop" if c.finished else "length"}, ensure_ascii=False) for c in found]
-    write_text(out, "".join(line + "\n" for line in lines))
-    print(f"{len(lines)} completions in {out}")
+    prompts = read_prompts(args, tokenizer)
+    device = parallel.pick_device(cfg.run.device)
+    model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
+    settings = {"temperature": args.temperature, "max_new_tokens": args.max_new_tokens, "end_ids": tokenizer.end_ids,
+                "seed": cfg.run.seed, "cut": Truncation(args.top_k, args.top_p, args.min_p)}
+    if prompts is None:
+        return talk(model, tokenizer, settings, system=tokenizer.instruction, history=args.history,
+                    thinking=not args.no_thinking)
+    made_with = {"config": sha256(folder / "config.json"), "dtype": cfg.model.dtype, "seed": cfg.run.seed,
+                 "model": str(folder), "deterministic": cfg.run.deterministic} | {
+        name: getattr(args, name) for name in ("temperature", "top_k", "top_p", "min_p", "max_new_tokens", "samples")}
+    with bar(total=len(prompts) * args.samples, desc="generate") as progress:
+        count = answer_all(model, tokenizer, prompts, args.out, settings, samples=args.samples, made_with=made_with,
+                           done=progress.update)
+    print(f"{count} completions in {args.out}")
     return 0
 
 
-def talk(model, tokenizer: Tokenizer, settings: dict) -> int:
-    """Read a line, answer it; an empty line or the end of input ends."""
-    print("Research software, not for clinical use. An empty line ends.")
-    while True:
-        try:
-            line = input("> ").strip()
-        except EOFError:
-            return 0
-        if not line:
-            return 0
-        prompt = tokenizer.encode(chat(tokenizer.instruction, line.replace("\\n", "\n")))
-        text = tokenizer.decode(sample(model, [prompt], [line], **settings)[0].ids)
-        print(f"  reasoning:{reasoning_of(text)}\n  {text.rpartition('</think>')[2]}")
+def check(args) -> None:
+    """Flags that contradict one another, or lie outside of their range."""
+    if args.items and args.prompts:
+        raise BadInput("--items and --prompts: give one of them")
+    if (args.items or args.prompts) and not args.out:
+        raise BadInput("--out: where shall the completions go?")
+    for name in ("out", "raw") + (("samples",) if args.samples != 1 else ()):
+        if getattr(args, name) and not (args.prompts or args.items and name != "raw"):
+            raise BadInput(f"--{name}: only with {'--prompts' if name == 'raw' else '--items or --prompts'}")
+    for name, low, high in (("temperature", 0, float("inf")), ("top_k", 0, float("inf")), ("top_p", 0, 1),
+                            ("min_p", 0, 1), ("max_new_tokens", 1, float("inf")), ("samples", 1, float("inf"))):
+        value = getattr(args, name)
+        if not low <= value <= high or value == float("inf") or (name == "top_p" and value == 0):
+            raise BadInput(f"--{name.replace('_', '-')}: {value} is out of range")
+
+
+def read_prompts(args, tokenizer: Tokenizer) -> dict[str, list[int]] | None:
+    """Ids by name: an item's own id, or the number of a line. None: nothing to read, so a chat."""
+    if args.items:
+        return {item.id: tokenizer.encode(tokenizer.prompt(item.question, item.options))
+                for item in read_items(args.items)}
+    if not args.prompts:
+        return None
+    try:
+        lines = args.prompts.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise BadInput(error.strerror or "cannot be read", args.prompts) from None
+    except UnicodeDecodeError:
+        raise BadInput("not UTF-8 text", args.prompts) from None
+    texts = {str(i): text.replace("\\n", "\n") for i, text in enumerate(lines, 1) if text.strip()}
+    if not texts:
+        raise BadInput("no prompts", args.prompts)
+    system = [("system", tokenizer.instruction)] if tokenizer.instruction else []
+    return {name: tokenizer.encode(text if args.raw else tokenizer.conversation([*system, ("user", text)]))
+            for name, text in texts.items()}
 
 
 if __name__ == "__main__":

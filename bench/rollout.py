@@ -83,7 +83,8 @@ def main(argv: list[str] | None = None) -> int:
     results = []
     for name in args.workloads:
         result = {"workload": name} | measure(WORKLOADS[name], args.rounds, args.continuous)
-        done = subprocess.run([sys.executable, __file__, "--memory-of", name], capture_output=True, text=True, check=True)
+        alone = [sys.executable, __file__, "--memory-of", name]
+        done = subprocess.run(alone, capture_output=True, text=True, check=True)
         result["memory"] = json.loads(done.stdout.splitlines()[-1])
         results.append(result)
         print(line(result), flush=True)
@@ -140,7 +141,8 @@ def rollout(model: LanguageModel, w: Workload, ids: torch.Tensor, temperature: f
 
 
 @torch.no_grad()
-def generate(model, w: Workload, ids: torch.Tensor, temperature: float, cache: str, lengths: torch.Tensor | None = None):
+def generate(model, w: Workload, ids: torch.Tensor, temperature: float, cache: str,
+             lengths: torch.Tensor | None = None) -> torch.Tensor:
     """transformers' own loop over the same batch; -> the new tokens [rows, longest]"""
     from transformers import StoppingCriteria, StoppingCriteriaList
 
@@ -153,8 +155,9 @@ def generate(model, w: Workload, ids: torch.Tensor, temperature: float, cache: s
     stop = {} if lengths is None else {"stopping_criteria": StoppingCriteriaList([AtLength()])}
     # with lengths given, end tokens must not stop a row; an end id outside of what is sampled lets rows finish
     ends = [w.vocab - 1] if lengths is not None else list(range(w.ends)) or None
-    return model.generate(rows, attention_mask=torch.ones_like(rows), max_new_tokens=w.new, pad_token_id=0,
-                          eos_token_id=ends, cache_implementation=cache, disable_compile=True, **sampling, **stop)[:, w.prompt :]
+    whole = model.generate(rows, attention_mask=torch.ones_like(rows), max_new_tokens=w.new, pad_token_id=0,
+                           eos_token_id=ends, cache_implementation=cache, disable_compile=True, **sampling, **stop)
+    return whole[:, w.prompt :]
 
 
 def cut(rows: torch.Tensor, w: Workload) -> list[list[int]]:

@@ -21,10 +21,11 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
+from minifleming.lm.chat import chat
 from minifleming.lm.gguf import convert, shipped
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.sampler import sample
-from minifleming.lm.tokenizer import Tokenizer, chat
+from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput, Parser, guarded

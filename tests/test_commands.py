@@ -39,4 +39,4 @@ def test_a_chat_says_what_it_is_and_ends_with_the_input(monkeypatch, capsys):
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
     assert guarded(generate.main, ["--model", "tiny", "--max-new-tokens", "8", "--device", "cpu"]) == 0
     said = capsys.readouterr().out
-    assert "not for clinical use" in said and "reasoning:" in said
+    assert "not for clinical use" in said and "answer:" in said

@@ -1,8 +1,10 @@
-"""Text to ids and back, the chat format as plain Python, and the prompt of a question.
+"""Text to ids and back, the end tokens, and the prompt of a question.
 
-Two things are read from ``tokenizer_config.json``: the end tokens, and ``minifleming`` (optional), the way this
+From ``tokenizer_config.json`` come the style of the chat format (chat.py) and ``minifleming`` (optional), the way this
 model is asked: {"instruction": ..., "option": "{label}. {text}"}. It travels with the weights, so training,
-evaluation and chat always ask alike.
+evaluation and chat always ask alike. A model has one end token or several: those that ``tokenizer_config.json``,
+``generation_config.json`` and ``config.json`` name, the one that ends a turn of the chat first. Nothing is ever
+inferred from a padding id: batches carry lengths.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer as Backend
 
+from minifleming.lm.chat import Message, chat, render, style_of
 from minifleming.run.checkpoint import read_json
 from minifleming.run.errors import BadInput
 
@@ -20,6 +23,7 @@ INSTRUCTION = (
     "inside <answer></answer>, and nothing else."
 )
 OPTION = "{label}. {text}"
+TURN_END = "<|im_end|>"
 TAG = re.compile(r"<(?=/?(?:think|answer)\b|\|)", re.IGNORECASE)
 
 
@@ -38,13 +42,13 @@ class Tokenizer:
         if not isinstance(config, dict):
             raise BadInput("not a JSON object", config_path)
         self.instruction, self.option = _asking(config.get("minifleming", {}), config_path)
-        names = config.get("eos_token")
-        names = names if isinstance(names, list) else [names, "<|im_end|>"]
-        names = [name.get("content") if isinstance(name, dict) else name for name in names]
-        ids = [self.backend.token_to_id(name) for name in names if isinstance(name, str)]
-        self.end_ids = list(dict.fromkeys(i for i in ids if i is not None))
+        self.end_ids = self._ends(config.get("eos_token"))
         if not self.end_ids:
             raise BadInput("no end token: 'eos_token' is missing or unknown", config_path)
+        template = config.get("chat_template")
+        if isinstance(template, list):  # several, by name
+            template = next((t.get("template") for t in template if isinstance(t, dict)), "")
+        self.style = style_of(template if isinstance(template, str) else "")
         special = [token.content for token in self.backend.get_added_tokens_decoder().values() if token.special]
         others = [f"{re.escape(s[0])}(?={re.escape(s[1:])})" for s in special if not TAG.match(s)]
         self._control = re.compile("|".join([TAG.pattern, *others]), re.IGNORECASE)
@@ -62,20 +66,28 @@ class Tokenizer:
         lines += [self.option.format(label=k, text=self._harmless(v)) for k, v in options.items()]
         return chat(self.instruction, "\n".join(lines))
 
+    def conversation(self, messages: list[Message], thinking: bool = True) -> str:
+        """A chat in the style of this folder's template, up to where the assistant's next turn begins."""
+        if self.backend.token_to_id("<|im_start|>") is None:
+            raise BadInput("the tokenizer has no <|im_start|>: it is not one of a ChatML model", self.folder)
+        return render(messages, self.style, thinking)
+
+    def _ends(self, named) -> list[int]:
+        """End tokens as ids: the end of a turn, then what the folder's three configurations name."""
+        names = named if isinstance(named, list) else [TURN_END, named]
+        names = [name.get("content") if isinstance(name, dict) else name for name in names]
+        ids = [self.backend.token_to_id(name) for name in names if isinstance(name, str)]
+        for file in ("generation_config.json", "config.json"):
+            path = self.folder / file
+            raw = read_json(path) if path.exists() else {}
+            given = raw.get("eos_token_id") if isinstance(raw, dict) else None
+            ids += given if isinstance(given, list) else [given]
+        size = self.backend.get_vocab_size()
+        return list(dict.fromkeys(i for i in ids if type(i) is int and 0 <= i < size))
+
     def _harmless(self, text: str) -> str:
         """No tag of the format, and no control token, can come in through a question: a space breaks them."""
         return self._control.sub(lambda match: match[0] + " ", text)
-
-
-def chat(system: str, user: str) -> str:
-    """One turn of ChatML, as the Qwen templates render it, up to where the assistant begins."""
-    head = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
-    return f"{head}<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n"
-
-
-def completion(reasoning: str, answer: str) -> str:
-    """The format that the strict parser accepts, without the end token."""
-    return f"<think>{reasoning}</think><answer>{answer}</answer>"
 
 
 def _asking(ask: dict, path: Path) -> tuple[str, str]:

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from bench.smollm2_parity import SYSTEM, compare
+from minifleming.lm.chat import chat
 from minifleming.lm.gguf import convert, shipped
-from minifleming.lm.tokenizer import Tokenizer, chat
+from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model
 from minifleming.run.errors import BadInput
 

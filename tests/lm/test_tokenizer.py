@@ -7,22 +7,9 @@ import re
 
 import pytest
 
-from minifleming.lm.tokenizer import INSTRUCTION, Tokenizer, chat, completion
+from minifleming.lm.chat import chat, completion
+from minifleming.lm.tokenizer import INSTRUCTION, Tokenizer
 from minifleming.run.errors import BadInput
-
-
-def test_chatml_golden_string():
-    """The Qwen template, byte for byte, up to where the assistant begins; without a system text, no system turn."""
-    assert chat("Be brief.", "Which?\nA. x") == (
-        "<|im_start|>system\nBe brief.<|im_end|>\n"
-        "<|im_start|>user\nWhich?\nA. x<|im_end|>\n"
-        "<|im_start|>assistant\n"
-    )
-    assert chat("", "Which?") == "<|im_start|>user\nWhich?<|im_end|>\n<|im_start|>assistant\n"
-
-
-def test_completion_golden_string():
-    assert completion(" a so b", "C") == "<think> a so b</think><answer>C</answer>"
 
 
 def test_T40_prompt_shows_every_option_in_order(tokenizer_folder):
@@ -76,7 +63,7 @@ def test_T21_ids_are_kept_because_text_is_not_enough(tokenizer_folder):
 @pytest.mark.parametrize("eos, wanted", [
     ("<|im_end|>", ["<|im_end|>"]),
     ({"content": "<|im_end|>"}, ["<|im_end|>"]),
-    ("</s>", ["</s>", "<|im_end|>"]),
+    ("</s>", ["<|im_end|>", "</s>"]),
     (["</s>", "<|im_end|>"], ["</s>", "<|im_end|>"]),
     ("unknown", ["<|im_end|>"]),
     (None, ["<|im_end|>"]),
@@ -84,11 +71,20 @@ def test_T21_ids_are_kept_because_text_is_not_enough(tokenizer_folder):
     ({"special": True}, ["<|im_end|>"]),
 ])
 def test_T17_end_tokens(tmp_path, tokenizer_writer, eos, wanted):
-    """eos_token as text, as an object or as a list; the chat's own end token counts besides a single one."""
+    """eos_token as text, as an object or as a list; the end of a turn counts besides a single one, and comes first."""
     tokenizer_writer(tmp_path, eos_token=eos)
     tokenizer = Tokenizer(tmp_path)
     assert [tokenizer.backend.id_to_token(i) for i in tokenizer.end_ids] == wanted
 
+
+
+def test_T17_end_tokens_of_all_three_configurations(tmp_path, tokenizer_writer):
+    """Ids in generation_config.json and config.json count too, each once; what is no id of this tokenizer does not."""
+    tokenizer_writer(tmp_path, eos_token="</s>")
+    first = Tokenizer(tmp_path).end_ids
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [first[1], 7, 10**9, True, "x"]}))
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": 5}))
+    assert Tokenizer(tmp_path).end_ids == [*first, 7, 5]
 
 
 @pytest.mark.parametrize("name, text", [

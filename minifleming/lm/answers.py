@@ -1,0 +1,79 @@
+"""Completions of many prompts in one JSONL file, written as they end, so that a killed run goes on where it was.
+
+One line a completion: ``id, sample, prompt_ids, completion_ids, text, logprobs, finish_reason``. ``logprobs`` are
+natural, one per completion id, the end token included; ``finish_reason`` is "stop" (an end token) or "length". A file
+beside it, ``F.settings.json``, says how it was made; other settings, or other prompts, do not go on with it. The
+finished file stands in the order of the prompts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from minifleming.lm.model import LanguageModel
+from minifleming.lm.sampler import Completion, steps
+from minifleming.lm.tokenizer import Tokenizer
+from minifleming.run.checkpoint import read_json, writable, write_text
+from minifleming.run.errors import BadInput
+
+
+def answer_all(model: LanguageModel, tokenizer: Tokenizer, prompts: dict[str, list[int]], out: Path, settings: dict, *,
+               samples: int = 1, made_with: dict, done: Callable[[int], None] = lambda count: None) -> int:
+    """``samples`` completions of every prompt (ids by name) in ``out``; those that are there already are kept.
+
+    ``settings`` are those of ``sampler.steps``; ``made_with`` identifies them and the model. -> lines in the file
+    """
+    kept = resume(out, prompts, samples, made_with)
+    done(len(kept))
+    missing = [name for name in prompts if any((name, s) not in kept for s in range(samples))]
+    with open(out, "a", encoding="utf-8") as file:
+        for rows in steps(model, [prompts[name] for name in missing], missing, samples=samples, **settings):
+            for row in rows:
+                name = missing[row.prompt]
+                if row.ended and (name, row.sample) not in kept:
+                    kept[name, row.sample] = line(name, prompts[name], row, tokenizer)
+                    file.write(kept[name, row.sample])
+                    file.flush()
+                    done(1)
+    order = {name: i for i, name in enumerate(prompts)}
+    write_text(out, "".join(kept[at] for at in sorted(kept, key=lambda at: (order[at[0]], at[1]))))
+    return len(kept)
+
+
+def line(name: str, prompt: list[int], row: Completion, tokenizer: Tokenizer) -> str:
+    return json.dumps({"id": name, "sample": row.sample, "prompt_ids": prompt, "completion_ids": row.ids,
+                       "text": tokenizer.decode(row.ids), "logprobs": row.logprobs,
+                       "finish_reason": "stop" if row.finished else "length"}, ensure_ascii=False) + "\n"
+
+
+def resume(out: Path, prompts: dict[str, list[int]], samples: int, made_with: dict) -> dict[tuple[str, int], str]:
+    """The lines of an earlier run by (id, sample), a torn last one cut off. Raises BadInput for another run's file."""
+    writable(out)
+    beside = out.with_name(out.name + ".settings.json")
+    if not out.exists():
+        write_text(beside, json.dumps(made_with, indent=1) + "\n")
+        return {}
+    if not beside.exists():
+        raise BadInput("exists already, and not from a run of this command; nothing is overwritten", out)
+    earlier = read_json(beside)
+    if earlier != made_with:
+        keys = [k for k in made_with if not isinstance(earlier, dict) or earlier.get(k) != made_with[k]]
+        raise BadInput(f"was made with other settings ({', '.join(keys)}); nothing is overwritten", out)
+    whole, kept = out.read_bytes(), {}
+    end = whole.rfind(b"\n") + 1
+    if end < len(whole):
+        with open(out, "r+b") as file:
+            file.truncate(end)
+    for number, text in enumerate(whole[:end].decode("utf-8", "replace").splitlines(keepends=True), 1):
+        try:
+            row = json.loads(text)
+            at = row["id"], row["sample"]
+            known = prompts.get(at[0]) == row["prompt_ids"] and at[1] in range(samples)
+        except (ValueError, KeyError, TypeError):
+            known = False
+        if not known:
+            raise BadInput("is not a completion of these prompts; nothing is overwritten", out, number)
+        kept[at] = text
+    return kept
