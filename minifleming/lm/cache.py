@@ -4,8 +4,8 @@ A *row* is one sequence that is being sampled; the active rows are 0..n-1, so th
 contiguous slice. When one ends, the last active row moves into its place. A *slot* holds one prompt; rows that share
 a prompt share its slot, which is free again when the last of them has ended.
 
-    prompts[layer]  [2, slots, K, P, D]  keys and values of the prompts, right-padded
-    own[layer]      [2, rows,  K, T, D]  keys and values of the tokens sampled after them
+    prompts[layer]              [2, slots, K, P, D]  keys and values of the prompts, right-padded
+    keys[layer], values[layer]  [rows, K, T, D]  of the tokens sampled after them
 
 A prompt's keys meet the queries of its whole group in one product. For that, queries are gathered by slot: ``table``
 names the row (and head) that stands at each place, ``place`` leads back. Nothing is ever read that was not written
@@ -33,12 +33,18 @@ class Cache:
         layers = range(c.num_hidden_layers)
         self.prompts = [torch.zeros(2, slots, self.K, prompt_tokens, self.D, dtype=dtype, device=device)
                         for _ in layers]
-        self.own = [torch.empty(2, rows, self.K, tokens, self.D, dtype=dtype, device=device) for _ in layers]
+        shape, kind = (rows, self.K, tokens, self.D), dict(dtype=dtype, device=device)
+        narrow = self.D <= 32  # such keys meet their queries several times faster with the tokens side by side
+        self.keys = [torch.empty(*shape[:2], self.D, tokens, **kind).transpose(2, 3) if narrow else
+                     torch.empty(shape, **kind) for _ in layers]
+        self.values = [torch.empty(shape, **kind) for _ in layers]
+        # the same as attention multiplies by them: [rows · K, D, T] and [rows · K, T, D]
+        self.flat = [(k.flatten(0, 1).transpose(1, 2), v.flatten(0, 1)) for k, v in zip(self.keys, self.values)]
         self.prompt_lengths = [0] * slots
         self.free = list(range(slots))[::-1]
         self.slots: list[int] = []  # of each active row: the slot of its prompt
         self.lengths: list[int] = []  # of each active row: the sampled tokens that it holds
-        self.written = 0  # columns of ``own`` that hold numbers, in every active row
+        self.written = 0  # columns of ``keys`` and ``values`` that hold numbers, in every active row
         self._filling: list[int] | None = None
 
     def __len__(self) -> int:
@@ -58,8 +64,8 @@ class Cache:
         first = len(self)
         self.slots += [slot for slot in self._filling for _ in range(samples)]
         self.lengths += [0] * (len(self) - first)
-        for own in self.own:
-            own[:, first : len(self), :, : self.written].zero_()
+        for own in (*self.keys, *self.values):
+            own[first : len(self), :, : self.written].zero_()
         self._filling = None
         self._arrange()
 
@@ -72,8 +78,8 @@ class Cache:
         moved = [(new, old) for new, old in enumerate(order) if new != old]
         if moved:
             new, old = (torch.tensor(x, device=self.device) for x in zip(*moved))
-            for own in self.own:
-                own[:, new, :, : self.written] = own[:, old, :, : self.written]
+            for own in (*self.keys, *self.values):
+                own[new, :, : self.written] = own[old, :, : self.written]
         gone = set(self.slots)
         self.slots, self.lengths = [self.slots[i] for i in order], [self.lengths[i] for i in order]
         self.free += sorted(gone - set(self.slots), reverse=True)
@@ -102,6 +108,8 @@ class Cache:
         self.place = torch.from_numpy(place.reshape(-1)).to(self.device)  # [n · K]
         self.prompt_length = torch.tensor([self.prompt_lengths[slot] for slot in self.slots], device=self.device)
         self.ragged = len(set(self.prompt_length.tolist())) > 1
+        seen = [layer[:, :used].flatten(1, 2)[:, :, : self.reach] for layer in self.prompts]
+        self.seen = [(keys.transpose(1, 2), values) for keys, values in seen]
 
     # A decode step
 
@@ -111,8 +119,8 @@ class Cache:
         self.even = min(self.lengths) + 1 == self.longest
         self.length = torch.tensor(self.lengths, device=self.device)
         if self.longest > self.written:
-            for own in self.own if not self.even else ():
-                own[:, : len(self), :, self.longest - 1].zero_()
+            for own in (*self.keys, *self.values) if not self.even else ():
+                own[: len(self), :, self.longest - 1].zero_()
             self.written = self.longest
         self.mask = None
         if self.ragged or not self.even:
@@ -123,30 +131,29 @@ class Cache:
             self.mask = mask[self.row_at][:, None, :, None]  # [used, 1, most, 1, reach + longest]
         return self.prompt_length + self.length
 
-    def write(self, layer: int, kv: Tensor) -> None:
-        """Keep the new token's key and value of every row. kv [2, n, K, D]"""
-        own, n = self.own[layer], len(self)
-        if self.even:
-            own[:, :n, :, self.longest - 1] = kv
-        else:
-            own[:, torch.arange(n, device=self.device), :, self.length] = kv.transpose(0, 1)
+    def write(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Keep the new token's key and value of every row. k, v [n, K, D]"""
+        for own, new in ((self.keys[layer], k), (self.values[layer], v)):
+            if self.even:
+                own[: len(self), :, self.longest - 1] = new
+            else:
+                own[torch.arange(len(self), device=self.device), :, self.length] = new
 
     def read(self, layer: int, q: Tensor) -> Tensor:
         """What one query of each row finds in its prompt and its own tokens. q [n · K, H/K, D], scaled -> the same."""
         nK, group, D = q.shape
-        reach, longest = self.reach, self.longest
-        prompt = self.prompts[layer][:, : self.used].flatten(1, 2)[:, :, :reach]  # [2, used · K, reach, D]
-        own = self.own[layer][:, : len(self)].flatten(1, 2)[:, :, :longest]  # [2, n · K, longest, D]
-        places = (len(prompt[0]), -1)  # [used · K, most · H/K, ...]: all that meets one prompt, side by side
-        scores = torch.cat((
-            torch.bmm(q.index_select(0, self.table).view(*places, D), prompt[0].transpose(1, 2)),
-            torch.bmm(q, own[0].transpose(1, 2)).index_select(0, self.table).view(*places, longest)), dim=-1)
+        prompt_keys, prompt_values = self.seen[layer]  # [used · K, D, reach], [used · K, reach, D]
+        keys, values = self.flat[layer]
+        keys, values = keys[:, :, : self.longest][:nK], values[:nK, : self.longest]
+        places = (len(prompt_keys), -1)  # [used · K, most · H/K, ...]: all that meets one prompt, side by side
+        scores = torch.cat((torch.bmm(q.index_select(0, self.table).view(*places, D), prompt_keys),
+                            torch.bmm(q, keys).index_select(0, self.table).view(*places, self.longest)), dim=-1)
         if self.mask is not None:
-            scores.view(self.used, self.K, -1, group, reach + longest).add_(self.mask)
-        weights = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
-        found = torch.bmm(weights[:, :, :reach], prompt[1]).view(-1, group, D).index_select(0, self.place)
-        weights = weights[:, :, reach:].unflatten(1, (-1, group)).flatten(0, 1).index_select(0, self.place)
-        return torch.baddbmm(found, weights, own[1])
+            scores.view(self.used, self.K, -1, group, scores.shape[-1]).add_(self.mask)
+        weights = scores.softmax(-1)  # in fp32 within, whatever the dtype
+        found = torch.bmm(weights[:, :, : self.reach], prompt_values).view(-1, group, D).index_select(0, self.place)
+        own = weights.view(-1, group, weights.shape[-1])[:, :, self.reach :].index_select(0, self.place)
+        return torch.baddbmm(found, own, values)
 
     def end_step(self) -> None:
         self.lengths = [length + 1 for length in self.lengths]
@@ -160,7 +167,7 @@ class Cache:
             self.prompts[layer][0, slots, :, : k.shape[2]] = k
             self.prompts[layer][1, slots, :, : k.shape[2]] = v
             return causal_attention(q, k, v, self.deterministic)
-        self.write(layer, torch.stack((k, v)).squeeze(3))
+        self.write(layer, k[:, :, 0], v[:, :, 0])
         if self.deterministic:
             return self._read_in_order(layer, q)
         n = len(self)
@@ -169,6 +176,7 @@ class Cache:
     def _read_in_order(self, layer: int, q: Tensor) -> Tensor:
         """The same with every row's keys side by side, as training has them. q [n, H, 1, D] -> the same"""
         prompts = self.prompts[layer][:, self.slots][:, :, :, : self.reach]
-        keys, values = torch.cat((prompts, self.own[layer][:, : len(self), :, : self.longest]), dim=3)
-        keys, values = (fixed.close_up(x, self.prompt_length, self.reach) for x in (keys, values))
+        both = [torch.cat((prompt, own[layer][: len(self), :, : self.longest]), dim=2)
+                for prompt, own in zip(prompts, (self.keys, self.values))]
+        keys, values = (fixed.close_up(x, self.prompt_length, self.reach) for x in both)
         return fixed.attention(q, keys, values, (self.prompt_length + self.length + 1)[:, None])

@@ -64,7 +64,7 @@ class Decode:
                 qk = torch.cat((norm(qk[:H], attn.q_norm), norm(qk[H:], attn.k_norm)))
             qk = qk.view(H + K, 2, D // 2, n)
             turned = torch.addcmul(qk * cos, qk.flip(1), sin).view(H + K, D, n)
-            cache.write(i, torch.cat((turned[H:], heads[H + K :])).view(2, K, D, n).permute(0, 3, 1, 2))
+            cache.write(i, turned[H:].permute(2, 0, 1), heads[H + K :].permute(2, 0, 1))
             y = cache.read(i, turned[:H].permute(2, 0, 1).reshape(n * K, H // K, D)).view(n, H * D)
             x = torch.addmm(x, attn.o_proj.weight, y.t())
             gate, up = torch.mm(layer.gate_up, norm(x, block.post_attention_layernorm)).chunk(2)

@@ -82,7 +82,7 @@ def test_rows_come_and_go(tiny, seed):
     """
     model, rng = tiny(("qwen2", "qwen3", "llama")[seed % 3]), random.Random(seed)
     cache, rows = cache_for(model, 12, 20, slots=8), []
-    for own in cache.own:
+    for own in (*cache.keys, *cache.values):
         own.fill_(float("nan"))
     for _ in range(25):
         samples, free = rng.randint(1, 3), 12 - len(rows)
