@@ -6,7 +6,6 @@ Same random weights (seed 0, Qwen2 shape), prompts, batch (64 rows: 8 prompts, 8
     prompt_256   the same with prompts of 256
     tiny         hidden 64, 2 layers, vocabulary 512; prompt 64, 128 new
     ragged       as prompt_64, up to 256 new tokens; one token in 64 ends a completion, so few reach the limit
-    queue        as ragged with 32 prompts, in four batches for the peer; not in the default list
 
 The ratio is timed while sampling at temperature 1, as reinforcement learning does; `greedy` is the same at temperature
 0, where our output must be the peer's, token for token. In `ragged` the peer is stopped at our completions' lengths,
@@ -22,6 +21,8 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
+import ctypes
+import gc
 import json
 import logging
 import subprocess
@@ -38,7 +39,7 @@ from minifleming.lm.sampler import sample, steps
 from minifleming.lm.weights import load_model
 from minifleming.run.errors import BadInput, Parser, guarded
 
-ROWS, SAMPLES = 64, 8
+GROUPS, SAMPLES = 8, 8
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,6 @@ class Workload:
     intermediate: int = 704
     vocab: int = 2048
     ends: int = 0  # token ids that end a completion
-    groups: int = 8
 
     @property
     def flop(self) -> float:
@@ -64,7 +64,6 @@ WORKLOADS = {
     "prompt_256": Workload(256, 128),
     "tiny": Workload(64, 128, hidden=64, layers=2, intermediate=176, vocab=512),
     "ragged": Workload(64, 256, ends=32),
-    "queue": Workload(64, 256, ends=32, groups=32),
 }
 
 
@@ -72,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="rollout.py", description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS)[:4], choices=list(WORKLOADS))
+    parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
     parser.add_argument("--continuous", action="store_true", help="time transformers' continuous batching once too")
     parser.add_argument("--memory-of", choices=list(WORKLOADS), help="measure this workload's memory, and nothing else")
     args = parser.parse_args(argv)
@@ -102,22 +101,9 @@ def line(r: dict) -> str:
             f"limit (peer {100 * r['peer_share_of_limit']:.0f} %); memory {r['memory']['ratio']:.2f} of the floor")
 
 
-def markdown(results: list[dict]) -> str:
-    """The table of docs/speed.md."""
-    def ratio(r: dict) -> str:
-        return f"{r['ratio']:.2f} [{r['ratio_low']:.2f}, {r['ratio_high']:.2f}]"
-
-    rows = ["| workload | sampled | greedy | seconds: ours, theirs | share of the GEMM limit | memory over its floor |",
-            "|---|---|---|---|---|---|"]
-    rows += [f"| {r['workload']} | **{ratio(r)}** | {ratio(r['greedy'])} | {r['ours']:.2f}, {r['peer']:.2f} "
-             f"({r['peer_name']} cache) | {100 * r['share_of_limit']:.0f} %, {100 * r['peer_share_of_limit']:.0f} % | "
-             f"{r['memory']['ratio']:.2f} |" for r in results]
-    return "\n".join(rows) + "\n"
-
-
 def measure(w: Workload, count: int, continuous: bool) -> dict:
     theirs, ours = models(w)
-    ids = torch.randint(w.ends, w.vocab, (w.groups, w.prompt), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(w.ends, w.vocab, (GROUPS, w.prompt), generator=torch.Generator().manual_seed(1))
     lengths = torch.tensor([len(c.ids) for c in rollout(ours, w, ids, 1.0)])
     flop = w.flop * (ids.numel() + int(lengths.sum())) + 2 * w.hidden * w.vocab * int(lengths.sum())
     result = {"lengths": {"mean": lengths.float().mean().item(), "longest": int(lengths.max())}}
@@ -125,10 +111,10 @@ def measure(w: Workload, count: int, continuous: bool) -> dict:
         programs = {"ours": lambda t=temperature: rollout(ours, w, ids, t)}
         stop = lengths if w.ends and temperature else None
         for cache in ("dynamic", "static"):
-            programs[cache] = lambda c=cache, t=temperature, s=stop: batches(theirs, w, ids, t, c, s)
+            programs[cache] = lambda c=cache, t=temperature, s=stop: generate(theirs, w, ids, t, c, s)
         if temperature == 0:
             mine = [c.ids for c in rollout(ours, w, ids, 0.0)]
-            result["greedy_identical"] = all(mine == cut(batches(theirs, w, ids, 0.0, cache), w)
+            result["greedy_identical"] = all(mine == cut(generate(theirs, w, ids, 0.0, cache), w)
                                              for cache in ("dynamic", "static"))
         found = against(rounds(programs, count), ["dynamic", "static"], flop)
         result |= {into: found} if into else found  # sampled is the headline
@@ -152,8 +138,8 @@ def models(w: Workload):
 
 
 def rollout(model: LanguageModel, w: Workload, ids: torch.Tensor, temperature: float):
-    return sample(model, ids.tolist(), [str(i) for i in range(w.groups)], samples=SAMPLES, temperature=temperature,
-                  max_new_tokens=w.new, end_ids=list(range(w.ends)), slots=ROWS)
+    return sample(model, ids.tolist(), [str(i) for i in range(GROUPS)], samples=SAMPLES, temperature=temperature,
+                  max_new_tokens=w.new, end_ids=list(range(w.ends)), slots=GROUPS * SAMPLES)
 
 
 @torch.no_grad()
@@ -176,21 +162,10 @@ def generate(model, w: Workload, ids: torch.Tensor, temperature: float, cache: s
     return whole[:, w.prompt :]
 
 
-def batches(model, w: Workload, ids: torch.Tensor, temperature: float, cache: str,
-            lengths: torch.Tensor | None = None) -> list[list[int]]:
-    """``generate`` over ROWS rows at a time."""
-    prompts = ROWS // SAMPLES
-    found = []
-    for i in range(0, w.groups, prompts):
-        stop = None if lengths is None else lengths[i * SAMPLES :][:ROWS]
-        found += generate(model, w, ids[i : i + prompts], temperature, cache, stop).tolist()
-    return found
-
-
-def cut(rows: list[list[int]], w: Workload) -> list[list[int]]:
+def cut(rows: torch.Tensor, w: Workload) -> list[list[int]]:
     """Each row up to its end token."""
     out = []
-    for row in rows:
+    for row in rows.tolist():
         end = next((i for i, token in enumerate(row) if token < w.ends), len(row) - 1)
         out.append(row[: end + 1])
     return out
@@ -215,11 +190,13 @@ def memory(w: Workload) -> dict:
     del theirs
     c, weights = ours.config, sum(p.numel() * 4 for p in ours.parameters())
     token = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * 4
-    ids = torch.randint(w.ends, w.vocab, (w.groups, w.prompt), generator=torch.Generator().manual_seed(1)).tolist()
-    settings = dict(samples=SAMPLES, temperature=1.0, end_ids=list(range(w.ends)), slots=ROWS)
-    keys = [str(i) for i in range(w.groups)]
+    ids = torch.randint(w.ends, w.vocab, (GROUPS, w.prompt), generator=torch.Generator().manual_seed(1)).tolist()
+    settings = dict(samples=SAMPLES, temperature=1.0, end_ids=list(range(w.ends)), slots=GROUPS * SAMPLES)
+    keys = [str(i) for i in range(GROUPS)]
     for _ in steps(ours, ids, keys, max_new_tokens=2, **settings):
         pass
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what is free goes back, so that the rollout has to ask for all that it needs
     before = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     live = 0

@@ -58,6 +58,19 @@ def against(times: list[dict[str, float]], peers: list[str], flop: float, ours: 
     }
 
 
+def markdown(results: list[dict]) -> str:
+    """The table of docs/speed.md: rollout results."""
+    def ratio(r: dict) -> str:
+        return f"{r['ratio']:.2f} [{r['ratio_low']:.2f}, {r['ratio_high']:.2f}]"
+
+    rows = ["| workload | sampled | greedy | seconds: ours, theirs | share of the GEMM limit | memory over its floor |",
+            "|---|---|---|---|---|---|"]
+    rows += [f"| {r['workload']} | **{ratio(r)}** | {ratio(r['greedy'])} | {r['ours']:.2f}, {r['peer']:.2f} "
+             f"({r['peer_name']} cache) | {100 * r['share_of_limit']:.0f} %, {100 * r['peer_share_of_limit']:.0f} % | "
+             f"{r['memory']['ratio']:.2f} |" for r in results]
+    return "\n".join(rows) + "\n"
+
+
 def machine() -> dict:
     """Where and with what a result was measured."""
     import transformers

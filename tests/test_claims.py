@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from bench import side_by_side
 from bench.tiny_seeds import markdown
 
 ROOT = Path(__file__).parents[1]
@@ -35,3 +36,24 @@ def test_means_and_differences_follow_from_the_seeds():
         for row, difference in zip(result["seeds"], found["by_seed"]):
             assert abs(row[f"{second}.heldout"] - row[f"{first}.heldout"] - difference) < 1e-12
         assert found["ci_low"] <= found["mean"] <= found["ci_high"]
+
+
+def test_the_speed_table_is_that_of_the_newest_measurement():
+    """Every ratio of docs/speed.md, and that the outputs compared were equal."""
+    results = json.loads(newest("rollout_2*.json").read_text())
+    text = (ROOT / "docs" / "speed.md").read_text()
+    assert side_by_side.markdown(results) in text
+    assert [r["workload"] for r in results] == ["prompt_64", "prompt_256", "tiny", "ragged"]
+    assert all(r["greedy_identical"] and r["ratio_low"] <= r["ratio"] <= r["ratio_high"] for r in results)
+    ragged = results[3]["lengths"]
+    assert f"mean {ragged['mean']:.0f} tokens, longest {ragged['longest']}" in text
+    assert ragged["mean"] <= 0.3 * ragged["longest"]
+
+
+def test_parity_claims_are_those_of_the_result_files():
+    text = (ROOT / "docs" / "speed.md").read_text()
+    smol = json.loads(newest("smollm2_parity_*.json").read_text())
+    assert f"{smol['equal']} of {smol['prompts']} prompts, {smol['new_tokens']} tokens each" in text
+    words = json.loads(newest("tokenizer_parity_*.json").read_text())
+    assert words["equal_ids"] == words["round_trips"] == words["texts"]
+    assert f"{words['texts']:,} of {words['texts']:,} medical texts, {words['chinese']} of them Chinese" in text

@@ -85,8 +85,6 @@ class Cache:
         self.free += sorted(gone - set(self.slots), reverse=True)
         if order:
             self._arrange()
-        else:
-            self.written = 0
         return order
 
     def _arrange(self) -> None:

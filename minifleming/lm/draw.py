@@ -82,7 +82,6 @@ def truncate(logits: Tensor, cut: Truncation) -> Tensor:
         ordered, order = logits.sort(descending=True)
         mass = ordered.softmax(-1)
         beyond = mass.cumsum(-1) - mass >= cut.top_p  # what stands before it reaches p already
-        beyond[:, 0] = False
         logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), gone)
     if cut.min_p > 0:
         probability = logits.softmax(-1)

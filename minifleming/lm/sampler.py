@@ -26,7 +26,7 @@ from minifleming.lm.draw import Truncation, draw, stream, uniforms
 from minifleming.lm.model import LanguageModel
 from minifleming.run.errors import BadInput
 
-PREFILL_TOKENS = 8192  # prompts prefilled in one pass, padding included: bounds its memory
+PREFILL_PER_ROW = 2  # tokens of prompts in one pass, padding included, for each row decoded: bounds its memory
 
 
 @dataclass(slots=True)
@@ -100,8 +100,7 @@ def steps(
     while waiting or rows:
         with torch.inference_mode():
             hidden = [decode.step(last, cache)] if rows else []
-            group = _next(waiting, prompts, min((slots - len(rows)) // samples, len(cache.free)))
-            if group:
+            while group := _next(waiting, prompts, min((slots - len(rows)) // samples, len(cache.free)), slots):
                 hidden.append(_prefill(model, cache, [prompts[i] for i in group], samples))
                 rows += [Completion(i, s) for i in group for s in range(samples)]
                 changed = True
@@ -121,11 +120,11 @@ def steps(
         yield fresh
 
 
-def _next(waiting: deque[int], prompts: list[list[int]], most: int) -> list[int]:
-    """The prompts to prefill now: at most ``most``, and of at most PREFILL_TOKENS padded tokens (or one)."""
+def _next(waiting: deque[int], prompts: list[list[int]], most: int, slots: int) -> list[int]:
+    """The prompts of one pass: at most ``most``, and of at most PREFILL_PER_ROW padded tokens a row (or one)."""
     group: list[int] = []
     while waiting and len(group) < most:
-        if group and (len(group) + 1) * len(prompts[group[0]]) > PREFILL_TOKENS:
+        if group and (len(group) + 1) * len(prompts[group[0]]) > PREFILL_PER_ROW * slots:
             break
         group.append(waiting.popleft())
     return group
