@@ -11,11 +11,12 @@ Research software. Not for clinical use.
 
 from pathlib import Path
 
-from minifleming.lm.answers import answer_all
+from minifleming.lm.answers import answer_all, resume
+from minifleming.lm.architecture import ModelConfig
 from minifleming.lm.draw import Truncation
 from minifleming.lm.terminal import talk
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import load_model, model_folder
+from minifleming.lm.weights import files_of, load_model, model_folder
 from minifleming.rods.item import read_items
 from minifleming.run import config as configuration
 from minifleming.run import parallel
@@ -31,7 +32,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", help="tiny, or a model folder (default: model.base)")
     parser.add_argument("--items", type=Path, help="answer these items (JSONL) instead of chatting")
     parser.add_argument("--prompts", type=Path, help="answer this text file, one prompt a line; \\n is a line break")
-    parser.add_argument("--raw", action="store_true", help="with --prompts: no chat format, the text is continued")
+    parser.add_argument("--raw", action="store_true",
+                        help="with --prompts: no chat format and no token added, the text is continued as it is")
+    parser.add_argument("--system", help="chat and --prompts: the system text (default: the instruction of the model's "
+                        "training; empty: what its chat template has)")
     parser.add_argument("--out", type=Path, help="with --items or --prompts: the JSONL file to write")
     parser.add_argument("--samples", type=int, default=1, help="with --out: completions of each prompt")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
@@ -40,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--min-p", type=float, default=0.0, help="leave out tokens below this share of the likeliest")
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--history", action="store_true", help="chat: go on with the conversation, not line by line")
-    parser.add_argument("--no-thinking", action="store_true", help="chat: open the answer with an empty reasoning")
+    parser.add_argument("--no-thinking", action="store_true", help="chat and --prompts: open the answer with an empty reasoning")
     args = parser.parse_args(argv)
     cfg = configuration.from_arguments(args, {"model.base": args.model})
     check(args)
@@ -49,19 +53,25 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     folder = model_folder(cfg.model.base)
     tokenizer = Tokenizer(folder)
+    args.system = tokenizer.instruction if args.system is None else args.system
     prompts = read_prompts(args, tokenizer)
+    if prompts:
+        fit(prompts, ModelConfig.read(folder / "config.json").max_position_embeddings, args.items or args.prompts)
     device = parallel.pick_device(cfg.run.device)
     model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
     settings = {"temperature": args.temperature, "max_new_tokens": args.max_new_tokens, "end_ids": tokenizer.end_ids,
-                "seed": cfg.run.seed, "cut": Truncation(args.top_k, args.top_p, args.min_p)}
+                "seed": cfg.run.seed, "slots": cfg.rl.rollout_slots,
+                "cut": Truncation(args.top_k, args.top_p, args.min_p)}
     if prompts is None:
-        return talk(model, tokenizer, settings, system=tokenizer.instruction, history=args.history,
+        return talk(model, tokenizer, settings, system=args.system, history=args.history,
                     thinking=not args.no_thinking)
-    made_with = {"config": sha256(folder / "config.json"), "dtype": cfg.model.dtype, "seed": cfg.run.seed,
-                 "model": str(folder), "deterministic": cfg.run.deterministic} | {
+    files = [folder / "config.json", *files_of(folder)]
+    made_with = {"model": {file.name: sha256(file) for file in files}, "dtype": cfg.model.dtype, "seed": cfg.run.seed,
+                 "deterministic": cfg.run.deterministic, "end_ids": tokenizer.end_ids} | {
         name: getattr(args, name) for name in ("temperature", "top_k", "top_p", "min_p", "max_new_tokens", "samples")}
+    kept = resume(args.out, prompts, args.samples, made_with)
     with bar(total=len(prompts) * args.samples, desc="generate") as progress:
-        count = answer_all(model, tokenizer, prompts, args.out, settings, samples=args.samples, made_with=made_with,
+        count = answer_all(model, tokenizer, prompts, args.out, settings, samples=args.samples, kept=kept,
                            done=progress.update)
     print(f"{count} completions in {args.out}")
     return 0
@@ -76,6 +86,12 @@ def check(args) -> None:
     for name in ("out", "raw") + (("samples",) if args.samples != 1 else ()):
         if getattr(args, name) and not (args.prompts or args.items and name != "raw"):
             raise BadInput(f"--{name}: only with {'--prompts' if name == 'raw' else '--items or --prompts'}")
+    for name in ("history", "no_thinking", "system"):
+        if getattr(args, name) and (args.items or args.prompts and (name == "history" or args.raw)):
+            raise BadInput(f"--{name.replace('_', '-')}: not with "
+                           f"{'--items' if args.items else '--raw' if args.raw else '--prompts'}")
+    if 0 < args.temperature < 1e-3:
+        raise BadInput("--temperature: 0 (greedy), or at least 0.001")
     for name, low, high in (("temperature", 0, float("inf")), ("top_k", 0, float("inf")), ("top_p", 0, 1),
                             ("min_p", 0, 1), ("max_new_tokens", 1, float("inf")), ("samples", 1, float("inf"))):
         value = getattr(args, name)
@@ -91,17 +107,27 @@ def read_prompts(args, tokenizer: Tokenizer) -> dict[str, list[int]] | None:
     if not args.prompts:
         return None
     try:
-        lines = args.prompts.read_text(encoding="utf-8").splitlines()
+        lines = args.prompts.read_text(encoding="utf-8-sig").split("\n")  # numbered as an editor numbers them
     except OSError as error:
         raise BadInput(error.strerror or "cannot be read", args.prompts) from None
     except UnicodeDecodeError:
         raise BadInput("not UTF-8 text", args.prompts) from None
-    texts = {str(i): text.replace("\\n", "\n") for i, text in enumerate(lines, 1) if text.strip()}
+    texts = {str(i): text.rstrip("\r").replace("\\n", "\n") for i, text in enumerate(lines, 1) if text.strip()}
     if not texts:
         raise BadInput("no prompts", args.prompts)
-    system = [("system", tokenizer.instruction)] if tokenizer.instruction else []
-    return {name: tokenizer.encode(text if args.raw else tokenizer.conversation([*system, ("user", text)]))
-            for name, text in texts.items()}
+    system = [("system", args.system)] if args.system else []
+
+    def asked(text: str) -> str:
+        return text if args.raw else tokenizer.conversation([*system, ("user", text)], not args.no_thinking)
+
+    return {name: tokenizer.encode(asked(text)) for name, text in texts.items()}
+
+
+def fit(prompts: dict[str, list[int]], positions: int, file: Path) -> None:
+    """Raise BadInput for a prompt that leaves the model no position to answer in."""
+    for name, ids in prompts.items():
+        if not 0 < len(ids) < positions:
+            raise BadInput(f"prompt '{name}' has {len(ids)} tokens; the model has {positions} positions", file)
 
 
 if __name__ == "__main__":

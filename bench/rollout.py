@@ -155,8 +155,8 @@ def generate(model, w: Workload, ids: torch.Tensor, temperature: float, cache: s
     rows = ids.repeat_interleave(SAMPLES, 0)
     sampling = dict(do_sample=True, temperature=1.0, top_k=0, top_p=1.0) if temperature else dict(do_sample=False)
     stop = {} if lengths is None else {"stopping_criteria": StoppingCriteriaList([AtLength()])}
-    # with lengths given, end tokens must not stop a row; an end id outside of what is sampled lets rows finish
-    ends = [w.vocab - 1] if lengths is not None else list(range(w.ends)) or None
+    # with lengths given, end tokens must not stop a row; an end id that is no token lets rows finish
+    ends = [w.vocab] if lengths is not None else list(range(w.ends)) or None
     whole = model.generate(rows, attention_mask=torch.ones_like(rows), max_new_tokens=w.new, pad_token_id=0,
                            eos_token_id=ends, cache_implementation=cache, disable_compile=True, **sampling, **stop)
     return whole[:, w.prompt :]

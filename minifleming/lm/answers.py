@@ -2,8 +2,11 @@
 
 One line a completion: ``id, sample, prompt_ids, completion_ids, text, logprobs, finish_reason``. ``logprobs`` are
 natural, one per completion id, the end token included; ``finish_reason`` is "stop" (an end token) or "length". A file
-beside it, ``F.settings.json``, says how it was made; other settings, or other prompts, do not go on with it. The
-finished file stands in the order of the prompts.
+beside it, ``F.settings.json``, says how it was made; other settings, another model or other prompts do not go on with
+it. The finished file stands in the order of the prompts.
+
+What is sampled after an interruption is what would have been sampled without it, up to the rounding of products of
+other shapes (to the bit with ``run.deterministic``).
 """
 
 from __future__ import annotations
@@ -20,12 +23,11 @@ from minifleming.run.errors import BadInput
 
 
 def answer_all(model: LanguageModel, tokenizer: Tokenizer, prompts: dict[str, list[int]], out: Path, settings: dict, *,
-               samples: int = 1, made_with: dict, done: Callable[[int], None] = lambda count: None) -> int:
-    """``samples`` completions of every prompt (ids by name) in ``out``; those that are there already are kept.
+               samples: int, kept: dict[tuple[str, int], str], done: Callable[[int], None] = lambda count: None) -> int:
+    """``samples`` completions of every prompt (ids by name) in ``out``, those of ``resume`` among them.
 
-    ``settings`` are those of ``sampler.steps``; ``made_with`` identifies them and the model. -> lines in the file
+    ``settings`` are those of ``sampler.steps``. -> lines in the file
     """
-    kept = resume(out, prompts, samples, made_with)
     done(len(kept))
     missing = [name for name in prompts if any((name, s) not in kept for s in range(samples))]
     with open(out, "a", encoding="utf-8") as file:
@@ -45,14 +47,20 @@ def answer_all(model: LanguageModel, tokenizer: Tokenizer, prompts: dict[str, li
 def line(name: str, prompt: list[int], row: Completion, tokenizer: Tokenizer) -> str:
     return json.dumps({"id": name, "sample": row.sample, "prompt_ids": prompt, "completion_ids": row.ids,
                        "text": tokenizer.decode(row.ids), "logprobs": row.logprobs,
-                       "finish_reason": "stop" if row.finished else "length"}, ensure_ascii=False) + "\n"
+                       "finish_reason": "stop" if row.finished else "length"}, ensure_ascii=False,
+                      allow_nan=False) + "\n"
 
 
 def resume(out: Path, prompts: dict[str, list[int]], samples: int, made_with: dict) -> dict[tuple[str, int], str]:
-    """The lines of an earlier run by (id, sample), a torn last one cut off. Raises BadInput for another run's file."""
+    """The lines of an earlier run by (id, sample), a torn last one cut off. Raises BadInput for another run's file.
+
+    ``made_with``: what identifies a run, the model and the settings of sampling.
+    """
     writable(out)
     beside = out.with_name(out.name + ".settings.json")
     if not out.exists():
+        if beside.exists() and read_json(beside) != made_with:
+            raise BadInput("exists already, with other settings; nothing is overwritten", beside)
         write_text(beside, json.dumps(made_with, indent=1) + "\n")
         return {}
     if not beside.exists():
@@ -66,7 +74,8 @@ def resume(out: Path, prompts: dict[str, list[int]], samples: int, made_with: di
     if end < len(whole):
         with open(out, "r+b") as file:
             file.truncate(end)
-    for number, text in enumerate(whole[:end].decode("utf-8", "replace").splitlines(keepends=True), 1):
+    for number, raw in enumerate(whole[:end].split(b"\n")[:-1], 1):  # str.splitlines would also split at U+2028
+        text = raw.decode("utf-8", "replace") + "\n"
         try:
             row = json.loads(text)
             at = row["id"], row["sample"]

@@ -1,4 +1,4 @@
-"""The key/value cache of a rollout: preallocated, the prompt of a group held once for all its rows.
+"""The key/value cache of a rollout: allocated ahead, the prompt of a group held once for all its rows.
 
 A *row* is one sequence that is being sampled; the active rows are 0..n-1, so that a decode step always works on a
 contiguous slice. When one ends, the last active row moves into its place. A *slot* holds one prompt; rows that share
@@ -22,6 +22,8 @@ from minifleming.lm import fixed
 from minifleming.lm.architecture import ModelConfig
 from minifleming.lm.model import causal_attention
 
+COLUMNS = 256  # tokens that every row has room for at first; more comes by doubling
+
 
 class Cache:
     def __init__(self, config: ModelConfig, rows: int, slots: int, prompt_tokens: int, tokens: int,
@@ -33,19 +35,31 @@ class Cache:
         layers = range(c.num_hidden_layers)
         self.prompts = [torch.zeros(2, slots, self.K, prompt_tokens, self.D, dtype=dtype, device=device)
                         for _ in layers]
-        shape, kind = (rows, self.K, tokens, self.D), dict(dtype=dtype, device=device)
-        narrow = self.D <= 32  # such keys meet their queries several times faster with the tokens side by side
-        self.keys = [torch.empty(*shape[:2], self.D, tokens, **kind).transpose(2, 3) if narrow else
-                     torch.empty(shape, **kind) for _ in layers]
-        self.values = [torch.empty(shape, **kind) for _ in layers]
-        # the same as attention multiplies by them: [rows · K, D, T] and [rows · K, T, D]
-        self.flat = [(k.flatten(0, 1).transpose(1, 2), v.flatten(0, 1)) for k, v in zip(self.keys, self.values)]
+        self.rows, self.tokens, self.kind = rows, tokens, dict(dtype=dtype, device=device)
+        self.keys = [torch.empty(0) for _ in layers]
+        self.values = [torch.empty(0) for _ in layers]
         self.prompt_lengths = [0] * slots
         self.free = list(range(slots))[::-1]
         self.slots: list[int] = []  # of each active row: the slot of its prompt
         self.lengths: list[int] = []  # of each active row: the sampled tokens that it holds
         self.written = 0  # columns of ``keys`` and ``values`` that hold numbers, in every active row
         self._filling: list[int] | None = None
+        self._reserve(min(tokens, COLUMNS))
+
+    def _reserve(self, tokens: int) -> None:
+        """Make room for this many tokens of every row, layer by layer; what is written is kept."""
+        rows, K, D, n, held = self.rows, self.K, self.D, len(self), self.written
+        self.room = tokens
+        for layer, (old_keys, old_values) in enumerate(zip(self.keys, self.values)):
+            narrow = D <= 32  # such keys meet their queries faster with the tokens side by side
+            keys = torch.empty(rows, K, D, tokens, **self.kind).transpose(2, 3) if narrow else \
+                torch.empty(rows, K, tokens, D, **self.kind)
+            values = torch.empty(rows, K, tokens, D, **self.kind)
+            if held:
+                keys[:n, :, :held], values[:n, :, :held] = old_keys[:n, :, :held], old_values[:n, :, :held]
+            self.keys[layer], self.values[layer] = keys, values
+        # the same as attention multiplies by them: [rows · K, D, T] and [rows · K, T, D]
+        self.flat = [(k.flatten(0, 1).transpose(1, 2), v.flatten(0, 1)) for k, v in zip(self.keys, self.values)]
 
     def __len__(self) -> int:
         """Active rows."""
@@ -116,6 +130,8 @@ class Cache:
         self.longest = max(self.lengths) + 1
         self.even = min(self.lengths) + 1 == self.longest
         self.length = torch.tensor(self.lengths, device=self.device)
+        if self.longest > self.room:
+            self._reserve(min(self.tokens, 2 * self.room))
         if self.longest > self.written:
             for own in (*self.keys, *self.values) if not self.even else ():
                 own[: len(self), :, self.longest - 1].zero_()

@@ -2,8 +2,8 @@
 
 The same arithmetic as ``LanguageModel.forward`` with a cache, written for one token a row:
 
-- states stand in columns, [C, n]: a product W @ x of few columns is a third faster on a CPU than x @ W^T of few rows,
-  and gate and up come out as two contiguous halves;
+- states stand in columns, [C, n]: a product W @ x of few columns was faster than x @ W^T of few rows on the CPU where
+  this was measured, and gate and up come out as two contiguous halves;
 - the weights of q, k and v (and of gate and up) stand side by side in one storage, so a layer has four products
   instead of seven; they are the model's own parameters (``side_by_side``), not copies;
 - a residual is added by the product that makes it, and the scale of the scores is in the table of angles.

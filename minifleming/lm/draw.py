@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minifleming.kernels.reference import token_logprobs
+from minifleming.run.errors import RunFailed
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 BLOCK = 64  # tokens whose mass is summed before the sums are searched
@@ -42,11 +43,11 @@ def draw(logits: Tensor, u: Tensor | None, temperature: float, cut: Truncation |
     """
     if u is None:
         ids = arg_max(logits)
-        return ids, token_logprobs(logits, ids)
+        return ids, finite(token_logprobs(logits, ids))
     scaled = logits if temperature == 1 else logits / temperature
     if cut:
         scaled = truncate(scaled, cut)
-    most = scaled.amax(-1, keepdim=True)
+    most = finite(scaled.amax(-1, keepdim=True))
     mass = (scaled - most).exp_()  # [N, V], unnormalised
     if mass.shape[1] % BLOCK:
         mass = F.pad(mass, (0, -mass.shape[1] % BLOCK))
@@ -61,13 +62,19 @@ def draw(logits: Tensor, u: Tensor | None, temperature: float, cut: Truncation |
     return ids, (scaled.gather(1, ids[:, None]) - most - total.log().to(most.dtype))[:, 0]
 
 
+def finite(values: Tensor) -> Tensor:
+    if not values.isfinite().all():
+        raise RunFailed("the model's logits are not finite: broken weights, or a dtype that is too narrow for them")
+    return values
+
+
 def _first_above(sums: Tensor, target: Tensor) -> Tensor:
     """The first place where a running sum exceeds the target: one that has mass, whatever the rounding. [N, 1]"""
     return torch.searchsorted(sums, torch.minimum(target, sums[:, -1:] * (1 - 2**-52)), right=True)
 
 
 def arg_max(logits: Tensor) -> Tensor:
-    """[N, V] -> [N]; of equal logits the first. On a CPU numpy's is many times faster than torch's."""
+    """[N, V] -> [N]; of equal logits the first. On a CPU numpy's is the faster one."""
     if logits.device.type == "cpu":
         return torch.from_numpy(logits.numpy().argmax(-1))
     return logits.argmax(-1)
@@ -77,9 +84,10 @@ def truncate(logits: Tensor, cut: Truncation) -> Tensor:
     """-inf for the tokens that may not be drawn. Of the most likely, one always stays. [N, V] -> [N, V]"""
     gone = float("-inf")
     if 0 < cut.top_k < logits.shape[-1]:
-        logits = logits.masked_fill(logits < logits.topk(cut.top_k).values[:, -1:], gone)
+        values, ids = logits.topk(cut.top_k)
+        logits = torch.full_like(logits, gone).scatter(1, ids, values)
     if cut.top_p < 1:
-        ordered, order = logits.sort(descending=True)
+        ordered, order = logits.sort(descending=True, stable=True)
         mass = ordered.softmax(-1)
         beyond = mass.cumsum(-1) - mass >= cut.top_p  # what stands before it reaches p already
         logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), gone)

@@ -1,4 +1,4 @@
-"""The deterministic mode: what is computed for a token does not depend on its batch, to the last bit.
+"""The deterministic mode: what is computed for a token does not depend on its batch, to the last bit (fp32, CPU).
 
 A matrix product of 64 rows and one of 3 rows add the same numbers in different orders, so the same token gets
 log-probabilities that differ in the last bits, and sooner or later another sample. Here every operation on rows runs

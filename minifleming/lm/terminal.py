@@ -71,34 +71,45 @@ def talk(model: LanguageModel, tokenizer: Tokenizer, settings: dict, *, system: 
     """
     print("Research software, not for clinical use. An empty line ends.")
     past: list[Message] = []
+    asked = 0
     while True:
         try:
-            line = input("> ").strip()
+            line = input("> ").strip().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         except EOFError:
             line = ""
+        asked += 1
         if not line:
             return 0
         opening = [("system", system)] if system else []
         messages = [*opening, *(past if history else []), ("user", line.replace("\\n", "\n"))]
         prompt = tokenizer.encode(tokenizer.conversation(messages, thinking))
         try:
-            said = answer(model, tokenizer, prompt, line, settings)
+            said = answer(model, tokenizer, prompt, f"{asked}\x1f{line}", settings)
         except BadInput as error:  # a question too long for the model is no reason to end the conversation
-            print(error, file=sys.stderr)
+            print(f"{error}; what was said before is forgotten" if history and past else error, file=sys.stderr)
+            past.clear()
             continue
         past += [messages[-1], ("assistant", said)]
 
 
 def answer(model: LanguageModel, tokenizer: Tokenizer, prompt: list[int], key: str, settings: dict) -> str:
     """Sample one completion and show it as it comes. -> its text, without the end token"""
-    stream = DecodeStream(skip_special_tokens=False)
+    stream, shown = DecodeStream(skip_special_tokens=False), ""
     display = Display(lambda text: print(text, end="", flush=True), sys.stdout.isatty())
     row = Completion(0, 0)
     try:
         for (row,) in steps(model, [prompt], [key], **settings):
             if not row.finished:
-                display.feed(stream.step(tokenizer.backend, row.ids[-1]) or "")
+                piece = stream.step(tokenizer.backend, row.ids[-1]) or ""
+                shown += piece
+                display.feed(piece)
+        text = _text(tokenizer, row)
+        display.feed(text[len(shown) :] if text.startswith(shown) else "")  # bytes that became no letter
         display.close("stopped at the longest length" if row.truncated else "")
     except KeyboardInterrupt:
         display.close("stopped")
+    return _text(tokenizer, row)
+
+
+def _text(tokenizer: Tokenizer, row: Completion) -> str:
     return tokenizer.decode(row.ids[: len(row.ids) - row.finished])

@@ -62,15 +62,19 @@ class Tokenizer:
 
     def prompt(self, question: str, options: dict[str, str]) -> str:
         """A question as the model is asked it. Tags inside question and options are made harmless."""
+        self._chatml()
         lines = [self._harmless(question)]
         lines += [self.option.format(label=k, text=self._harmless(v)) for k, v in options.items()]
         return chat(self.instruction, "\n".join(lines))
 
     def conversation(self, messages: list[Message], thinking: bool = True) -> str:
         """A chat in the style of this folder's template, up to where the assistant's next turn begins."""
+        self._chatml()
+        return render(messages, self.style, thinking)
+
+    def _chatml(self) -> None:
         if self.backend.token_to_id("<|im_start|>") is None:
             raise BadInput("the tokenizer has no <|im_start|>: it is not one of a ChatML model", self.folder)
-        return render(messages, self.style, thinking)
 
     def _ends(self, named) -> list[int]:
         """End tokens as ids: the end of a turn, then what the folder's three configurations name."""

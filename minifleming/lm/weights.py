@@ -43,6 +43,8 @@ def model_folder(name: str) -> Path:
 def load_model(folder: Path, dtype: str = "float32", device: torch.device | str = "cpu",
                deterministic: bool = False) -> LanguageModel:
     """The model of a folder, in evaluation mode (nothing here has dropout)."""
+    if deterministic and dtype != "float32":
+        raise BadInput("run.deterministic: needs model.dtype = float32; the order of 16-bit sums depends on the batch")
     config = ModelConfig.read(folder / "config.json")
     with torch.device("meta"):
         model = LanguageModel(config).to(DTYPES[dtype])

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from minifleming.lm import answers
-from minifleming.lm.answers import answer_all
+from minifleming.lm.answers import answer_all, resume
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.run.errors import BadInput
 
@@ -23,8 +23,9 @@ def write(tiny, tokenizer_folder, tmp_path):
     settings = dict(temperature=1.0, max_new_tokens=9, end_ids=list(range(25)), seed=3, slots=3)
 
     def run(out=tmp_path / "answers.jsonl", prompts=PROMPTS, samples=3, made=MADE, done=lambda n: None):
-        count = answer_all(model, tokenizer, prompts, out, settings, samples=samples, made_with=made, done=done)
-        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        kept = resume(out, prompts, samples, made)
+        count = answer_all(model, tokenizer, prompts, out, settings, samples=samples, kept=kept, done=done)
+        rows = [json.loads(line) for line in out.read_text().split("\n")[:-1]]
         assert count == len(rows)
         return rows
 
@@ -84,6 +85,19 @@ def test_another_run_s_file_is_refused_and_kept(write, tmp_path, change, word):
     with pytest.raises(BadInput) as caught:
         write(**change)
     assert word in str(caught.value) and (tmp_path / "answers.jsonl").read_bytes() == before
+
+
+def test_line_separators_inside_a_text_are_not_ends_of_lines(write, tmp_path):
+    """U+2028, U+2029 and U+0085 stand in JSON as they are; only a line feed ends a line of the file."""
+    prompts = {"x\u2028y\u2029z\u0085": [70, 71]}
+    assert write(prompts=prompts) == write(prompts=prompts)
+
+
+def test_settings_of_another_run_are_not_overwritten(write, tmp_path):
+    (tmp_path / "answers.jsonl.settings.json").write_text('{"mine": 1}')
+    with pytest.raises(BadInput, match="settings.json: exists already"):
+        write()
+    assert (tmp_path / "answers.jsonl.settings.json").read_text() == '{"mine": 1}'
 
 
 def test_a_file_of_someone_else_is_refused(write, tmp_path):

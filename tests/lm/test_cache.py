@@ -104,6 +104,38 @@ def test_rows_come_and_go(tiny, seed):
         assert len(set(cache.slots)) + len(cache.free) == 8 and not set(cache.slots) & set(cache.free)
 
 
+def test_room_grows_and_keeps_what_is_written(tiny, monkeypatch):
+    """Room for one token at first: after every doubling each row still is its own whole row."""
+    monkeypatch.setattr("minifleming.lm.cache.COLUMNS", 1)
+    for head_dim in (8, 40):  # keys with the tokens side by side, and keys that stand row by row
+        model = tiny(head_dim=head_dim)
+        cache, rows, rng = cache_for(model, 4, 11, slots=2), [[7, 8], [7, 8], [9], [9]], random.Random(1)
+        prefill(model, cache, [[7, 8], [9]], 2)
+        rooms = set()
+        for _ in range(11):
+            tokens = [rng.randrange(41) for _ in rows]
+            rows = [row + [t] for row, t in zip(rows, tokens)]
+            close(decode(model, cache, tokens), uncached(model, rows))
+            rooms.add(cache.room)
+        assert rooms == {1, 2, 4, 8, 11}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_T32_sixteen_bits_lose_no_more_with_a_cache_than_without(tiny, kind, dtype):
+    """Against the fp32 model: the mean error of the fast step is at most 1.5 times that of a plain pass."""
+    exact, model, rng = tiny(kind), tiny(kind).to(dtype), random.Random(2)
+    cache = Cache(model.config, 5, 5, 8, 12, dtype, model.device)
+    rows, errors = [list(p) for p in PROMPTS], {"cached": 0.0, "plain": 0.0}
+    prefill(model, cache, PROMPTS)
+    for _ in range(10):
+        tokens = [rng.randrange(41) for _ in rows]
+        rows = [row + [t] for row, t in zip(rows, tokens)]
+        truth = uncached(exact, rows)
+        errors["cached"] += (decode(model, cache, tokens).float() - truth).abs().mean().item()
+        errors["plain"] += (uncached(model, rows).float() - truth).abs().mean().item()
+    assert 0 < errors["cached"] < 1.5 * errors["plain"]
+
+
 def test_release_of_everything_and_of_nothing(tiny):
     model = tiny()
     cache = cache_for(model, 3, 10)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from minifleming.lm.draw import Truncation, draw, stream, truncate, uniforms
+from minifleming.run.errors import RunFailed
 
 # Keyed random numbers
 
@@ -154,6 +155,20 @@ def test_cuts_keep_what_they_say(cut, kept):
     left /= left.sum()
     assert (torch.bincount(ids, minlength=5) - left * n).abs().max() <= 1.01
     torch.testing.assert_close(logprobs.double(), left[ids].log(), atol=1e-6, rtol=0)
+
+
+def test_top_k_is_k_also_where_logits_are_equal():
+    assert truncate(torch.zeros(3, 41), Truncation(top_k=3)).isfinite().sum(-1).tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_stop_the_run(temperature, value):
+    """No token is drawn from them, and no NaN is recorded as a log-probability."""
+    logits = torch.zeros(2, 70)
+    logits[1, 5] = value
+    with pytest.raises(RunFailed, match="not finite"):
+        draw(logits, None if temperature == 0 else at(0.5, 0.5), temperature)
 
 
 def test_the_temperature_comes_before_the_cut():

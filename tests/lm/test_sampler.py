@@ -196,7 +196,7 @@ def test_T24_sampling_builds_no_graph_and_ignores_training_mode(tiny):
 
 
 def test_a_completion_ends_where_the_models_positions_do(tiny):
-    """A limit far beyond the model costs no memory and no positions that the model was never made for."""
+    """A limit far beyond the model costs no memory for positions that the model was never made for."""
     model, prompts = tiny(max_position_embeddings=12), [[1, 2, 3], [4] * 9]
     found = sample(model, prompts, ["a", "b"], samples=2, temperature=1.0, max_new_tokens=10**9, end_ids=[], seed=1)
     assert [len(c.ids) for c in found] == [9, 9, 3, 3] and not any(c.finished for c in found)

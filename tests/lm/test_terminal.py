@@ -73,6 +73,17 @@ def test_every_line_is_a_question_of_its_own_unless_there_is_history(speaker, mo
     assert "not for clinical use" in capsys.readouterr().out
 
 
+def test_a_full_conversation_forgets_and_goes_on(speaker, monkeypatch, capsys):
+    """After the message, the next question stands alone and is answered."""
+    given = converse(speaker, monkeypatch, ["x" * 200, "y" * 200, "z" * 200, "short", ""], history=True)
+    assert "forgotten" in capsys.readouterr().err and given[-1] == chat("S", "short")
+
+
+def test_bytes_that_are_no_utf8_are_shown_as_such(speaker, monkeypatch):
+    """What a terminal hands over as surrogates does not reach the tokenizer."""
+    assert converse(speaker, monkeypatch, ["bad \udcff utf", ""]) == [chat("S", "bad \ufffd utf")]
+
+
 def test_the_end_of_input_ends(speaker, monkeypatch):
     def closed(prompt):
         raise EOFError

@@ -205,6 +205,14 @@ def test_a_written_folder_has_normal_permissions_and_a_manifest(tmp_path, tiny, 
     assert set(json.loads((tmp_path / "m" / "files.json").read_text())) == files - {"files.json"}
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_the_deterministic_mode_needs_fp32(saved, dtype):
+    _, folder = saved
+    assert load_model(folder, deterministic=True).deterministic
+    with pytest.raises(BadInput, match="run.deterministic: needs model.dtype = float32"):
+        load_model(folder, dtype, deterministic=True)
+
+
 def test_float16_folders(tmp_path, tiny, tokenizer_folder):
     model = tiny()
     save_model(model, Tokenizer(tokenizer_folder), tmp_path / "m", torch.float16)
