@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--min-p", type=float, default=0.0, help="leave out tokens below this share of the likeliest")
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--history", action="store_true", help="chat: go on with the conversation, not line by line")
-    parser.add_argument("--no-thinking", action="store_true", help="chat and --prompts: open the answer with an empty reasoning")
+    parser.add_argument("--no-thinking", action="store_true",
+                        help="chat and --prompts: open the answer with an empty reasoning")
     args = parser.parse_args(argv)
     cfg = configuration.from_arguments(args, {"model.base": args.model})
     check(args)
