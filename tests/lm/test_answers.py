@@ -55,6 +55,15 @@ def test_an_interrupted_run_goes_on(write, tmp_path, lines, torn):
     assert write() == whole
 
 
+def test_a_torn_line_is_gone_before_the_next_one_is_written(write, tmp_path):
+    """Otherwise the next completion would be glued to half of another, and lost by a second kill."""
+    write()
+    out = tmp_path / "answers.jsonl"
+    whole = out.read_bytes()
+    out.write_bytes(whole + b'{"id": "b", "sam')
+    assert len(resume(out, PROMPTS, 3, MADE)) == 9 and out.read_bytes() == whole
+
+
 def test_a_killed_run_loses_no_finished_line(write, tmp_path, monkeypatch):
     plain = answers.steps
 
