@@ -131,7 +131,7 @@ def models(w: Workload):
     theirs = Qwen2ForCausalLM(Qwen2Config(
         vocab_size=w.vocab, hidden_size=w.hidden, intermediate_size=w.intermediate, num_hidden_layers=w.layers,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024, tie_word_embeddings=False,
-        bos_token_id=None, eos_token_id=None)).eval()
+        bos_token_id=None, eos_token_id=None)).train(False)
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)
         return theirs, load_model(Path(folder))

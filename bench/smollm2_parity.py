@@ -67,7 +67,7 @@ def theirs(folder: Path, prompts: list[list[int]], new: int) -> list[tuple[list[
     """The greedy completion of each prompt by transformers, and the log-probability of its every token."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).train(False)
     found = []
     for prompt in prompts:
         ids = torch.tensor([prompt])

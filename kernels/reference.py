@@ -28,20 +28,6 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     return F.silu(gate) * up
 
 
-def decode_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor) -> Tensor:
-    """One query per row against its cached keys. q [B, H, D]; k, v [B, K, T, D]; lengths [B] -> [B, H, D].
-
-    Row b attends to the first ``lengths[b]`` positions. Two batched products: for one query they are
-    faster on a CPU than the fused attention of PyTorch.
-    """
-    B, H, D = q.shape
-    K, T = k.shape[1:3]
-    scores = torch.matmul(q.view(B, K, H // K, D), k.transpose(-1, -2)).float() * D**-0.5  # [B, K, H/K, T]
-    beyond = torch.arange(T, device=q.device) >= lengths[:, None]  # [B, T]
-    weights = scores.masked_fill(beyond[:, None, None], float("-inf")).softmax(-1).to(q.dtype)
-    return torch.matmul(weights, v).view(B, H, D)
-
-
 def token_logprobs(logits: Tensor, ids: Tensor, temperature: float = 1.0) -> Tensor:
     """log softmax(logits / temperature) at ``ids``, in fp32. logits [N, V], ids [N] -> [N]."""
     logits = logits.float() if temperature == 1 else logits.float() / temperature

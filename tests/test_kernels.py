@@ -125,26 +125,6 @@ def test_swiglu():
     torch.testing.assert_close(reference.swiglu(gate, up).double(), wanted, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("B, H, K, T, D", [(1, 1, 1, 1, 2), (3, 4, 4, 7, 8), (4, 6, 2, 5, 10), (5, 8, 1, 33, 16)])
-def test_decode_attention(B, H, K, T, D):
-    """Each row, head by head in fp64, over its own length; head h reads key/value head h // (H / K)."""
-    q, k, v = noise(B, H, D, scale=2), noise(B, K, T, D, seed=1), noise(B, K, T, D, seed=2)
-    lengths = torch.randint(1, T + 1, (B,), generator=torch.Generator().manual_seed(3))
-    lengths[0] = T
-    found = reference.decode_attention(q, k, v, lengths)
-    for b in range(B):
-        n = lengths[b]
-        for h in range(H):
-            keys, values = k[b, h * K // H, :n].double(), v[b, h * K // H, :n].double()
-            wanted = (keys @ q[b, h].double() / D**0.5).softmax(0) @ values
-            torch.testing.assert_close(found[b, h].double(), wanted, atol=1e-5, rtol=1e-5)
-    if T > 1:
-        lengths[:] = T - 1
-        found = reference.decode_attention(q, k, v, lengths)
-        k[:, :, -1], v[:, :, -1] = 1e4, -1e4  # beyond every length
-        assert torch.equal(reference.decode_attention(q, k, v, lengths), found)
-
-
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 0.1, 3.0])
 def test_T14_T32_token_logprobs(temperature):
     """log softmax(logits / T) in fp64; sums to 1 over the vocabulary; never above 0; no overflow."""

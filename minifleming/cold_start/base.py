@@ -113,7 +113,7 @@ def train(model: LanguageModel, tokenizer: Tokenizer, corpus: Corpus, *, steps: 
         known = more_names(known, losses["look_ups"].item())
         if step % 100 == 99 or step == steps - 1:
             watch(step + 1, {name: value.item() for name, value in losses.items()})
-    model.eval()
+    model.train(False)
 
 
 def more_names(known: float, loss: float) -> float:

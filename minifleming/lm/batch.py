@@ -60,3 +60,12 @@ def collate(examples: list[Example], rows: list[int]) -> Batch:
         row[: len(example)] = torch.tensor(example.prompt + example.completion)
         mask[len(example.prompt) - 1 : len(example) - 1] = True
     return Batch(ids, targets, rows)
+
+
+def padded(sequences: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Right-padded ids and lengths. -> [B, T], [B]"""
+    lengths = [len(sequence) for sequence in sequences]
+    ids = torch.zeros(len(sequences), max(lengths), dtype=torch.int64)
+    for row, sequence in zip(ids, sequences):
+        row[: len(sequence)] = torch.tensor(sequence)
+    return ids.to(device), torch.tensor(lengths, device=device)

@@ -114,12 +114,12 @@ class Cache:
         table = np.zeros((used, self.K, most), np.int64)
         table[slots, :, within] = np.arange(n)[:, None] * self.K + heads
         place = (slots[:, None] * self.K + heads) * most + within[:, None]
-        self.used, self.reach = int(used), max(self.prompt_lengths[slot] for slot in self.slots)
+        lengths = [self.prompt_lengths[slot] for slot in self.slots]
+        self.used, self.reach, self.ragged = int(used), max(lengths), min(lengths) < max(lengths)
         self.table = torch.from_numpy(table.reshape(-1)).to(self.device)  # [used · K · most]
         self.row_at = torch.from_numpy(table[:, 0] // self.K).to(self.device)  # [used, most]
         self.place = torch.from_numpy(place.reshape(-1)).to(self.device)  # [n · K]
-        self.prompt_length = torch.tensor([self.prompt_lengths[slot] for slot in self.slots], device=self.device)
-        self.ragged = len(set(self.prompt_length.tolist())) > 1
+        self.prompt_length = torch.tensor(lengths, device=self.device)
         seen = [layer[:, :used].flatten(1, 2)[:, :, : self.reach] for layer in self.prompts]
         self.seen = [(keys.transpose(1, 2), values) for keys, values in seen]
 

@@ -162,7 +162,7 @@ def build_model(source: Source, config: ModelConfig) -> LanguageModel:
         name = gguf_name(name)
         values, kind = read_tensor(source, name), name.split(".")[-2]
         parameter.copy_(unpermute(values, heads[kind]) if kind in heads else values)
-    return model.eval()
+    return model.train(False)
 
 
 def misfits(source: Source, model: LanguageModel) -> list[str]:

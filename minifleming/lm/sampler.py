@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from minifleming.kernels.reference import token_logprobs
+from minifleming.lm.batch import padded
 from minifleming.lm.cache import Cache
 from minifleming.lm.decode import Decode
 from minifleming.lm.draw import Truncation, draw, stream, uniforms
@@ -154,12 +155,8 @@ def _budgets(lengths: list[int], most: int, positions: int) -> list[int]:
 
 def _prefill(model: LanguageModel, cache: Cache, prompts: list[list[int]], samples: int) -> Tensor:
     """Run the prompts once and give each ``samples`` rows. -> last hidden states [prompts * samples, C]"""
-    lengths = [len(p) for p in prompts]
-    ids = torch.zeros(len(prompts), max(lengths), dtype=torch.int64)
-    for row, prompt in zip(ids, prompts):
-        row[: len(prompt)] = torch.tensor(prompt)
-    cache.begin_prefill(lengths)
-    hidden = model(ids.to(model.device), cache=cache)
+    ids, lengths = padded(prompts, model.device)
+    cache.begin_prefill([len(prompt) for prompt in prompts])
+    hidden = model(ids, cache=cache)
     cache.admit(samples)
-    ends = torch.tensor(lengths, device=hidden.device) - 1
-    return hidden[torch.arange(len(prompts), device=hidden.device), ends].repeat_interleave(samples, 0)
+    return hidden[torch.arange(len(prompts), device=hidden.device), lengths - 1].repeat_interleave(samples, 0)

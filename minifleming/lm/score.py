@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from minifleming.kernels.reference import token_logprobs
-from minifleming.lm.batch import Batch
+from minifleming.lm.batch import Batch, padded
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.prefix import Prefix
 
@@ -33,8 +33,8 @@ def group_logprobs(model: LanguageModel, prompts: list[list[int]], owner: list[i
     Each prompt runs once (prefix.py). N counts the completions' tokens, completion after completion.
     """
     device = model.device
-    prompt_ids, lengths = _padded(prompts, device)
-    ids, sizes = _padded(completions, device)
+    prompt_ids, lengths = padded(prompts, device)
+    ids, sizes = padded(completions, device)
     owners = torch.tensor(owner, device=device)
     prefix = Prefix(lengths, owners, ids.shape[1], model.deterministic)
     first = model(prompt_ids, cache=prefix)[torch.arange(len(prompts), device=device), lengths - 1]  # [P, C]
@@ -49,15 +49,6 @@ def group_logprobs(model: LanguageModel, prompts: list[list[int]], owner: list[i
 
 def _token_logprobs(model: LanguageModel, logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
     return model.by_rows(lambda z, i: token_logprobs(z, i[:, 0], temperature), logits, ids[:, None])
-
-
-def _padded(sequences: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Right-padded ids and lengths. -> [B, T], [B]"""
-    lengths = [len(sequence) for sequence in sequences]
-    ids = torch.zeros(len(sequences), max(lengths), dtype=torch.int64)
-    for row, sequence in zip(ids, sequences):
-        row[: len(sequence)] = torch.tensor(sequence)
-    return ids.to(device), torch.tensor(lengths, device=device)
 
 
 def row_sums(values: Tensor, rows: Tensor, count: int) -> Tensor:

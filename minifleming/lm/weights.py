@@ -54,7 +54,7 @@ def load_model(folder: Path, dtype: str = "float32", device: torch.device | str 
         model.lm_head.weight = model.model.embed_tokens.weight
     load_weights(model, folder)
     model.deterministic = deterministic
-    return model.eval()
+    return model.train(False)
 
 
 @torch.no_grad()
