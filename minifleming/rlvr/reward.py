@@ -11,6 +11,10 @@ from minifleming.rods.answer import Verdict
 from minifleming.run.fields import RL
 
 
+def terms(verdict: Verdict, answer: str, cfg: RL) -> dict[str, float]:
+    """The two parts of the reward of one completion, given the strict parser's verdict and the right label."""
+    return {"correct": cfg.reward_correct * (verdict.label == answer), "format": cfg.reward_format * verdict.formatted}
+
+
 def reward(verdict: Verdict, answer: str, cfg: RL) -> float:
-    """The reward of one completion, given the strict parser's verdict and the right label."""
-    return cfg.reward_correct * (verdict.label == answer) + cfg.reward_format * verdict.formatted
+    return sum(terms(verdict, answer, cfg).values())

@@ -1,9 +1,8 @@
 """The two stages of reinforcement learning (arXiv:2509.15279 §3.3), step by step, resumable at any checkpoint.
 
-    stage 1   moderate : easy = 1 : 1 until reward sparsity says that progress has plateaued
-    stage 2   rounds of: mine the whole pool; then steps with Right : Wrong = 1 : 2 and more samples per prompt
-
-What is to be done next is a function of ``State`` alone: plain numbers and ids, saved with every checkpoint.
+What is to be done next, and on which items, is decided in curriculum.py; here it is done: sample, update, mine, save.
+Every record is a link of one chain of hashes (record.py), in this order: the samples of a step, its lines of the
+ledger, its line of metrics.
 """
 
 from __future__ import annotations
@@ -11,59 +10,52 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from dataclasses import dataclass, field
+import sys
 from functools import partial
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from minifleming.lm import optimizer as optim
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import load_weights, save_model
-from minifleming.rlvr import audit
-from minifleming.rlvr.mining import CLASSES, Deck, mine, parts, plateau, tier_pools
-from minifleming.rlvr.rollout import roll_out
-from minifleming.rlvr.update import describe, update
+from minifleming.lm.weights import fingerprint, load_model, load_weights, save_model
+from minifleming.rlvr import alarms, curriculum
+from minifleming.rlvr.curriculum import State
+from minifleming.rlvr.mining import CLASSES
+from minifleming.rlvr.record import brief, figures, record, seal, step_path, write_step
+from minifleming.rlvr.rollout import Rollout, roll_out
+from minifleming.rlvr.update import update
 from minifleming.rods.item import Item
 from minifleming.run import parallel
 from minifleming.run.checkpoint import MANIFEST, checkpoints, latest, prune, read_json, verify_folder, write_folder
-from minifleming.run.errors import BadInput, Hold, Terminated
+from minifleming.run.errors import BadInput, Hold, RunFailed, Terminated
 from minifleming.run.fields import Config
 from minifleming.run.progress import Journal, bar
 
 MINING_STEP = 1_000_000_000  # steps from here on key the random numbers of mining rounds
 
 
-@dataclass
-class State:
-    step: int = 0  # optimizer steps taken, over both stages
-    stage: str = "rl_stage1"  # rl_stage1, rl_stage2, done
-    stage1_end: int = -1
-    why: str = ""  # stage 1 ended
-    round: int = 0  # mining rounds done
-    sparsity: list[float] = field(default_factory=list)
-    pools: dict[str, list[str]] = field(default_factory=dict)
-    streaks: dict[str, int] = field(default_factory=dict)
-    dealt: dict[str, int] = field(default_factory=dict)  # cards dealt by each deck of the present pools
-
-
 class Training:
-    """Model, optimizer and state of a run, and the two moves: ``train_step`` and ``mine_pool``."""
+    """Model, optimizer and state of a run, and its moves: ``train_step``, ``mine_pool``, ``switch``."""
 
     def __init__(self, cfg: Config, model: LanguageModel, tokenizer: Tokenizer, items: list[Item], folder: Path):
         self.cfg, self.model, self.tokenizer, self.folder = cfg, model, tokenizer, folder
         self.items = {item.id: item for item in items}
         self.journal = Journal(folder)
         self.optimizer = optim.adamw(model, cfg.rl.lr, tuple(cfg.rl.betas), cfg.rl.weight_decay)
-        self.state = State(pools=tier_pools(items, cfg.stage1.mix))
+        self.reference: LanguageModel | None = None
+        self.state = curriculum.begin(cfg, self.items)
+        self.warned: set[str] = set()
         if not self.state.pools and cfg.stage1.max_steps > 0:
             raise BadInput(f"stage1.mix: no training item has a tier of {', '.join(cfg.stage1.mix)}")
 
     def run(self) -> State:
         """Go on from the present state to the end of stage 2; when interrupted, save between two steps and leave."""
         cfg, state = self.cfg, self.state
-        if state.step == 0:
+        if state.step == 0 and not state.chain:
+            self.write("mining.jsonl", curriculum.entered(state))
             self.save()
         total = cfg.stage1.max_steps + cfg.stage2.rounds * cfg.stage2.steps_per_round
         with Hold() as hold, bar(total=total, desc="RL", initial=state.step) as progress:
@@ -75,88 +67,108 @@ class Training:
         return state
 
     def advance(self, progress) -> None:
-        """One unit of work: a stage switch, a mining round, or a training step."""
+        """One unit of work: a training step with the mining before it, the switch to stage 2, or the end."""
         cfg, state = self.cfg, self.state
-        if state.stage == "rl_stage1":
-            why = plateau(state.sparsity, state.step, min_steps=cfg.stage1.min_steps, max_steps=cfg.stage1.max_steps,
-                          threshold=cfg.stage1.sparsity, window=cfg.stage1.window)
-            if why is None:
-                return self.train_step(progress)
-            state.stage, state.stage1_end, state.why = "rl_stage2", state.step, why
-            progress.total = state.step + cfg.stage2.rounds * cfg.stage2.steps_per_round
-            self.save()
-            return None
-        into = state.step - state.stage1_end
-        if into == cfg.stage2.rounds * cfg.stage2.steps_per_round:
-            state.stage = "done"
-            return self.save()
-        if into == state.round * cfg.stage2.steps_per_round:
+        move = curriculum.next_move(state, cfg)
+        if move == "mine":
             self.mine_pool()
-        return self.train_step(progress)
+        if move in ("mine", "step"):
+            return self.train_step(progress)
+        if move == "switch":
+            self.write("metrics.jsonl", [curriculum.switch(state, cfg)])
+            progress.total = state.step + cfg.stage2.rounds * cfg.stage2.steps_per_round
+        else:
+            state.stage = "done"
+        return self.save()
 
     def train_step(self, progress) -> None:
         cfg, state = self.cfg, self.state
-        stage = cfg.stage1 if state.stage == "rl_stage1" else cfg.stage2
-        drawn = self.draw()
+        samples = curriculum.stage_of(state, cfg).samples_per_prompt
+        drawn = curriculum.draw(state, cfg, self.items)
         with self.journal.timed("rollout", step=state.step + 1):
-            groups = roll_out(self.model, self.tokenizer, drawn, cfg.rl, samples=stage.samples_per_prompt,
-                              seed=cfg.run.seed, step=state.step)
+            groups = roll_out(self.model, self.tokenizer, drawn, cfg.rl, samples=samples, seed=cfg.run.seed,
+                              step=state.step)
+        briefs = [[brief(r) for r in group] for group in self.records(groups, state.step + 1)]
+        briefs = [b for group in parallel.all_gather(briefs, self.model.device) for b in group]
+        found = figures(briefs, samples)
+        if reason := alarms.stops(found, cfg.alarms, cfg.rl):
+            self.refuse(groups, reason)
         with self.journal.timed("update", step=state.step + 1):
-            result = update(self.model, self.optimizer, groups, cfg.rl, samples=stage.samples_per_prompt,
-                            prompts=len(drawn))
-        state.step += 1
-        figures = describe(groups, self.model.device)
-        state.sparsity = [*state.sparsity, figures["sparsity"]][-cfg.stage1.window :]
-        audit.write_step(self.folder / "rollouts", state.step, groups, seed=cfg.run.seed,
-                         samples=stage.samples_per_prompt, prompts=len(drawn), device=self.model.device)
-        self.journal.metric(stage=state.stage, step=state.step, round=state.round, **figures, **result)
-        progress.set_postfix_str(f"{state.stage} reward {figures['reward']:.2f} acc {figures['accuracy']:.2f} "
-                                 f"sparsity {figures['sparsity']:.2f}", refresh=False)
+            try:
+                result = update(self.model, self.optimizer, groups, cfg.rl, samples=samples, prompts=len(drawn),
+                                reference=self.start_model(), key=(cfg.run.seed, state.step))
+            except RunFailed as error:
+                self.refuse(groups, str(error))
+        curriculum.stepped(state, cfg, found)
+        records = [r for g in parallel.all_gather(self.records(groups, state.step), self.model.device) for r in g]
+        if parallel.rank() == 0:
+            state.chain = write_step(step_path(self.folder, state.step), records, state.chain)
+        passes = [{"event": "trained", "round": state.round, "step": state.step, "item": item.id, "now": why,
+                   "passes": sum(b["label"] == b["answer"] for b in briefs[i * samples : (i + 1) * samples]),
+                   "samples": samples} for i, (item, why) in enumerate(drawn)]
+        self.write("mining.jsonl", passes)
+        self.write("metrics.jsonl", [{"stage": state.stage, "step": state.step, "round": state.round, **found, **result,
+                                      "weights": fingerprint(self.model)}])
+        self.warn(alarms.warnings(found, [item.answer for item, _ in drawn], state.history, cfg.alarms))
+        progress.set_postfix_str(f"{state.stage} reward {found['reward']:.2f} acc {found['accuracy']:.2f} "
+                                 f"sparsity {found['sparsity']:.2f}", refresh=False)
         progress.update()
         if state.step % cfg.run.checkpoint_every == 0:
             self.save()
 
-    def draw(self) -> list[tuple[Item, str]]:
-        """The prompts of this step with the class that each was drawn from."""
-        cfg, state = self.cfg, self.state
-        pools = {name: state.pools[name] for name in sorted(state.pools) if state.pools[name] and name != "quarantine"}
-        if state.stage == "rl_stage1" or "pool" in pools:
-            weights, since = {name: 1 for name in pools}, state.step
-        else:
-            weights = {"right": cfg.stage2.right, "wrong": cfg.stage2.wrong}
-            since = (state.step - state.stage1_end) % cfg.stage2.steps_per_round
-        counts = parts(cfg.rl.prompts_per_step, weights, {name: len(ids) for name, ids in pools.items()}, since)
-        drawn = []
-        for name, count in counts.items():
-            number = sorted(pools).index(name)
-            deck = Deck(pools[name], [cfg.run.seed, 0xDEC, state.round, number], state.dealt.get(name, 0))
-            drawn += [(self.items[card], name) for card in deck.deal(count)]
-            state.dealt[name] = deck.dealt
-        return drawn
-
     def mine_pool(self) -> None:
         """Start a round of stage 2: sort the whole pool by pass rate, or, for the control, take it as it is."""
         cfg, state = self.cfg, self.state
-        state.round, state.dealt = state.round + 1, {}
         if cfg.stage2.source == "uniform":
-            state.pools = {"pool": list(self.items)}
+            curriculum.next_round(state, cfg, self.items, None)
             return
-        n = cfg.mining.samples
-        with bar(total=len(self.items) * n, desc=f"mining {state.round}") as progress, \
-                self.journal.timed("mining", round=state.round):
+        n, number = cfg.mining.samples, state.round + 1
+        with bar(total=len(self.items) * n, desc=f"mining {number}") as progress, \
+                self.journal.timed("mining", round=number):
             groups = roll_out(self.model, self.tokenizer, [(item, "mining") for item in self.items.values()],
-                              cfg.rl, samples=n, seed=cfg.run.seed, step=MINING_STEP + state.round,
+                              cfg.rl, samples=n, seed=cfg.run.seed, step=MINING_STEP + number,
                               done=lambda ended: progress.update(ended * parallel.world_size()))
         passes = [[group[0].item.id, sum(r.right for r in group)] for group in groups]
-        before = {name: kind for kind in CLASSES for name in state.pools.get(kind, [])}
         passes = dict(parallel.all_gather(passes, self.model.device))
-        state.pools, state.streaks = mine(passes, state.streaks, cfg.mining)
-        for kind in CLASSES:
-            for name in state.pools[kind]:
-                self.journal.event("mining.jsonl", round=state.round, step=state.step, item=name, passes=passes[name],
-                                   samples=n, now=kind, before=before.get(name, ""))
-        self.journal.metric(stage="mining", step=state.step, round=state.round,
-                            **{kind: len(state.pools[kind]) for kind in CLASSES})
+        self.write("mining.jsonl", curriculum.next_round(state, cfg, self.items, passes))
+        self.write("metrics.jsonl", [{"stage": "mining", "step": state.step, "round": state.round,
+                                      **{kind: len(state.pools[kind]) for kind in CLASSES}}])
+
+    def records(self, groups: list[list[Rollout]], step: int) -> list[list[dict]]:
+        """This rank's records of step ``step`` (from 1)."""
+        return [[record(r, self.cfg.run.seed, step) for r in group] for group in groups]
+
+    def write(self, file: str, entries: list[dict]) -> None:
+        """Links of the chain; only rank 0 has it."""
+        if parallel.rank() == 0:
+            for entry in entries:
+                line, self.state.chain = seal(entry, self.state.chain)
+                self.journal.line(file, line)
+
+    def refuse(self, groups: list[list[Rollout]], reason: str) -> None:
+        """Leave the samples behind for whoever wants to look, outside the log, and stop the run on every rank."""
+        step = self.state.step + 1
+        records = [r for g in parallel.all_gather(self.records(groups, step), self.model.device) for r in g]
+        path = self.folder / "refused" / step_path(self.folder, step).name
+        if parallel.rank() == 0:
+            write_step(path, records, "")
+        raise RunFailed(f"step {step}: {reason}; its samples are in {path}")
+
+    def warn(self, found: dict[str, str]) -> None:
+        """Say what has newly gone wrong, and note it in alarms.jsonl."""
+        if parallel.rank() == 0:
+            for name in found.keys() - self.warned:
+                tqdm.write(f"minifleming: warning: step {self.state.step}: {found[name]}", file=sys.stderr)
+                self.journal.line("alarms.jsonl", json.dumps({"step": self.state.step, name: found[name]}))
+        self.warned = set(found)
+
+    def start_model(self) -> LanguageModel | None:
+        """The frozen model of the first checkpoint, which the KL term is taken to; loaded if there is such a term."""
+        if self.cfg.rl.kl > 0 and self.reference is None:
+            first = checkpoints(self.folder / "checkpoints")[0] / "model"
+            self.reference = load_model(first, self.cfg.model.dtype, self.model.device, self.model.deterministic)
+            self.reference.requires_grad_(False)
+        return self.reference
 
     def save(self) -> None:
         """Write a checkpoint: the model as a folder that transformers loads, optimizer state, and State."""
@@ -164,7 +176,8 @@ class Training:
             home = self.folder / "checkpoints"
             with self.journal.timed("save", step=self.state.step):
                 write_folder(home / f"step_{self.state.step:06d}", self._fill)
-                prune(home, self.cfg.run.keep, {0, self.state.stage1_end})
+                first = int(checkpoints(home)[0].name[5:])
+                prune(home, self.cfg.run.keep, {first, self.state.stage1_end})
         parallel.barrier()
 
     def _fill(self, folder: Path) -> None:
@@ -176,36 +189,44 @@ class Training:
         """Continue from a checkpoint, and drop the records of later steps."""
         load_weights(self.model, path / "model")
         optim.load_state(self.optimizer, self.model, path / "optimizer.safetensors")
-        raw = read_json(path / "state.json")
-        kinds = {field.name: type(getattr(State(), field.name)) for field in dataclasses.fields(State)}
-        if not isinstance(raw, dict) or {name: type(value) for name, value in raw.items()} != kinds:
-            raise BadInput("not the state of a run", path / "state.json")
-        self.state = State(**raw)
-        unknown = {name for ids in self.state.pools.values() for name in ids} - self.items.keys()
-        if unknown:
-            raise BadInput(f"made from other items: '{min(unknown)}' is not among this run's", path / "state.json")
-        step, done = self.state.step, self.state.round
-        self.journal.truncate("metrics.jsonl", lambda r: r["stage"] == "cold_start" or (
-            r["step"] < step or r["step"] == step and (r["stage"] != "mining" or r["round"] <= done)))
-        self.journal.truncate("mining.jsonl", lambda r: r["round"] <= done)
+        self.state = read_state(path / "state.json", self.items)
+        step, done, switched = self.state.step, self.state.round, self.state.stage != "rl_stage1"
+        self.journal.truncate("metrics.jsonl", lambda r: r["stage"] == "cold_start" or r["step"] < step or (
+            r["step"] == step and (switched if r["stage"] == "switch" else r["round"] <= done)))
+        self.journal.truncate("mining.jsonl", lambda r: r["step"] <= step and r["round"] <= done)
+        self.journal.truncate("alarms.jsonl", lambda r: r["step"] <= step)
         if parallel.rank() == 0:
             for log in (self.folder / "rollouts").glob("step_*.jsonl.gz"):
                 if int(log.name[5:11]) > step:
                     log.unlink()
 
     def adopt(self, start: Path) -> None:
-        """A run that goes on from another one's checkpoint keeps it, and the end of stage 1, as its own."""
+        """A run that goes on from another one's checkpoint keeps it as its own, and those that it will need again."""
         kept = {self.state.step: start}
         if 0 <= self.state.stage1_end < self.state.step:
             kept[self.state.stage1_end] = start.parent / f"step_{self.state.stage1_end:06d}"
+        if self.cfg.rl.kl > 0:
+            kept[0] = start.parent / "step_000000"
         for source in kept.values():
             reason = verify_folder(source)
             if reason:
-                raise BadInput(f"{reason}: to go on, this and the end of stage 1 beside it must be whole", source)
+                raise BadInput(f"{reason}: to go on, this and the first of its stage beside it must be whole", source)
         if parallel.rank() == 0:
             for step, source in kept.items():
                 write_folder(self.folder / "checkpoints" / f"step_{step:06d}", partial(_copy, source))
         parallel.barrier()
+
+
+def read_state(path: Path, items: dict[str, Item]) -> State:
+    """The state of a checkpoint, which must be of these items."""
+    raw = read_json(path)
+    kinds = {field.name: type(getattr(State(), field.name)) for field in dataclasses.fields(State)}
+    if not isinstance(raw, dict) or {name: type(value) for name, value in raw.items()} != kinds:
+        raise BadInput("not the state of a run", path)
+    unknown = {name for ids in raw["pools"].values() for name in ids} - items.keys()
+    if unknown:
+        raise BadInput(f"made from other items: '{min(unknown)}' is not among this run's", path)
+    return State(**raw)
 
 
 def _copy(source: Path, folder: Path) -> None:
@@ -228,5 +249,7 @@ def train(cfg: Config, model: LanguageModel, tokenizer: Tokenizer, items: list[I
     elif start is not None:
         training.restore(start)
         training.adopt(start)
+    else:
+        training.journal.truncate("mining.jsonl", lambda entry: False)  # it ended before a checkpoint
     with torch.inference_mode(False):
         return training.run()

@@ -1,68 +1,156 @@
-"""One optimizer step of Eq. 1 on the rollouts of a step, and the figures that describe it.
+"""The optimizer steps on the rollouts of one step: one, exactly on-policy, by default.
 
-Sequences with zero advantage have zero gradient: they skip the forward and backward pass, and stay in the
-denominator. The log-probabilities of the others are compared with those that the sampler recorded.
+The loss is a function of the trained log-probabilities alone, so it is differentiated in two parts: dL/dlogπ of every
+token, in fp64 and kept for the log ("coefficient"), and then these through the model, micro-batch by micro-batch.
+
+Sequences with zero advantage have zero gradient: without a KL term they skip the forward and backward pass, and stay in
+every denominator. At every step the trainer's log-probabilities are compared with those that the sampler recorded, and
+nothing that is not finite reaches the weights; every rank decides alike.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.score import group_logprobs, row_sums
-from minifleming.rlvr.objective import policy_loss
-from minifleming.rlvr.rollout import Rollout
+from minifleming.lm.score import group_logprobs
+from minifleming.rlvr.objective import Counts, Objective, aggregate, clipped, denominator, kl, objective_of, policy_loss
+from minifleming.rlvr.rollout import Rollout, short
 from minifleming.run import parallel
 from minifleming.run.errors import RunFailed
 from minifleming.run.fields import RL
 
+Groups = list[list[Rollout]]
 
-def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: list[list[Rollout]], cfg: RL, *,
-           samples: int, prompts: int) -> dict[str, float]:
-    """Backward over the micro-batches, sum over the ranks, clip, step. Returns loss, norm and mismatch.
 
-    ``prompts`` counts the groups of all ranks. A non-finite loss or gradient stops the run before the step.
+def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Groups, cfg: RL, *, samples: int,
+           prompts: int, reference: LanguageModel | None = None, key: tuple[int, ...] = (0, 0)) -> dict:
+    """``cfg.epochs`` passes over this step's groups, ``cfg.minibatches`` optimizer steps each. Returns the figures.
+
+    Args:
+        groups: this rank's. prompts: the number of groups of all ranks. samples: k.
+        reference: the model that the KL term is taken to, if ``cfg.kl`` is positive.
+        key: seeds the order of the minibatches.
+
+    Raises RunFailed, on every rank and before the weights change, when a reward, advantage, log-probability, loss or
+    gradient is not finite, or when sampler and trainer differ by more than ``cfg.mismatch_limit``.
     """
-    live = [[r for r in group if r.advantage != 0.0] for group in groups]
-    optimizer.zero_grad(set_to_none=True)
-    loss, mismatch = 0.0, 0.0
-    for batch in whole_groups([group for group in live if group], cfg.micro_batch_tokens):
-        chosen = [rollout for group in batch for rollout in group]
-        owner = [i for i, group in enumerate(batch) for _ in group]
-        logprobs, rows = group_logprobs(model, [group[0].prompt_ids for group in batch], owner,
-                                        [r.ids for r in chosen], cfg.temperature)
-        recorded = torch.tensor([p for r in chosen for p in r.logprobs], device=logprobs.device)
-        mismatch = max(mismatch, (logprobs.detach() - recorded).abs().max().item())
-        advantage = torch.tensor([r.advantage for r in chosen], dtype=torch.float32, device=logprobs.device)
-        part = policy_loss(row_sums(logprobs, rows, len(chosen)), advantage, samples, prompts)
+    trained = [[r for r in group if r.advantage != 0.0 or cfg.kl > 0] for group in groups]
+    several = cfg.epochs * cfg.minibatches > 1
+    count = int(parallel.all_sum([sum(r.advantage != 0.0 for group in groups for r in group)], model.device)[0])
+    with parallel.together(model.device):
+        _finite((x for group in groups for r in group for x in (r.reward, r.advantage)), "reward or advantage")
+        if cfg.kl > 0:
+            score(reference, trained, cfg, "reference")
+        if several:
+            score(model, trained, cfg, "trained")
+        elif not count and not cfg.kl:  # nothing to train on: sampler and trainer are compared all the same
+            score(model, groups[:1], cfg, "trained")
+    figures = []
+    for number, chosen in enumerate(minibatches(prompts, cfg, key)):
+        mine = [i for i in range(len(groups)) if parallel.rank() + i * parallel.world_size() in chosen]
+        tokens = parallel.all_sum([sum(len(r.ids) for i in mine for r in groups[i])], model.device)[0]
+        counts = Counts(samples * len(chosen), int(tokens), cfg.max_new_tokens)
+        optimizer.zero_grad(set_to_none=True)
+        with parallel.together(model.device):
+            part = backward(model, [trained[i] for i in mine], cfg, counts, number if several else None)
+        loss, low, high, divergence = parallel.all_sum(part, model.device)
+        if number == 0:
+            mismatch = measure(groups, cfg, model.device)
+        norm = take_step(model, optimizer, cfg, loss, bool(count or cfg.kl))
+        figures.append((loss, norm, low, high, divergence))
+    loss, norm, low, high, divergence = (math.fsum(column) / len(figures) for column in zip(*figures))
+    found = {"loss": loss, "grad_norm": norm, "trained": count, **mismatch}
+    if objective_of(cfg).ratio != "none":
+        found |= {"clipped_low": low, "clipped_high": high}
+    return found | ({"kl": divergence} if cfg.kl > 0 else {})
+
+
+def minibatches(prompts: int, cfg: RL, key: tuple[int, ...]) -> list[set[int]]:
+    """Which groups (numbered over all ranks) each optimizer step of a step takes: each group once an epoch."""
+    orders = [np.random.default_rng([*key, epoch]).permutation(prompts).tolist() for epoch in range(cfg.epochs)]
+    return [set(order[m :: cfg.minibatches]) for order in orders for m in range(cfg.minibatches)]
+
+
+def backward(model: LanguageModel, groups: Groups, cfg: RL, counts: Counts, number: int | None) -> list[float]:
+    """Gradients of this rank's part of the loss. ``number``: of the update, where a step has several.
+
+    Returns that part of the loss, the tokens clipped below and above, and the part of the mean KL.
+    """
+    objective, total = objective_of(cfg), [0.0, 0.0, 0.0, 0.0]
+    for batch in whole_groups([group for group in groups if group], cfg.micro_batch_tokens):
+        rollouts = [r for group in batch for r in group]
+        logprobs = _logprobs(model, batch, cfg)
+        first = number is None
+        if first:
+            _store(rollouts, logprobs.tolist(), "trained")
+        leaf, mask = _columns(rollouts, logprobs.detach().tolist(), model.device)
+        leaf.requires_grad_()
+        old = leaf.detach() if first else _columns(rollouts, [p for r in rollouts for p in r.trained], model.device)[0]
+        advantage = torch.tensor([r.advantage for r in rollouts], dtype=torch.float64, device=model.device)
+        values = policy_loss(leaf, old, advantage, mask, objective)
+        if cfg.kl > 0:
+            reference = _columns(rollouts, [p for r in rollouts for p in r.reference], model.device)[0]
+            divergence = kl(leaf, reference, old, cfg.kl_estimator, cfg.kl_weighted)
+            values = values + cfg.kl * divergence
+            total[3] += aggregate(divergence.detach(), mask, objective.mean, counts).item()
+        part = aggregate(values, mask, objective.mean, counts)
         part.backward()
-        loss += part.item()
-    loss, count = parallel.all_sum([loss, sum(map(len, live))], model.device)
-    mismatch = max(parallel.all_gather([mismatch], model.device))
-    if mismatch > cfg.mismatch_limit:
-        raise RunFailed(f"sampler and trainer disagree by {mismatch:.3g} in log-probability, more than "
-                        f"rl.mismatch_limit {cfg.mismatch_limit:.3g}")
+        logprobs.backward(leaf.grad[mask].to(logprobs.dtype))
+        low, high = clipped(leaf.detach(), old, advantage, mask, objective)
+        _note(rollouts, leaf, mask, low, high, objective, counts, number)
+        total = [total[0] + part.item(), total[1] + int(low.sum()), total[2] + int(high.sum()), total[3]]
+    return total
+
+
+def take_step(model: LanguageModel, optimizer: torch.optim.Optimizer, cfg: RL, loss: float, moves: bool) -> float:
+    """Sum the gradients over the ranks, clip them, step. Returns the norm before clipping; 0 where nothing moves."""
+    if not moves:
+        return 0.0
     parameters = list(model.parameters())
-    norm = 0.0
-    if count:
-        parallel.sum_gradients(parameters)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm).item()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise RunFailed(f"loss {loss}, gradient norm {norm}: the step is refused")
-        optimizer.step()
-    return {"loss": loss, "grad_norm": norm, "mismatch": mismatch, "trained": int(count)}
+    parallel.sum_gradients(parameters)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm).item()
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise RunFailed(f"loss {loss}, gradient norm {norm}: the update is refused")
+    optimizer.step()
+    return norm
 
 
-def whole_groups(groups: list[list[Rollout]], tokens: int) -> list[list[list[Rollout]]]:
+def measure(groups: Groups, cfg: RL, device: torch.device) -> dict[str, float]:
+    """|sampler - trainer| in log-probability, largest and mean over the tokens scored; refused beyond the limit."""
+    gaps = [gap for group in groups for r in group for gap in gaps_of(r.logprobs, r.trained)]
+    largest = max(parallel.all_gather([max(gaps, default=0.0)], device))
+    total, count = parallel.all_sum([math.fsum(gaps), len(gaps)], device)
+    if largest > cfg.mismatch_limit:
+        raise RunFailed(f"sampler and trainer disagree by {largest:.3g} in log-probability, more than "
+                        f"rl.mismatch_limit {cfg.mismatch_limit:.3g}: the update is refused")
+    return {"mismatch": largest, "mismatch_mean": total / max(count, 1)}
+
+
+def gaps_of(logprobs: list[float], trained: list[float]) -> list[float]:
+    return [abs(a - b) for a, b in zip(logprobs, trained)]
+
+
+def score(model: LanguageModel, groups: Groups, cfg: RL, field: str) -> None:
+    """Store the model's log-probabilities of the rollouts under ``field``, without a gradient."""
+    for batch in whole_groups([group for group in groups if group], cfg.micro_batch_tokens):
+        with torch.no_grad():
+            _store([r for group in batch for r in group], _logprobs(model, batch, cfg).tolist(), field)
+
+
+def whole_groups(groups: Groups, tokens: int) -> list[Groups]:
     """Micro-batches of whole groups, of like length, of at most ``tokens`` padded tokens (or one group)."""
-    def cost(batch: list[list[Rollout]]) -> int:
+    def cost(batch: Groups) -> int:
         rows = sum(len(group) for group in batch)
         return len(batch) * max(len(group[0].prompt_ids) for group in batch) + rows * max(
             len(r.ids) for group in batch for r in group)
 
-    batches: list[list[list[Rollout]]] = []
+    batches: list[Groups] = []
     for group in sorted(groups, key=lambda group: -max(len(r.ids) for r in group)):
         if batches and cost([*batches[-1], group]) <= tokens:
             batches[-1].append(group)
@@ -71,24 +159,52 @@ def whole_groups(groups: list[list[Rollout]], tokens: int) -> list[list[list[Rol
     return batches
 
 
-def describe(groups: list[list[Rollout]], device: torch.device) -> dict[str, float]:
-    """Reward, accuracy, sparsity, lengths and entropy of a step: sums and counts over all ranks, then divided."""
-    all_rollouts = [rollout for group in groups for rollout in group]
-    sums = parallel.all_sum([
-        len(groups),
-        sum(max(r.reward for r in g) == min(r.reward for r in g) for g in groups),
-        sum(all(r.right for r in g) for g in groups),
-        sum(not any(r.right for r in g) for g in groups),
-        len(all_rollouts),
-        sum(r.reward for r in all_rollouts),
-        sum(r.right for r in all_rollouts),
-        sum(r.verdict.formatted for r in all_rollouts),
-        sum(r.finished for r in all_rollouts),
-        sum(len(r.ids) for r in all_rollouts),
-        -sum(sum(r.logprobs) for r in all_rollouts),
-    ], device)
-    prompts, constant, all_right, all_wrong, count, reward, right, formatted, finished, tokens, surprise = sums
-    return {"prompts": int(prompts), "sparsity": constant / prompts, "all_right": all_right / prompts,
-            "all_wrong": all_wrong / prompts, "reward": reward / count, "accuracy": right / count,
-            "format": formatted / count, "finished": finished / count, "length": tokens / count,
-            "entropy": surprise / tokens}
+def _logprobs(model: LanguageModel, batch: Groups, cfg: RL) -> Tensor:
+    """Every token of every completion, one after another. [N]"""
+    owner = [i for i, group in enumerate(batch) for _ in group]
+    ids = [r.ids for group in batch for r in group]
+    logprobs, _ = group_logprobs(model, [group[0].prompt_ids for group in batch], owner, ids, cfg.temperature)
+    if not logprobs.isfinite().all():
+        raise RunFailed("a log-probability is not finite: the update is refused")
+    return logprobs
+
+
+def _columns(rollouts: list[Rollout], flat: list[float], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Numbers of the tokens, one after another, as rows in fp64, and the mask of the tokens. [B, T], [B, T]"""
+    lengths = torch.tensor([len(r.ids) for r in rollouts], device=device)
+    mask = torch.arange(int(lengths.max()), device=device) < lengths[:, None]
+    rows = torch.zeros(mask.shape, dtype=torch.float64, device=device)
+    rows[mask] = torch.tensor(flat, dtype=torch.float64, device=device)
+    return rows, mask
+
+
+def _store(rollouts: list[Rollout], flat: list[float], field: str) -> None:
+    for r, part in zip(rollouts, _split(rollouts, flat)):
+        setattr(r, field, short(part))
+
+
+def _split(rollouts: list[Rollout], flat: list[float]) -> Iterator[list[float]]:
+    at = 0
+    for r in rollouts:
+        yield flat[at : at + len(r.ids)]
+        at += len(r.ids)
+
+
+def _note(rollouts: list[Rollout], leaf: Tensor, mask: Tensor, low: Tensor, high: Tensor, objective: Objective,
+          counts: Counts, number: int | None) -> None:
+    """Keep for the log what each sample weighed in this update."""
+    lows, highs = low.sum(-1).tolist(), high.sum(-1).tolist()
+    for i, (r, weights, logprobs) in enumerate(zip(rollouts, _split(rollouts, leaf.grad[mask].tolist()),
+                                                   _split(rollouts, leaf.detach()[mask].tolist()))):
+        coefficient = weights[0] if len(set(weights)) == 1 else weights
+        divisor = denominator(objective.mean, counts) * (len(r.ids) if objective.mean == "sequence_mean" else 1)
+        if not r.denominator:
+            r.denominator, r.coefficient = divisor, coefficient
+        if number is not None:
+            r.updates.append({"update": number, "logprobs": short(logprobs), "denominator": divisor,
+                              "coefficient": coefficient, "clipped": [lows[i], highs[i]]})
+
+
+def _finite(values: Iterator[float], what: str) -> None:
+    if not all(math.isfinite(value) for value in values):
+        raise RunFailed(f"a {what} is not finite: the update is refused")

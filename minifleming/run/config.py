@@ -18,7 +18,7 @@ from types import NoneType
 from typing import get_args, get_type_hints
 
 from minifleming.run.errors import BadInput
-from minifleming.run.fields import Config
+from minifleming.run.fields import RL, Config
 
 
 def load(path: str | Path | None, overrides: list[str] = ()) -> Config:
@@ -50,10 +50,14 @@ def check(config: Config) -> None:
         raise BadInput("data.findings: must be [fewest, most] with 1 <= fewest <= most")
     if len(config.rl.betas) != 2 or not all(0 <= beta < 1 for beta in config.rl.betas):
         raise BadInput("rl.betas: must be two numbers in [0, 1)")
+    check_objective(config.rl)
     for place, value, allowed in [
         ("stage2.source", config.stage2.source, ("mined", "uniform")),
         ("model.dtype", config.model.dtype, ("float32", "bfloat16")),
         ("run.device", config.run.device, ("auto", "cpu", "cuda")),
+        ("rl.objective", config.rl.objective, ("paper", "dr_grpo", "grpo", "dapo", "gspo", "cispo")),
+        ("rl.advantage", config.rl.advantage, ("", "centred", "group", "batch", "leave_one_out")),
+        ("rl.kl_estimator", config.rl.kl_estimator, ("k1", "k2", "k3")),
     ] + [("stage1.mix", tier, ("easy", "moderate", "difficult", "fig2")) for tier in config.stage1.mix]:
         if value not in allowed:
             raise BadInput(f"{place}: '{value}' is not one of {', '.join(allowed)}")
@@ -65,6 +69,17 @@ def check(config: Config) -> None:
         raise BadInput("data.train_file and data.heldout_file: give both or neither")
     if config.mining.wrong_max >= config.mining.right_min:
         raise BadInput("mining.wrong_max: must be below mining.right_min")
+
+
+def check_objective(rl: RL) -> None:
+    """What does not go together, with the reason."""
+    if rl.objective == "paper" and (rl.clip or rl.epochs * rl.minibatches > 1):
+        raise BadInput("rl.objective: 'paper' has no ratio, so rl.clip, rl.epochs and rl.minibatches must stay as they "
+                       "are: off-policy steps would be biased; take grpo, dr_grpo, dapo, gspo or cispo")
+    if len(rl.clip) not in (0, 2):
+        raise BadInput("rl.clip: must be [low, high], or empty")
+    if rl.minibatches > rl.prompts_per_step:
+        raise BadInput(f"rl.minibatches: {rl.minibatches} do not fit into {rl.prompts_per_step} prompts")
 
 
 def to_toml(config: Config) -> str:
@@ -180,4 +195,4 @@ def differences(first: Config, second: Config) -> list[str]:
     """Fields whose values differ, but for those that change no result."""
     free = {"run.out", "run.device", "run.checkpoint_every", "run.keep"}
     a, b = dataclasses.asdict(first), dataclasses.asdict(second)
-    return [f"{s}.{k}" for s in a for k in a[s] if a[s][k] != b[s][k] and f"{s}.{k}" not in free]
+    return [f"{s}.{k}" for s in a for k in a[s] if a[s][k] != b[s][k] and f"{s}.{k}" not in free and s != "alarms"]

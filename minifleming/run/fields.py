@@ -79,9 +79,18 @@ class RL:
     max_new_tokens: int = field(4096, "longest completion; a truncated one is wrong and stays in the loss", low=1)
     reward_correct: float = field(1.0, "reward of the right label in the strict format", "r(x, y)")
     reward_format: float = field(0.1, "reward of the strict format", "r(x, y)")
+    objective: str = field("paper", "paper, dr_grpo, grpo, dapo, gspo or cispo: a row of rlvr/objective.py", "Eq. 1")
+    advantage: str = field("", "centred, group, batch or leave_one_out; empty: the objective's own", "Eq. 2")
+    clip: list[float] = field([], "[low, high]: ratios are kept in [1 - low, 1 + high]; empty: the objective's own",
+                              low=0)
+    epochs: int = field(1, "passes over the rollouts of a step; more than one needs an objective with a ratio", low=1)
+    minibatches: int = field(1, "optimizer steps per pass; more than one needs an objective with a ratio", low=1)
+    kl: float = field(0.0, "weight of KL(policy || start); above 0 the start is loaded as reference model", low=0)
+    kl_estimator: str = field("k3", "k1, k2 or k3")
+    kl_weighted: bool = field(True, "weigh the estimate by the policy's ratio, whose gradient is then that of the KL")
     micro_batch_tokens: int = field(16384, "tokens per forward/backward; changes memory, not mathematics", low=1)
     rollout_slots: int = field(256, "sequences decoded at a time", low=1)
-    mismatch_limit: float = field(1e-3, "largest tolerated |sampler - trainer| log-probability", low=0)
+    mismatch_limit: float = field(1e-3, "stop when sampler and trainer differ by more in a log-probability", low=0)
 
 
 @dataclass
@@ -113,6 +122,17 @@ class Mining:
 
 
 @dataclass
+class Alarms:
+    truncated: float = field(0.9, "stop when this share of a step's samples has no end token", low=0, high=1)
+    constant: float = field(0.9, "warn when this share of a step's groups has constant reward", low=0, high=1)
+    letter: float = field(0.9, "warn when one label has this share of the answers and not of the right ones", low=0,
+                          high=1)
+    format: float = field(0.98, "warn when the format is kept this often while accuracy is flat", low=0, high=1)
+    flat: float = field(0.005, "accuracy is flat when the later half of the window is better by less than this", low=0)
+    window: int = field(40, "steps of that window", low=2)
+
+
+@dataclass
 class Eval:
     max_new_tokens: int = field(32768, "longest greedy completion", low=1)
     confidence: float = field(0.95, "confidence of the Wilson intervals", low=0.5, high=0.999)
@@ -128,4 +148,5 @@ class Config:
     stage1: Stage1 = dataclasses.field(default_factory=Stage1)
     stage2: Stage2 = dataclasses.field(default_factory=Stage2)
     mining: Mining = dataclasses.field(default_factory=Mining)
+    alarms: Alarms = dataclasses.field(default_factory=Alarms)
     eval: Eval = dataclasses.field(default_factory=Eval)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
-from minifleming.run.errors import BadInput
+from minifleming.run.errors import BadInput, RunFailed
 
 
 def start(device: torch.device) -> None:
@@ -87,6 +88,18 @@ def sum_gradients(parameters: list[torch.nn.Parameter]) -> None:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         dist.all_reduce(parameter.grad)
+
+
+@contextmanager
+def together(device: torch.device):
+    """A block without collectives in which a rank may fail: then every rank raises, instead of waiting for it."""
+    failed: RunFailed | None = None
+    try:
+        yield
+    except RunFailed as error:
+        failed = error
+    if all_sum([failed is not None], device)[0]:
+        raise failed or RunFailed("another rank has failed")
 
 
 def barrier() -> None:

@@ -30,35 +30,37 @@ class Journal:
         self.folder, self.prefix = folder, prefix
 
     def metric(self, **record) -> None:
-        self._append("metrics.jsonl", record)
+        self._append("metrics.jsonl", json.dumps(record, sort_keys=True))
 
-    def event(self, file: str, **record) -> None:
-        self._append(file, record)
+    def line(self, file: str, text: str) -> None:
+        """A line that is made already."""
+        self._append(file, text)
 
     @contextmanager
     def timed(self, what: str, **keys):
         """Record the seconds spent in the block under ``what``."""
         start = time.perf_counter()
         yield
-        self._append("timings.jsonl", {"what": what, **keys, "seconds": time.perf_counter() - start})
+        self._append("timings.jsonl", json.dumps({"what": what, **keys, "seconds": time.perf_counter() - start}))
 
     def truncate(self, file: str, keep) -> None:
-        """Keep the records for which ``keep(record)`` holds: what a resumed run will not write again."""
+        """Keep the lines for which ``keep(record)`` holds: what a resumed run will not write again."""
         path = self.folder / f"{self.prefix}{file}"
         if rank() != 0 or not path.exists():
             return
         before = path.read_text(encoding="utf-8")
-        records = [r for line in before.splitlines() if (r := _record(line)) is not None]
-        text = "".join(json.dumps(r, sort_keys=True) + "\n" for r in records if keep(r))
+        lines = [line for line in before.split("\n")[:-1] if (r := _record(line)) is not None and keep(r)]
+        text = "".join(line + "\n" for line in lines)
         if text != before:
             path.with_suffix(".tmp").write_text(text, encoding="utf-8")
             path.with_suffix(".tmp").replace(path)
 
-    def _append(self, file: str, record: dict) -> None:
+    def _append(self, file: str, line: str) -> None:
         if rank() != 0:
             return
+        self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / f"{self.prefix}{file}", "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record, sort_keys=True) + "\n")
+            stream.write(line + "\n")
 
 
 def _record(line: str) -> dict | None:

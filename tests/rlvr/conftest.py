@@ -14,9 +14,16 @@ from minifleming.cold_start import sft
 from minifleming.cold_start.teacher import Trace
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.tokenizer import Tokenizer
+from minifleming.rlvr.record import brief, figures, record
 from minifleming.rods.item import Item
 from minifleming.run.fields import ColdStart
 from minifleming.run.progress import Journal
+
+
+def describe(groups) -> dict:
+    """The figures of a step on one rank."""
+    return figures([brief(record(r, 0, 1)) for group in groups for r in group], len(groups[0]))
+
 
 COLOURS = {"red": "A", "green": "B", "blue": "C", "white": "D"}
 

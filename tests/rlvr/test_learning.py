@@ -7,8 +7,9 @@ import pytest
 from minifleming.lm.optimizer import adamw
 from minifleming.rlvr import rollout
 from minifleming.rlvr.rollout import roll_out
-from minifleming.rlvr.update import describe, update
+from minifleming.rlvr.update import update
 from minifleming.run.fields import RL
+from tests.rlvr.conftest import describe
 
 THRESHOLD = 0.9  # mean reward of the last step; it starts at about 0.3
 
@@ -21,7 +22,7 @@ def reward_after_training(talker, tokenizer, steps: int = 160) -> float:
         drawn = [(items[(16 * step + i) % len(items)], "") for i in range(16)]
         groups = roll_out(model, tokenizer, drawn, cfg, samples=8, seed=0, step=step)
         update(model, optimizer, groups, cfg, samples=8, prompts=16)
-    return describe(groups, model.device)["reward"]
+    return describe(groups)["reward"]
 
 
 def test_two_layers_learn_the_task(talker, tokenizer):
@@ -30,6 +31,6 @@ def test_two_layers_learn_the_task(talker, tokenizer):
 
 def test_flipped_advantage_fails_the_same_test(talker, tokenizer, monkeypatch):
     straight = rollout.advantages
-    monkeypatch.setattr(rollout, "advantages", lambda rewards: [-a for a in straight(rewards)])
+    monkeypatch.setattr(rollout, "advantages", lambda rewards, *scale: [-a for a in straight(rewards, *scale)])
     with pytest.raises(AssertionError):
         test_two_layers_learn_the_task(talker, tokenizer)

@@ -7,9 +7,10 @@ import torch
 
 from minifleming.lm.optimizer import adamw
 from minifleming.rlvr.rollout import roll_out
-from minifleming.rlvr.update import describe, update
+from minifleming.rlvr.update import update
 from minifleming.run.errors import RunFailed
 from minifleming.run.fields import RL
+from tests.rlvr.conftest import describe
 
 
 def rollouts(talker, tokenizer, model=None, **settings):
@@ -108,7 +109,7 @@ def test_T23_tokens_do_not_depend_on_the_batch(talker, tokenizer):
 
 def test_T36_figures_are_sums_over_counts(talker, tokenizer):
     model, cfg, groups = rollouts(talker, tokenizer)
-    figures = describe(groups, model.device)
+    figures = describe(groups)
     flat = [r for g in groups for r in g]
     assert figures["accuracy"] == sum(r.right for r in flat) / len(flat)
     assert figures["sparsity"] == sum(len({r.reward for r in g}) == 1 for g in groups) / len(groups)
