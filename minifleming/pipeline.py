@@ -79,6 +79,8 @@ class Run:
             write_text(path, text)
             write_text(self.folder / "manifest.json", json.dumps({
                 "minifleming": __version__, "torch": torch.__version__, "python": platform.python_version(),
+                "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+                "replay_tolerance": 0.0 if self.device.type == "cpu" else 1e-4,  # of the gradient norm, relative
                 "threads": torch.get_num_threads(), "device": str(self.device), "world_size": parallel.world_size(),
                 "base_sha256": sha256(self.base / "model.safetensors") if (
                     self.base / "model.safetensors").exists() else "",

@@ -26,12 +26,13 @@ import hashlib
 import json
 import math
 import re
+import zlib
 from collections import Counter
 from pathlib import Path
 
 from minifleming.rlvr.rollout import Rollout
 from minifleming.rods.item import Item
-from minifleming.run.errors import BadInput
+from minifleming.run.errors import BadInput, RunFailed
 
 SEAL = re.compile(r'^(.*), "hash": "([0-9a-f]{64})"\}$', re.DOTALL)
 
@@ -98,11 +99,11 @@ def seal(entry: dict, chain: str) -> tuple[str, str]:
 
 
 def unseal(line: str, chain: str, path: Path, number: int) -> tuple[dict, str]:
-    """The entry of a line, and its hash. Raises BadInput where a byte is not what was written after ``chain``."""
+    """The entry of a line, and its hash. Raises RunFailed where a byte is not what was written after ``chain``."""
     match = SEAL.match(line)
     if not match or hashlib.sha256(f"{chain}{match[1]}}}".encode()).hexdigest() != match[2]:
-        raise BadInput("the hash does not fit: this line, or the one before it in the log, is not as it was written",
-                       path, number)
+        raise RunFailed(f"{path}:{number}: its hash does not fit: this line, or the one before it, is not as it was "
+                        "written")
     return json.loads(f"{match[1]}}}"), match[2]
 
 
@@ -124,14 +125,14 @@ def write_step(path: Path, records: list[dict], chain: str) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a log, split at newlines alone."""
+    """The lines of a log, split at newlines alone. Raises BadInput if there is none, RunFailed if it is damaged."""
+    if not path.is_file():
+        raise BadInput("no such file", path)
+    raw = path.read_bytes()
     try:
-        raw = path.read_bytes()
         return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode().split("\n")[:-1]
-    except (OSError, EOFError, ValueError, ArithmeticError) as error:
-        raise BadInput(getattr(error, "strerror", None) or f"cannot be read: {error}", path) from None
-    except Exception as error:  # zlib.error is none of them
-        raise BadInput(f"cannot be read: {error}", path) from None
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise RunFailed(f"{path}: damaged: {error}") from None
 
 
 def read_step(folder: Path, step: int) -> list[dict]:

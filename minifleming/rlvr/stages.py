@@ -43,7 +43,7 @@ class Training:
     def __init__(self, cfg: Config, model: LanguageModel, tokenizer: Tokenizer, items: list[Item], folder: Path):
         self.cfg, self.model, self.tokenizer, self.folder = cfg, model, tokenizer, folder
         self.items = {item.id: item for item in items}
-        self.journal = Journal(folder)
+        self.journal, self.origin = Journal(folder), folder
         self.optimizer = optim.adamw(model, cfg.rl.lr, tuple(cfg.rl.betas), cfg.rl.weight_decay)
         self.reference: LanguageModel | None = None
         self.state = curriculum.begin(cfg, self.items)
@@ -165,7 +165,7 @@ class Training:
     def start_model(self) -> LanguageModel | None:
         """The frozen model of the first checkpoint, which the KL term is taken to; loaded if there is such a term."""
         if self.cfg.rl.kl > 0 and self.reference is None:
-            first = checkpoints(self.folder / "checkpoints")[0] / "model"
+            first = checkpoints(self.origin / "checkpoints")[0] / "model"
             self.reference = load_model(first, self.cfg.model.dtype, self.model.device, self.model.deterministic)
             self.reference.requires_grad_(False)
         return self.reference

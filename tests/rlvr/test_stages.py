@@ -76,7 +76,7 @@ def test_stages_come_in_order_and_checkpoints_verify(whole):
     folder, state, _ = whole
     assert state.stage == "done" and state.why == "max_steps" and state.step == 11 and state.round == 2
     kinds = [r["stage"] for r in records(folder)]
-    assert kinds == ["rl_stage1"] * 5 + ["mining"] + ["rl_stage2"] * 3 + ["mining"] + ["rl_stage2"] * 3
+    assert kinds == ["rl_stage1"] * 5 + ["switch", "mining"] + ["rl_stage2"] * 3 + ["mining"] + ["rl_stage2"] * 3
     kept = checkpoints(folder / "checkpoints")
     assert [p.name for p in kept] == ["step_000000", "step_000005", "step_000010", "step_000011"]
     assert all(verify_folder(p) is None for p in kept)
@@ -86,7 +86,7 @@ def test_stages_come_in_order_and_checkpoints_verify(whole):
 def test_every_weight_of_the_loss_follows_from_the_log(whole):
     """Reward, mean, advantage, denominator and coefficient are recomputed from each step's records."""
     folder, _, _ = whole
-    for step in (1, 7):
+    for step in (1, 7):  # groups that teach something among them
         lines = gzip.decompress((folder / "rollouts" / f"step_{step:06d}.jsonl.gz").read_bytes()).decode().splitlines()
         rows = [json.loads(line) for line in lines]
         k = 4 if step < 6 else 6
@@ -98,19 +98,28 @@ def test_every_weight_of_the_loss_follows_from_the_log(whole):
                 right = row["verdict"]["label"] == row["answer"]
                 assert row["reward"] == 1.0 * right + 0.1 * (row["verdict"]["rule"] == "ok")
                 assert row["advantage"] == advantage
-                assert row["denominator"] == 4 * k and row["coefficient"] == -advantage / (4 * k)
+                if advantage:
+                    assert row["denominator"] == 4 * k and len(row["trained_logprobs"]) == len(row["logprobs"])
+                assert row["coefficient"] == pytest.approx(-advantage / (4 * k), rel=1e-12)
                 assert len(row["logprobs"]) == len(row["completion_ids"]) and max(row["logprobs"]) <= 0
 
 
 def test_the_ledger_names_every_item_in_every_round(talker, whole):
     folder, _, _ = whole
     _, items = talker
-    ledger = records(folder, "mining.jsonl")
+    lines = records(folder, "mining.jsonl")
+    tiers = {r["item"]: r["now"] for r in lines if r["event"] == "entered"}
+    assert tiers == {item.id: item.tier for item in items if item.tier != "difficult"}
+    ledger = [r for r in lines if r["event"] == "mined"]
     for number in (1, 2):
         rows = [r for r in ledger if r["round"] == number]
         assert sorted(r["item"] for r in rows) == sorted(item.id for item in items)
         assert all(0 <= r["passes"] <= r["samples"] for r in rows)
-    assert {r["before"] for r in ledger if r["round"] == 1} == {""}
+    assert all(r["before"] == tiers.get(r["item"], "") and r["why"] for r in ledger if r["round"] == 1)
+    first = {r["item"]: r["now"] for r in ledger if r["round"] == 1}
+    assert all(r["before"] == first[r["item"]] for r in ledger if r["round"] == 2)
+    trained = [r for r in lines if r["event"] == "trained"]
+    assert [r["step"] for r in trained] == [step for step in range(1, 12) for _ in range(4)]
 
 
 def test_stage_1_trains_no_difficult_item(whole):
@@ -124,7 +133,7 @@ def test_the_control_goes_on_from_the_same_stage_1_without_mining(talker, tokeni
     folder, _, _ = whole
     start = folder / "checkpoints" / "step_000005"
     state, _ = train(talker, tokenizer, tmp_path, settings(source="uniform"), start)
-    assert state.step == 11 and not (tmp_path / "mining.jsonl").exists()
+    assert state.step == 11 and {r["event"] for r in records(tmp_path, "mining.jsonl")} == {"trained"}
     assert [r["step"] for r in records(tmp_path)] == list(range(6, 12))
 
 

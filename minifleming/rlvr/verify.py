@@ -1,0 +1,247 @@
+"""Verify a run from its log: go through the curriculum again, and recompute whatever follows from what was sampled.
+
+Taken from the log: the sampled ids, their log-probabilities under the sampler and the trainer, the passes of mining,
+the gradient norms and the hashes of the weights (these last two are what ``replay`` makes again). Recomputed: which
+items were drawn and why, prompts, verdicts, rewards, means, advantages, denominators, coefficients, the loss and every
+other figure of the metrics, the plateau, the mined classes, the ledger, the state in every checkpoint; and the chain of
+hashes over all of it. What the log holds as a sum or a product of many may differ by 1e-12; all else must be equal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minifleming.lm.tokenizer import Tokenizer
+from minifleming.lm.weights import fingerprint, load_model
+from minifleming.rlvr import curriculum
+from minifleming.rlvr.curriculum import State
+from minifleming.rlvr.mining import CLASSES
+from minifleming.rlvr.recompute import weigh
+from minifleming.rlvr.record import brief, figures, read_lines, record, step_path, unseal
+from minifleming.rlvr.reward import terms
+from minifleming.rlvr.rollout import Rollout, compare, judge
+from minifleming.rlvr.stages import read_state
+from minifleming.rods.item import Item, read_items
+from minifleming.run import config as configuration
+from minifleming.run.checkpoint import checkpoints, verify_folder
+from minifleming.run.errors import BadInput, RunFailed
+from minifleming.run.fields import Config
+
+ROUNDING = 1e-12
+CLOSE = {"coefficient", "updates", "loss", "mismatch_mean", "kl", "clipped_low", "clipped_high"}
+REPLAYED = ("grad_norm", "weights")  # figures that do not follow from the log
+
+
+@dataclass
+class Findings:
+    """What was gone through, and where it was not as recomputed."""
+
+    steps: int = 0
+    samples: int = 0
+    rounds: int = 0
+    checkpoints: int = 0
+    unfinished: bool = False
+    differences: list[str] = field(default_factory=list)
+
+    def expect(self, found, expected, what: str, path: Path, line: int = 0) -> None:
+        if not (close(found, expected) if what in CLOSE else found == expected):
+            place = f"{path}:{line}" if line else str(path)
+            self.differences.append(f"{place}: {what} is {_show(found)}, recomputed {_show(expected)}")
+
+
+class Log:
+    """The lines of metrics and ledger in order, each checked to be the next link of the chain."""
+
+    def __init__(self, folder: Path, chain: str):
+        self.folder, self.chain = folder, chain
+        self.lines = {name: self._read(folder / name) for name in ("metrics.jsonl", "mining.jsonl")}
+        self.at = dict.fromkeys(self.lines, 0)
+
+    def _read(self, path: Path) -> list[tuple[int, str]]:
+        lines = read_lines(path) if path.exists() else []
+        return [(n, line) for n, line in enumerate(lines, 1) if '"stage": "cold_start"' not in line]
+
+    def more(self, name: str) -> bool:
+        return self.at[name] < len(self.lines[name])
+
+    def next(self, name: str) -> tuple[dict, int]:
+        path = self.folder / name
+        if not self.more(name):
+            raise RunFailed(f"{path}: ends too early")
+        number, line = self.lines[name][self.at[name]]
+        self.at[name] += 1
+        entry, self.chain = unseal(line, self.chain, path, number)
+        return entry, number
+
+    def samples(self, step: int) -> list[dict]:
+        path, found = step_path(self.folder, step), []
+        for number, line in enumerate(read_lines(path), 1):
+            entry, self.chain = unseal(line, self.chain, path, number)
+            found.append(entry)
+        return found
+
+
+def verify(folder: Path) -> Findings:
+    """Go through a run folder. Raises RunFailed where that cannot go on: a broken chain, a record that is none."""
+    try:
+        return _verify(folder)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise RunFailed(f"{folder}: its log cannot be gone through: {type(error).__name__}: {error}") from None
+
+
+def _verify(folder: Path) -> Findings:
+    cfg = configuration.load(folder / "config.toml")
+    items = {item.id: item for item in read_items(folder / "items" / "train.jsonl")}
+    kept = checkpoints(folder / "checkpoints")
+    if not kept:
+        raise BadInput("no checkpoint", folder / "checkpoints")
+    tokenizer = Tokenizer(kept[0] / "model")
+    state = read_state(kept[0] / "state.json", items)
+    findings, log = Findings(), Log(folder, state.chain)
+    if state.step == 0 and log.more("mining.jsonl") and '"event": "entered"' in log.lines["mining.jsonl"][0][1]:
+        state, log.chain = curriculum.begin(cfg, items), ""
+        _ledger(findings, log, curriculum.entered(state))
+    seen = {state.step: [_now(state, log)]}
+    weights: dict[int, str] = {}
+    while (move := curriculum.next_move(state, cfg)) != "done" and log.more("metrics.jsonl"):
+        if move == "switch":
+            expected = curriculum.switch(state, cfg)
+            _metrics(findings, log, expected)
+        if move == "mine":
+            _round(findings, log, state, cfg, items)
+        if move in ("mine", "step"):
+            weights[state.step + 1] = _step(findings, log, state, cfg, items, tokenizer)
+        seen.setdefault(state.step, []).append(_now(state, log))
+    findings.unfinished = move != "done"
+    if move == "done":
+        state.stage = "done"
+        seen[state.step].append(_now(state, log))
+        for name in log.lines:
+            if log.more(name):
+                raise RunFailed(f"{folder / name}:{log.lines[name][log.at[name]][0]}: after the end of the run")
+    for path in kept:
+        _checkpoint(findings, path, seen, weights, cfg)
+    return findings
+
+
+def _step(findings: Findings, log: Log, state: State, cfg: Config, items: dict[str, Item],
+          tokenizer: Tokenizer) -> str:
+    """One step: its samples, its lines of the ledger, its metrics. Returns the hash of the weights that it logged."""
+    k, step = curriculum.stage_of(state, cfg).samples_per_prompt, state.step + 1
+    drawn = curriculum.draw(state, cfg, items)
+    records, path = log.samples(step), step_path(log.folder, step)
+    if len(records) != len(drawn) * k:
+        raise RunFailed(f"{path}: {len(records)} samples, recomputed {len(drawn)} prompts of {k}")
+    logged = [records[i : i + k] for i in range(0, len(records), k)]
+    groups = [[_judged(entry, item, why, s, tokenizer, cfg) for s, entry in enumerate(group)]
+              for (item, why), group in zip(drawn, logged)]
+    compare(groups, cfg.rl, "cpu")
+    result = weigh(groups, logged, cfg.rl, (cfg.run.seed, state.step))
+    for number, (entry, r) in enumerate(zip(records, (r for group in groups for r in group)), 1):
+        for name, value in record(r, cfg.run.seed, step).items():
+            findings.expect(entry.get(name), value, name, path, number)
+    for number, entry in enumerate(records, 1):
+        ids, n = entry["completion_ids"], len(entry["completion_ids"])
+        findings.expect(sum(i in tokenizer.end_ids for i in ids[:-1]), 0, "end tokens within", path, number)
+        findings.expect(len(entry["logprobs"]), n, "the number of logprobs", path, number)
+        findings.expect(len(entry["trained_logprobs"]) in (0, n), True, "one trained_logprob a token", path, number)
+    briefs = [brief(record(r, cfg.run.seed, step)) for group in groups for r in group]
+    found = figures(briefs, k)
+    stage, number = state.stage, state.round
+    curriculum.stepped(state, cfg, found)
+    right = [sum(r.right for r in group) for group in groups]
+    _ledger(findings, log, [{"event": "trained", "round": number, "step": step, "item": item.id, "now": why,
+                             "passes": passes, "samples": k} for (item, why), passes in zip(drawn, right)])
+    line = _metrics(findings, log, {"stage": stage, "step": step, "round": number, **found, **result})
+    findings.steps, findings.samples = findings.steps + 1, findings.samples + len(records)
+    return line.get("weights", "")
+
+
+def _judged(entry: dict, item: Item, why: str, sample: int, tokenizer: Tokenizer, cfg: Config) -> Rollout:
+    """The rollout of a record, judged and rewarded anew."""
+    ids, finished = entry["completion_ids"], entry["completion_ids"][-1] in tokenizer.end_ids
+    verdict = judge(tokenizer, ids, finished, item.labels)
+    paid = terms(verdict, item.answer, cfg.rl)
+    prompt = tokenizer.encode(tokenizer.prompt(item.question, item.options))
+    return Rollout(item, why, sample, prompt, ids, entry["logprobs"], finished, verdict, paid, sum(paid.values()),
+                   trained=entry["trained_logprobs"], reference=entry.get("reference_logprobs", []))
+
+
+def _round(findings: Findings, log: Log, state: State, cfg: Config, items: dict[str, Item]) -> None:
+    """A mining round: the passes are the ledger's, the classes follow."""
+    if cfg.stage2.source == "uniform":
+        curriculum.next_round(state, cfg, items, None)
+        return
+    lines = [log.next("mining.jsonl") for _ in items]
+    passes = {entry.get("item"): entry.get("passes") for entry, _ in lines}
+    path = log.folder / "mining.jsonl"
+    if passes.keys() != items.keys():
+        raise RunFailed(f"{path}:{lines[0][1]}: round {state.round + 1} does not name every item once")
+    expected = curriculum.next_round(state, cfg, items, {name: passes[name] for name in items})
+    for (entry, number), value in zip(lines, expected):
+        findings.expect(entry, value, "the entry", path, number)
+    _metrics(findings, log, {"stage": "mining", "step": state.step, "round": state.round,
+                             **{kind: len(state.pools[kind]) for kind in CLASSES}})
+    findings.rounds += 1
+
+
+def _ledger(findings: Findings, log: Log, expected: list[dict]) -> None:
+    for value in expected:
+        entry, number = log.next("mining.jsonl")
+        findings.expect(entry, value, "the entry", log.folder / "mining.jsonl", number)
+
+
+def _metrics(findings: Findings, log: Log, expected: dict) -> dict:
+    entry, number = log.next("metrics.jsonl")
+    for name in (entry.keys() | expected.keys()) - set(REPLAYED):
+        findings.expect(entry.get(name), expected.get(name), name, log.folder / "metrics.jsonl", number)
+    return entry
+
+
+def _checkpoint(findings: Findings, path: Path, seen: dict[int, list[dict]], weights: dict[int, str],
+                cfg: Config) -> None:
+    """A checkpoint is whole, its state is one that the log came through, its weights those that the log names."""
+    findings.checkpoints += 1
+    if reason := verify_folder(path):
+        findings.differences.append(f"{path}: {reason}")
+        return
+    step = int(path.name[5:])
+    if step in seen and json.loads((path / "state.json").read_text()) not in seen[step]:
+        findings.differences.append(f"{path / 'state.json'}: is no state that the log comes through")
+    if step in weights:
+        found = fingerprint(load_model(path / "model", cfg.model.dtype, "cpu"))
+        findings.expect(found, weights[step], "the hash of the weights", path / "model")
+
+
+def _now(state: State, log: Log) -> dict:
+    """The state as a checkpoint would hold it here, as plain JSON."""
+    state.chain = log.chain
+    return json.loads(json.dumps(dataclasses.asdict(state)))
+
+
+def close(a, b) -> bool:
+    """Equal up to rounding; one number stands for a list of nothing else."""
+    if isinstance(b, list) and isinstance(a, float):
+        a = [a] * len(b)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(close, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(close(a[key], b[key]) for key in a)
+    if isinstance(a, float) and isinstance(b, float):
+        return abs(a - b) <= ROUNDING * max(1.0, abs(a))
+    return a == b
+
+
+def _show(value) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def lines_of(findings: Findings) -> Iterator[str]:
+    yield (f"{findings.steps} steps, {findings.samples} samples, {findings.rounds} mining rounds, "
+           f"{findings.checkpoints} checkpoints: {len(findings.differences)} differences"
+           + (" (the run has not ended)" if findings.unfinished else ""))
