@@ -86,10 +86,10 @@ def backward(model: LanguageModel, groups: Groups, cfg: RL, counts: Counts, numb
     for batch in whole_groups([group for group in groups if group], cfg.micro_batch_tokens):
         rollouts = [r for group in batch for r in group]
         logprobs = _logprobs(model, batch, cfg)
-        first = number is None
+        first, flat = number is None, short(logprobs.tolist())
         if first:
-            _store(rollouts, logprobs.tolist(), "trained")
-        leaf, mask = _columns(rollouts, logprobs.detach().tolist(), model.device)
+            _store(rollouts, flat, "trained")
+        leaf, mask = _columns(rollouts, flat, model.device)
         leaf.requires_grad_()
         old = leaf.detach() if first else _columns(rollouts, [p for r in rollouts for p in r.trained], model.device)[0]
         advantage = torch.tensor([r.advantage for r in rollouts], dtype=torch.float64, device=model.device)
@@ -140,7 +140,7 @@ def score(model: LanguageModel, groups: Groups, cfg: RL, field: str) -> None:
     """Store the model's log-probabilities of the rollouts under ``field``, without a gradient."""
     for batch in whole_groups([group for group in groups if group], cfg.micro_batch_tokens):
         with torch.no_grad():
-            _store([r for group in batch for r in group], _logprobs(model, batch, cfg).tolist(), field)
+            _store([r for group in batch for r in group], short(_logprobs(model, batch, cfg).tolist()), field)
 
 
 def whole_groups(groups: Groups, tokens: int) -> list[Groups]:
@@ -180,7 +180,7 @@ def _columns(rollouts: list[Rollout], flat: list[float], device: torch.device) -
 
 def _store(rollouts: list[Rollout], flat: list[float], field: str) -> None:
     for r, part in zip(rollouts, _split(rollouts, flat)):
-        setattr(r, field, short(part))
+        setattr(r, field, part)
 
 
 def _split(rollouts: list[Rollout], flat: list[float]) -> Iterator[list[float]]:
@@ -201,7 +201,7 @@ def _note(rollouts: list[Rollout], leaf: Tensor, mask: Tensor, low: Tensor, high
         if not r.denominator:
             r.denominator, r.coefficient = divisor, coefficient
         if number is not None:
-            r.updates.append({"update": number, "logprobs": short(logprobs), "denominator": divisor,
+            r.updates.append({"update": number, "logprobs": logprobs, "denominator": divisor,
                               "coefficient": coefficient, "clipped": [lows[i], highs[i]]})
 
 

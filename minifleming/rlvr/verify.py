@@ -79,6 +79,8 @@ class Log:
 
     def samples(self, step: int) -> list[dict]:
         path, found = step_path(self.folder, step), []
+        if not path.exists():
+            raise RunFailed(f"{path}: is missing")
         for number, line in enumerate(read_lines(path), 1):
             entry, self.chain = unseal(line, self.chain, path, number)
             found.append(entry)
@@ -114,7 +116,8 @@ def _verify(folder: Path) -> Findings:
         if move == "mine":
             _round(findings, log, state, cfg, items)
         if move in ("mine", "step"):
-            weights[state.step + 1] = _step(findings, log, state, cfg, items, tokenizer)
+            logged = _step(findings, log, state, cfg, items, tokenizer)
+            weights[state.step] = logged
         seen.setdefault(state.step, []).append(_now(state, log))
     findings.unfinished = move != "done"
     if move == "done":
@@ -210,7 +213,7 @@ def _checkpoint(findings: Findings, path: Path, seen: dict[int, list[dict]], wei
         findings.differences.append(f"{path}: {reason}")
         return
     step = int(path.name[5:])
-    if step in seen and json.loads((path / "state.json").read_text()) not in seen[step]:
+    if json.loads((path / "state.json").read_text()) not in seen.get(step, []):
         findings.differences.append(f"{path / 'state.json'}: is no state that the log comes through")
     if step in weights:
         found = fingerprint(load_model(path / "model", cfg.model.dtype, "cpu"))
