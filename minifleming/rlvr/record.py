@@ -112,16 +112,21 @@ def step_path(folder: Path, step: int) -> Path:
 
 
 def write_step(path: Path, records: list[dict], chain: str) -> str:
-    """The records in the order of the batch, in one step. Returns the hash of the last."""
+    """The records in the order of the batch, each a link of the chain. Returns the hash of the last."""
     lines = []
     for entry in records:
         line, chain = seal(entry, chain)
-        lines.append(line + "\n")
+        lines.append(line)
+    write_lines(path, lines)
+    return chain
+
+
+def write_lines(path: Path, lines: list[str]) -> None:
+    """A compressed file that appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".partial")
-    temporary.write_bytes(gzip.compress("".join(lines).encode(), 6, mtime=0))
+    temporary.write_bytes(gzip.compress("".join(line + "\n" for line in lines).encode(), 6, mtime=0))
     temporary.replace(path)
-    return chain
 
 
 def read_lines(path: Path) -> list[str]:

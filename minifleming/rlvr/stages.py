@@ -24,7 +24,7 @@ from minifleming.lm.weights import fingerprint, load_model, load_weights, save_m
 from minifleming.rlvr import alarms, curriculum
 from minifleming.rlvr.curriculum import State
 from minifleming.rlvr.mining import CLASSES
-from minifleming.rlvr.record import brief, figures, record, seal, step_path, write_step
+from minifleming.rlvr.record import brief, figures, record, seal, step_path, write_lines, write_step
 from minifleming.rlvr.rollout import Rollout, roll_out
 from minifleming.rlvr.update import update
 from minifleming.rods.item import Item
@@ -151,7 +151,7 @@ class Training:
         records = [r for g in parallel.all_gather(self.records(groups, step), self.model.device) for r in g]
         path = self.folder / "refused" / step_path(self.folder, step).name
         if parallel.rank() == 0:
-            write_step(path, records, "")
+            write_lines(path, [json.dumps(r, ensure_ascii=False) for r in records])  # NaN and all
         raise RunFailed(f"step {step}: {reason}; its samples are in {path}")
 
     def warn(self, found: dict[str, str]) -> None:

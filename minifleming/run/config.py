@@ -60,7 +60,7 @@ def check(config: Config) -> None:
         ("rl.kl_estimator", config.rl.kl_estimator, ("k1", "k2", "k3")),
     ] + [("stage1.mix", tier, ("easy", "moderate", "difficult", "fig2")) for tier in config.stage1.mix]:
         if value not in allowed:
-            raise BadInput(f"{place}: '{value}' is not one of {', '.join(allowed)}")
+            raise BadInput(f"{place}: '{value}' is not one of {', '.join(filter(None, allowed))}")
     if not config.stage1.mix or "fig2" in config.stage1.mix and config.stage1.mix != ["fig2"]:
         raise BadInput("stage1.mix: must be tiers, or fig2 alone")
     if config.stage2.right + config.stage2.wrong == 0:

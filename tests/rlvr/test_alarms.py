@@ -1,0 +1,147 @@
+"""What stops a run before it does harm, and what it says aloud: on every rank, and with the weights as they were."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from minifleming.lm.optimizer import adamw
+from minifleming.rlvr import alarms, rollout, stages
+from minifleming.rlvr.rollout import roll_out
+from minifleming.rlvr.update import update
+from minifleming.run.errors import RunFailed
+from minifleming.run.fields import RL, Alarms, Config, Stage1, Stage2
+from tests.rlvr.test_ranks import on_ranks
+
+QUIET = {"prompts": 10, "samples": 8, "sparsity": 0.2, "all_right": 0.1, "all_wrong": 0.1, "finished": 1.0,
+         "format": 0.9, "accuracy": 0.5, "letters": {"A": 20, "B": 20, "C": 20, "D": 20}}
+GOLD = ["A", "B", "C", "D", "A", "B", "C", "D", "A", "B"]
+
+
+@pytest.mark.parametrize("finished, words", [
+    (1.0, None), (0.11, None), (0.1, "90 % of the samples are truncated at rl.max_new_tokens 64"),
+    (0.01, "99 % of the samples"), (0.0, "no end token in any of 80 samples")])
+def test_truncation_and_missing_end_tokens_stop(finished, words):
+    found = alarms.stops(QUIET | {"finished": finished}, Alarms(), RL(max_new_tokens=64))
+    assert (found is None) == (words is None) and (words or "") in (found or "")
+
+
+FLAT = [[1.0, 0.5]] * 40
+
+
+@pytest.mark.parametrize("figures, gold, history, names", [
+    ({}, GOLD, [], set()),
+    ({"sparsity": 0.9}, GOLD, [], {"constant_groups"}), ({"sparsity": 0.89}, GOLD, [], set()),
+    ({"letters": {"A": 72, "B": 8}}, GOLD, [], {"one_letter"}), ({"letters": {"A": 71, "B": 9}}, GOLD, [], set()),
+    ({"letters": {"A": 80}}, ["A"] * 10, [], set()),  # and rightly so
+    ({"letters": {}}, GOLD, [], set()),
+    ({"format": 1.0}, GOLD, FLAT, {"flat"}), ({"format": 0.9}, GOLD, FLAT, set()),
+    ({"format": 1.0}, GOLD, FLAT[:-1], set()), ({"format": 1.0}, GOLD, [[1.0, i / 80] for i in range(40)], set()),
+    ({"format": 1.0}, GOLD, [[1.0, 0.99]] * 40, set()),  # flat at the top is no fault
+])
+def test_what_is_said_aloud(figures, gold, history, names):
+    found = alarms.warnings(QUIET | figures, gold, history, Alarms())
+    assert found.keys() == names and all(found.values())
+
+
+def settings(**rl) -> Config:
+    return Config(rl=RL(lr=1e-3, prompts_per_step=4, **rl), stage2=Stage2(rounds=0),
+                  stage1=Stage1(samples_per_prompt=4, min_steps=2, max_steps=2, sparsity=1.0))
+
+
+def test_a_truncated_run_stops_at_its_first_step_and_leaves_its_samples(talker, tokenizer, tmp_path):
+    fresh, items = talker
+    model = fresh()
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(RunFailed, match=r"^step 1: no end token .* its samples are in .*refused"):
+        stages.train(settings(max_new_tokens=2), model, tokenizer, items, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters()))
+    assert (tmp_path / "refused" / "step_000001.jsonl.gz").exists()
+    assert not (tmp_path / "metrics.jsonl").exists() and not (tmp_path / "rollouts").exists()
+
+
+def test_a_warning_is_said_once_while_it_lasts_and_noted(talker, tokenizer, tmp_path, capsys, monkeypatch):
+    fresh, items = talker
+    found = iter([{"flat": "x"}, {"flat": "x", "one_letter": "y"}, {}, {"flat": "x"}])
+    monkeypatch.setattr(alarms, "warnings", lambda *arguments: next(found))
+    cfg = settings(max_new_tokens=12)
+    cfg.stage1.max_steps = 4
+    stages.train(cfg, fresh(), tokenizer, items, tmp_path)
+    said = [line for line in capsys.readouterr().err.replace("\r", "\n").split("\n") if "warning" in line]
+    assert [line[line.index("step"):] for line in said] == ["step 1: x", "step 2: y", "step 4: x"]
+    noted = [json.loads(line) for line in (tmp_path / "alarms.jsonl").read_text().splitlines()]
+    assert noted == [{"step": 1, "flat": "x"}, {"step": 2, "one_letter": "y"}, {"step": 4, "flat": "x"}]
+
+
+def prepared(talker, tokenizer):
+    fresh, items = talker
+    model, cfg = fresh(), RL(max_new_tokens=12)
+    groups = roll_out(model, tokenizer, [(item, "") for item in items[:6]], cfg, samples=8, seed=0, step=3)
+    return model, cfg, groups
+
+
+def spoil(kind: str, model, groups) -> None:
+    """Make one number of a step not finite."""
+    live = next(r for g in groups for r in g if r.advantage)
+    if kind == "reward":
+        live.reward = math.nan
+    if kind == "advantage":
+        live.advantage = math.inf
+    if kind == "logprob":
+        model.model.norm.weight.data[0] = math.nan
+    if kind == "loss":
+        live.advantage = 1.7e308
+        live.ids = live.ids * 4  # the sum of its terms is beyond fp64
+        live.logprobs = live.logprobs * 4
+    if kind == "gradient":
+        model.model.norm.weight.register_hook(lambda gradient: gradient * math.nan)
+
+
+REFUSED = {"reward": "reward or advantage is not finite", "advantage": "reward or advantage is not finite",
+           "logprob": "a log-probability is not finite", "loss": "loss -?inf|loss nan", "gradient": "gradient norm nan"}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_not_finite_is_refused_before_the_update(talker, tokenizer, kind):
+    model, cfg, groups = prepared(talker, tokenizer)
+    spoil(kind, model, groups)
+    before = [p.detach().clone() for p in model.parameters()]
+    cfg.mismatch_limit = 1e9
+    with pytest.raises(RunFailed, match=REFUSED[kind]):
+        update(model, adamw(model, 1e-3, (0.9, 0.95), 0.0), groups, cfg, samples=8, prompts=6)
+    assert all(torch.equal(a.nan_to_num(), b.detach().nan_to_num()) for a, b in zip(before, model.parameters()))
+
+
+def rank_refuses(rank: int, talker, tokenizer, folder, kind: str) -> None:
+    """Only rank 1 sees the fault; both must stop, with weights as they were."""
+    fresh, items = talker
+    model, cfg = fresh(), RL(max_new_tokens=12, mismatch_limit=1e9)
+    groups = roll_out(model, tokenizer, [(item, "") for item in items[:6]], cfg, samples=8, seed=0, step=3)
+    if rank == 1:
+        spoil(kind, model, groups)
+    before = [p.detach().clone() for p in model.parameters()]
+    try:
+        update(model, adamw(model, 1e-3, (0.9, 0.95), 0.0), groups, cfg, samples=8, prompts=6)
+        said = "went on"
+    except RunFailed as error:
+        said = str(error)
+    same = all(torch.equal(a.nan_to_num(), b.detach().nan_to_num()) for a, b in zip(before, model.parameters()))
+    (folder / f"{rank}.json").write_text(json.dumps([said, same]))
+
+
+@pytest.mark.parametrize("kind", ["reward", "logprob", "gradient"])
+def test_every_rank_refuses_what_one_rank_sees(talker, tokenizer, tmp_path, kind):
+    assert on_ranks(2, rank_refuses, talker, tokenizer, tmp_path, kind) == [0, 0]
+    for rank in (0, 1):
+        said, same = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert said != "went on" and same
+
+
+def test_a_reward_that_is_no_number_stops_the_run(talker, tokenizer, tmp_path, monkeypatch):
+    fresh, items = talker
+    monkeypatch.setattr(rollout, "terms", lambda *arguments: {"correct": math.nan, "format": 0.0})
+    with pytest.raises(RunFailed, match="not finite"):
+        stages.train(settings(max_new_tokens=12), fresh(), tokenizer, items, tmp_path)
