@@ -9,20 +9,31 @@ from __future__ import annotations
 from minifleming.run.fields import RL, Alarms
 
 
-def stops(figures: dict, cfg: Alarms, rl: RL) -> str | None:
-    """Why this step must not be trained on, or None."""
-    if figures["finished"] == 0:
-        return (f"no end token in any of {figures['prompts'] * figures['samples']} samples: the model never ends its "
-                f"turn, or rl.max_new_tokens {rl.max_new_tokens} is too short for it")
-    if 1 - figures["finished"] >= cfg.truncated:
-        return (f"{100 * (1 - figures['finished']):.0f} % of the samples are truncated at rl.max_new_tokens "
-                f"{rl.max_new_tokens} (alarms.truncated {cfg.truncated})")
-    return None
+def evidence(ended: list[list[int]], figures: dict, cfg: Alarms) -> list[list[int]]:
+    """(samples with an end token, samples) of the last steps, this one among them: as many steps as ``cfg.samples``
+    samples take, or all there are."""
+    count = figures["prompts"] * figures["samples"]
+    ended = [*ended, [round(figures["finished"] * count), count]]
+    while sum(n for _, n in ended[1:]) >= cfg.samples:
+        ended = ended[1:]
+    return ended
+
+
+def stops(ended: list[list[int]], cfg: Alarms, rl: RL) -> str | None:
+    """Why the newest step must not be trained on, or None. Fewer than ``cfg.samples`` samples stop nothing."""
+    finished, count = (sum(column) for column in zip(*ended))
+    if count < cfg.samples or (count - finished) / count < cfg.truncated:
+        return None
+    if finished == 0:
+        return (f"no end token in any of {count} samples: the model never ends its turn, or rl.max_new_tokens "
+                f"{rl.max_new_tokens} is too short for it")
+    return (f"{100 * (count - finished) / count:.0f} % of {count} samples are truncated at rl.max_new_tokens "
+            f"{rl.max_new_tokens} (alarms.truncated {cfg.truncated})")
 
 
 def warnings(figures: dict, gold: list[str], history: list[list[float]], cfg: Alarms) -> dict[str, str]:
     """Alarm -> what is wrong. ``gold``: the right label of each prompt; ``history``: (format, accuracy) of the last
-    steps, this one the last."""
+    steps of this stage or round (the items of another are easier or harder), this one the last."""
     found = {}
     if figures["sparsity"] >= cfg.constant:
         found["constant_groups"] = (f"{100 * figures['sparsity']:.0f} % of the groups have constant reward and teach "
@@ -34,15 +45,14 @@ def warnings(figures: dict, gold: list[str], history: list[list[float]], cfg: Al
         if count / answered >= cfg.letter > right:
             found["one_letter"] = (f"{100 * count / answered:.0f} % of the answers are {letter}, which is right for "
                                    f"{100 * right:.0f} % of the questions")
-    if len(history) == cfg.window and figures["format"] >= cfg.format and _flat(history, cfg):
-        found["flat"] = (f"the format is kept ({figures['format']:.2f}) and accuracy is flat at "
-                         f"{figures['accuracy']:.2f} over {cfg.window} steps")
+    if len(history) == cfg.window:
+        kept = sum(step[0] for step in history) / cfg.window
+        early, late = (_mean(half) for half in (history[: cfg.window // 2], history[cfg.window // 2 :]))
+        if kept >= cfg.format > late and late - early < cfg.flat:
+            found["flat"] = (f"the format is kept ({kept:.2f}) and accuracy is flat: {early:.2f}, then {late:.2f}, in "
+                             f"the halves of the last {cfg.window} steps")
     return found
 
 
-def _flat(history: list[list[float]], cfg: Alarms) -> bool:
-    """Accuracy below certainty, and no better in the later half of the window than in the earlier one."""
-    accuracy = [step[1] for step in history]
-    half = len(accuracy) // 2
-    early, late = sum(accuracy[:half]) / half, sum(accuracy[half:]) / (len(accuracy) - half)
-    return late < cfg.format and late - early < cfg.flat
+def _mean(history: list[list[float]]) -> float:
+    return sum(accuracy for _, accuracy in history) / len(history)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from minifleming.rlvr import alarms
 from minifleming.rlvr.mining import CLASSES, Deck, difficult_first, mine, parts, plateau, reason, tier_pools
 from minifleming.rods.item import Item
 from minifleming.run.fields import Config, Stage1, Stage2
@@ -29,7 +30,8 @@ class State:
     dealt: dict[str, int] = field(default_factory=dict)  # cards dealt by each deck of the present pools
     trained: dict[str, int] = field(default_factory=dict)  # item -> times drawn in stage 2
     ranks: dict[str, int] = field(default_factory=dict)  # item -> its place among the wrong ones of this round
-    history: list[list[float]] = field(default_factory=list)  # (format, accuracy) of the last steps, for the alarms
+    history: list[list[float]] = field(default_factory=list)  # (format, accuracy) of the last steps of this stage
+    ended: list[list[int]] = field(default_factory=list)  # (with an end token, samples) of the last steps, likewise
     chain: str = ""  # hash of the newest record (record.py)
 
 
@@ -61,7 +63,7 @@ def stage_of(state: State, cfg: Config) -> Stage1 | Stage2:
 def switch(state: State, cfg: Config) -> dict:
     """To stage 2. Returns what the log says of it."""
     state.stage, state.stage1_end, state.why = "rl_stage2", state.step, plateaued(state, cfg.stage1) or ""
-    recent = state.sparsity[-cfg.stage1.window :]
+    recent, state.history = state.sparsity[-cfg.stage1.window :], []
     return {"stage": "switch", "step": state.step, "round": 0, "why": state.why,
             "mean_sparsity": sum(recent) / max(len(recent), 1), "threshold": cfg.stage1.sparsity}
 
@@ -90,6 +92,7 @@ def draw(state: State, cfg: Config, items: dict[str, Item]) -> list[tuple[Item, 
 def stepped(state: State, cfg: Config, figures: dict) -> None:
     """A step has been taken; ``figures`` are its metrics."""
     state.step += 1
+    state.ended = alarms.evidence(state.ended, figures, cfg.alarms)
     state.sparsity = [*state.sparsity, figures["sparsity"]][-cfg.stage1.window :]
     state.history = [*state.history, [figures["format"], figures["accuracy"]]][-cfg.alarms.window :]
 
@@ -100,7 +103,7 @@ def next_round(state: State, cfg: Config, items: dict[str, Item], passes: dict[s
     Returns the ledger's entries: of each item its passes, its class before and now, and why.
     """
     before = {name: kind for kind, ids in state.pools.items() for name in ids}
-    state.round, state.dealt, state.ranks = state.round + 1, {}, {}
+    state.round, state.dealt, state.ranks, state.history = state.round + 1, {}, {}, []
     if passes is None:
         state.pools = {"pool": list(items)}
         return []

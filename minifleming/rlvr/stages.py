@@ -47,7 +47,7 @@ class Training:
         self.optimizer = optim.adamw(model, cfg.rl.lr, tuple(cfg.rl.betas), cfg.rl.weight_decay)
         self.reference: LanguageModel | None = None
         self.state = curriculum.begin(cfg, self.items)
-        self.warned: set[str] = set()
+        self.warned: set[tuple[int, str]] = set()  # (round, alarm)
         if not self.state.pools and cfg.stage1.max_steps > 0:
             raise BadInput(f"stage1.mix: no training item has a tier of {', '.join(cfg.stage1.mix)}")
 
@@ -91,7 +91,7 @@ class Training:
         briefs = [[brief(r) for r in group] for group in self.records(groups, state.step + 1)]
         briefs = [b for group in parallel.all_gather(briefs, self.model.device) for b in group]
         found = figures(briefs, samples)
-        if reason := alarms.stops(found, cfg.alarms, cfg.rl):
+        if reason := alarms.stops(alarms.evidence(state.ended, found, cfg.alarms), cfg.alarms, cfg.rl):
             self.refuse(groups, reason)
         with self.journal.timed("update", step=state.step + 1):
             try:
@@ -155,12 +155,14 @@ class Training:
         raise RunFailed(f"step {step}: {reason}; its samples are in {path}")
 
     def warn(self, found: dict[str, str]) -> None:
-        """Say what has newly gone wrong, and note it in alarms.jsonl."""
+        """Say what has gone wrong, once a stage and round, and note it in alarms.jsonl."""
         if parallel.rank() == 0:
-            for name in found.keys() - self.warned:
-                tqdm.write(f"minifleming: warning: step {self.state.step}: {found[name]}", file=sys.stderr)
-                self.journal.line("alarms.jsonl", json.dumps({"step": self.state.step, name: found[name]}))
-        self.warned = set(found)
+            for name, words in found.items():
+                if (self.state.round, name) not in self.warned:
+                    tqdm.write(f"minifleming: warning: step {self.state.step}: {words}", file=sys.stderr)
+                    self.journal.line("alarms.jsonl", json.dumps(
+                        {"step": self.state.step, "round": self.state.round, "alarm": name, "words": words}))
+                self.warned.add((self.state.round, name))
 
     def start_model(self) -> LanguageModel | None:
         """The frozen model of the first checkpoint, which the KL term is taken to; loaded if there is such a term."""
@@ -195,6 +197,7 @@ class Training:
             r["step"] == step and (switched if r["stage"] == "switch" else r["round"] <= done)))
         self.journal.truncate("mining.jsonl", lambda r: r["step"] <= step and r["round"] <= done)
         self.journal.truncate("alarms.jsonl", lambda r: r["step"] <= step)
+        self.warned = {(r["round"], r["alarm"]) for r in self.journal.read("alarms.jsonl")}
         if parallel.rank() == 0:
             for log in (self.folder / "rollouts").glob("step_*.jsonl.gz"):
                 if int(log.name[5:11]) > step:

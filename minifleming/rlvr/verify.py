@@ -213,7 +213,7 @@ def _checkpoint(findings: Findings, path: Path, seen: dict[int, list[dict]], wei
         findings.differences.append(f"{path}: {reason}")
         return
     step = int(path.name[5:])
-    if json.loads((path / "state.json").read_text()) not in seen.get(step, []):
+    if _plain(json.loads((path / "state.json").read_text())) not in seen.get(step, []):
         findings.differences.append(f"{path / 'state.json'}: is no state that the log comes through")
     if step in weights:
         found = fingerprint(load_model(path / "model", cfg.model.dtype, "cpu"))
@@ -223,7 +223,12 @@ def _checkpoint(findings: Findings, path: Path, seen: dict[int, list[dict]], wei
 def _now(state: State, log: Log) -> dict:
     """The state as a checkpoint would hold it here, as plain JSON."""
     state.chain = log.chain
-    return json.loads(json.dumps(dataclasses.asdict(state)))
+    return _plain(json.loads(json.dumps(dataclasses.asdict(state))))
+
+
+def _plain(state: dict) -> dict:
+    """Without what only the alarms use: their settings may change from one part of a run to the next."""
+    return {name: value for name, value in state.items() if name not in ("history", "ended")}
 
 
 def close(a, b) -> bool:

@@ -123,7 +123,8 @@ class Mining:
 
 @dataclass
 class Alarms:
-    truncated: float = field(0.9, "stop when this share of a step's samples has no end token", low=0, high=1)
+    truncated: float = field(0.9, "stop when this share of the samples has no end token", low=0, high=1)
+    samples: int = field(32, "newest samples that this takes at the least", low=1)
     constant: float = field(0.9, "warn when this share of a step's groups has constant reward", low=0, high=1)
     letter: float = field(0.9, "warn when one label has this share of the answers and not of the right ones", low=0,
                           high=1)

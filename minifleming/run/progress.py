@@ -43,6 +43,12 @@ class Journal:
         yield
         self._append("timings.jsonl", json.dumps({"what": what, **keys, "seconds": time.perf_counter() - start}))
 
+    def read(self, file: str) -> list[dict]:
+        """The records of a file, without one that was left half written."""
+        path = self.folder / f"{self.prefix}{file}"
+        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+        return [r for line in lines if (r := _record(line)) is not None]
+
     def truncate(self, file: str, keep) -> None:
         """Keep the lines for which ``keep(record)`` holds: what a resumed run will not write again."""
         path = self.folder / f"{self.prefix}{file}"

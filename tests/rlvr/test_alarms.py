@@ -22,11 +22,22 @@ GOLD = ["A", "B", "C", "D", "A", "B", "C", "D", "A", "B"]
 
 
 @pytest.mark.parametrize("finished, words", [
-    (1.0, None), (0.11, None), (0.1, "90 % of the samples are truncated at rl.max_new_tokens 64"),
-    (0.01, "99 % of the samples"), (0.0, "no end token in any of 80 samples")])
+    (1.0, None), (0.11, None), (0.1, "90 % of 80 samples are truncated at rl.max_new_tokens 64"),
+    (0.05, "95 % of 80 samples"), (0.0, "no end token in any of 80 samples")])
 def test_truncation_and_missing_end_tokens_stop(finished, words):
-    found = alarms.stops(QUIET | {"finished": finished}, Alarms(), RL(max_new_tokens=64))
+    ended = alarms.evidence([], QUIET | {"finished": finished}, Alarms())
+    found = alarms.stops(ended, Alarms(), RL(max_new_tokens=64))
     assert (found is None) == (words is None) and (words or "") in (found or "")
+
+
+def test_a_handful_of_samples_is_no_evidence():
+    """Four truncated samples a step: the eighth step has seen 32 of them and stops; a few whole ones go on."""
+    few, cfg, ended, stopped = QUIET | {"prompts": 1, "samples": 4, "finished": 0.0}, Alarms(), [], []
+    for _ in range(9):
+        ended = alarms.evidence(ended, few, cfg)
+        stopped.append(alarms.stops(ended, cfg, RL()) is not None)
+    assert stopped == [False] * 7 + [True] * 2 and ended == [[0, 4]] * 8
+    assert alarms.stops([[4, 4], *ended[1:]], cfg, RL()) is None
 
 
 FLAT = [[1.0, 0.5]] * 40
@@ -38,9 +49,9 @@ FLAT = [[1.0, 0.5]] * 40
     ({"letters": {"A": 72, "B": 8}}, GOLD, [], {"one_letter"}), ({"letters": {"A": 71, "B": 9}}, GOLD, [], set()),
     ({"letters": {"A": 80}}, ["A"] * 10, [], set()),  # and rightly so
     ({"letters": {}}, GOLD, [], set()),
-    ({"format": 1.0}, GOLD, FLAT, {"flat"}), ({"format": 0.9}, GOLD, FLAT, set()),
-    ({"format": 1.0}, GOLD, FLAT[:-1], set()), ({"format": 1.0}, GOLD, [[1.0, i / 80] for i in range(40)], set()),
-    ({"format": 1.0}, GOLD, [[1.0, 0.99]] * 40, set()),  # flat at the top is no fault
+    ({}, GOLD, FLAT, {"flat"}), ({}, GOLD, [[0.9, 0.5]] * 40, set()), ({}, GOLD, FLAT[:-1], set()),
+    ({}, GOLD, [[1.0, i / 80] for i in range(40)], set()),
+    ({}, GOLD, [[1.0, 0.99]] * 40, set()),  # flat at the top is no fault
 ])
 def test_what_is_said_aloud(figures, gold, history, names):
     found = alarms.warnings(QUIET | figures, gold, history, Alarms())
@@ -48,7 +59,7 @@ def test_what_is_said_aloud(figures, gold, history, names):
 
 
 def settings(**rl) -> Config:
-    return Config(rl=RL(lr=1e-3, prompts_per_step=4, **rl), stage2=Stage2(rounds=0),
+    return Config(rl=RL(lr=1e-3, prompts_per_step=8, **rl), stage2=Stage2(rounds=0),
                   stage1=Stage1(samples_per_prompt=4, min_steps=2, max_steps=2, sparsity=1.0))
 
 
@@ -63,17 +74,18 @@ def test_a_truncated_run_stops_at_its_first_step_and_leaves_its_samples(talker, 
     assert not (tmp_path / "metrics.jsonl").exists() and not (tmp_path / "rollouts").exists()
 
 
-def test_a_warning_is_said_once_while_it_lasts_and_noted(talker, tokenizer, tmp_path, capsys, monkeypatch):
+def test_a_warning_is_said_once_a_round_and_noted(talker, tokenizer, tmp_path, capsys, monkeypatch):
     fresh, items = talker
-    found = iter([{"flat": "x"}, {"flat": "x", "one_letter": "y"}, {}, {"flat": "x"}])
+    found = iter([{"flat": "x"}, {"flat": "z", "one_letter": "y"}, {}, {"flat": "x"}])
     monkeypatch.setattr(alarms, "warnings", lambda *arguments: next(found))
     cfg = settings(max_new_tokens=12)
     cfg.stage1.max_steps = 4
     stages.train(cfg, fresh(), tokenizer, items, tmp_path)
     said = [line for line in capsys.readouterr().err.replace("\r", "\n").split("\n") if "warning" in line]
-    assert [line[line.index("step"):] for line in said] == ["step 1: x", "step 2: y", "step 4: x"]
+    assert [line[line.index("step"):] for line in said] == ["step 1: x", "step 2: y"]
     noted = [json.loads(line) for line in (tmp_path / "alarms.jsonl").read_text().splitlines()]
-    assert noted == [{"step": 1, "flat": "x"}, {"step": 2, "one_letter": "y"}, {"step": 4, "flat": "x"}]
+    assert noted == [{"step": 1, "round": 0, "alarm": "flat", "words": "x"},
+                     {"step": 2, "round": 0, "alarm": "one_letter", "words": "y"}]
 
 
 def prepared(talker, tokenizer):

@@ -23,7 +23,7 @@ def settings(prompts: int = 6, **stage2) -> Config:
                   stage2=Stage2(**({"rounds": 3, "steps_per_round": 2} | stage2)), mining=Mining(samples=4))
 
 
-FIGURES = {"sparsity": 0.0, "format": 1.0, "accuracy": 0.5}
+FIGURES = {"sparsity": 0.0, "format": 1.0, "accuracy": 0.5, "finished": 1.0, "prompts": 6, "samples": 8}
 
 
 def go_through(cfg: Config, items: dict[str, Item], passes) -> list[tuple[str, object]]:

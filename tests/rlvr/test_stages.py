@@ -137,6 +137,26 @@ def test_the_control_goes_on_from_the_same_stage_1_without_mining(talker, tokeni
     assert [r["step"] for r in records(tmp_path)] == list(range(6, 12))
 
 
+def test_T37_the_reference_is_the_frozen_start_and_is_loaded_only_for_a_kl_term(talker, tokenizer, tmp_path,
+                                                                              monkeypatch):
+    """Also when the run is resumed, and when it goes on from another run's second stage."""
+    made, start_model = [], stages.Training.start_model
+    monkeypatch.setattr(stages.Training, "start_model", lambda self: made.append(start_model(self)) or made[-1])
+    train(talker, tokenizer, tmp_path / "without")
+    assert made and all(model is None for model in made)
+    made.clear()
+    cfg = settings()
+    cfg.rl.kl = 0.1
+    train(talker, tokenizer, tmp_path / "with", cfg)
+    shutil.rmtree(tmp_path / "with" / "checkpoints" / "step_000011")
+    train(talker, tokenizer, tmp_path / "with", cfg)
+    train(talker, tokenizer, tmp_path / "control", cfg, tmp_path / "with" / "checkpoints" / "step_000005")
+    start = dict(talker[0]().named_parameters())
+    assert len({id(model) for model in made}) == 3
+    for model in made:
+        assert all(torch.equal(p, start[name]) and not p.requires_grad for name, p in model.named_parameters())
+
+
 def test_pools_without_a_trainable_tier_are_refused(talker, tokenizer, tmp_path):
     fresh, items = talker
     with pytest.raises(BadInput, match="stage1.mix"):
