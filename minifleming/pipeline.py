@@ -24,6 +24,7 @@ from minifleming.lm.model import LanguageModel
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder, save_model
 from minifleming.rlvr import stages
+from minifleming.rlvr.report import write_page
 from minifleming.rods.graph import Graph, load_graph
 from minifleming.rods.item import Item, read_items, write_items
 from minifleming.rods.mix import blind_accuracy, is_held_out, option_set, synthesise
@@ -200,6 +201,7 @@ class Run:
                 records[variant, split] = self.evaluate(variant, models[variant], split, splits[split])
         if parallel.rank() != 0:
             return ""
+        write_page(self.folder)
         blind = {name: blind_accuracy(splits["train"], splits[name]) for name in SPLITS if name in splits}
         return write_report(self.folder / "report", records, self.cfg.eval.confidence, blind)
 

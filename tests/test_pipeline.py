@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import train_grpo
+from minifleming.rlvr import audit
+from minifleming.rlvr.verify import verify
 from minifleming.run.checkpoint import verify_folder
 from minifleming.run.errors import guarded
 
@@ -40,6 +42,12 @@ def test_the_run_folder_is_complete(finished):
             "rollouts/step_000001.jsonl.gz", "rollouts/step_000004.jsonl.gz", "eval/base.heldout.jsonl",
             "eval/rl_stage2.longer_hops.jsonl", "report/ablation.json", "report/ablation.md"} <= names
     assert (finished / "checkpoints" / "step_000004" / "model" / "config.json").is_file()
+
+
+def test_the_run_verifies_and_a_step_of_it_replays_also_elsewhere(finished, tmp_path):
+    assert audit.main(["verify", str(finished)]) == 0
+    shutil.copytree(finished, tmp_path / "away")
+    assert audit.main(["replay", str(tmp_path / "away"), "--step", "3"]) == 0
 
 
 def test_the_ablation_has_four_variants_and_two_splits(finished):
@@ -89,7 +97,9 @@ def test_a_run_that_starts_from_anothers_stage_1_is_whole_by_itself(finished, tm
     theirs, ours = (json.loads((folder / "report" / "ablation.json").read_text())
                     for folder in (finished, tmp_path / "control"))
     assert [r["variant"] for r in ours] == [r["variant"] for r in theirs]
-    assert ours[:6] == theirs[:6] and not (tmp_path / "control" / "mining.jsonl").exists()
+    assert ours[:6] == theirs[:6]
+    assert '"event": "mined"' not in (tmp_path / "control" / "mining.jsonl").read_text()
+    assert verify(tmp_path / "control").differences == []
     assert verify_folder(tmp_path / "control" / "checkpoints" / "step_000002") is None
     steps = [json.loads(line)["step"] for line in (tmp_path / "control" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [3, 4]

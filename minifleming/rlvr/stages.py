@@ -213,7 +213,7 @@ class Training:
         for source in kept.values():
             reason = verify_folder(source)
             if reason:
-                raise BadInput(f"{reason}: to go on, this and the first of its stage beside it must be whole", source)
+                raise BadInput(f"{reason}: this, the end of stage 1 and the start beside it must be whole", source)
         if parallel.rank() == 0:
             for step, source in kept.items():
                 write_folder(self.folder / "checkpoints" / f"step_{step:06d}", partial(_copy, source))
