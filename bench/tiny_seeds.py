@@ -95,7 +95,8 @@ def samples_drawn(run: Path) -> dict[str, int]:
     k = configuration.load(run / "config.toml").stage2.samples_per_prompt
     trained = sum(record["prompts"] for record in metrics if record["stage"] == "rl_stage2") * k
     ledger = run / "mining.jsonl"
-    mined = sum(json.loads(line)["samples"] for line in ledger.read_text().splitlines()) if ledger.exists() else 0
+    entries = [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else []
+    mined = sum(entry["samples"] for entry in entries if entry["event"] == "mined")
     return {"training": trained, "mining": mined}
 
 
