@@ -1,6 +1,7 @@
 """The numbers in README and docs are those of the result files, to the letter."""
 
 import json
+import re
 from pathlib import Path
 
 from bench import side_by_side
@@ -57,3 +58,14 @@ def test_parity_claims_are_those_of_the_result_files():
     words = json.loads(newest("tokenizer_parity_*.json").read_text())
     assert words["equal_ids"] == words["round_trips"] == words["texts"]
     assert f"{words['texts']:,} of {words['texts']:,} medical texts, {words['chinese']} of them Chinese" in text
+
+
+def test_every_trap_has_a_test_of_its_number_or_a_reason():
+    """docs/traps.md names T1 to T42 in order, and tests that exist; only T31 is a reason without a test."""
+    rows = re.findall(r"^\| T(\d+) \| (.+) \| (.+) \|$", (ROOT / "docs" / "traps.md").read_text(), re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == list(range(1, 43))
+    there = set(re.findall(r"def (test_\w+)\(", "".join(p.read_text() for p in (ROOT / "tests").rglob("*.py"))))
+    for number, _, found in rows:
+        named = re.findall(r"`(test_\w+)`", found)
+        assert set(named) <= there, set(named) - there
+        assert any(f"T{number}_" in name for name in named) or (number == "31" and found.startswith("cannot occur"))

@@ -138,7 +138,7 @@ def test_a_folder_that_is_no_checkpoint_is_named_as_such(finished, tmp_path, cap
     assert not (tmp_path / "new").exists()
 
 
-def test_given_items_must_differ_by_what_is_asked_not_by_their_ids(finished, tmp_path, capsys):
+def test_T42_given_items_must_differ_by_what_is_asked_not_by_their_ids(finished, tmp_path, capsys):
     items = [json.loads(line) for line in (finished / "items" / "train.jsonl").read_text().splitlines()]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(i) + "\n" for i in items))
     turned = items[0] | {"id": "another", "options": dict(zip("ABCDEFGH", reversed(items[0]["options"].values())))}

@@ -337,8 +337,7 @@ def test_order_padding_and_split_of_the_sequences_do_not_matter(cfg):
         assert torch.allclose(gradient(rows, pad), plain, atol=1e-14, rtol=0)
 
 
-def test_T15_eq_1_is_on_policy_so_cuts_and_second_epochs_are_refused():
-    """The fields are refused in tests/run/test_config.py; here, that each variant is a row and each row differs."""
+def test_every_variant_is_a_row_of_its_own_and_fields_override_a_part_of_it():
     assert len(set(OBJECTIVES.values())) == len(OBJECTIVES) == 6
     assert objective_of(RL(objective="grpo", clip=[0.1, 0.3], advantage="centred")).clip == (0.1, 0.3)
     assert objective_of(RL()) == OBJECTIVES["paper"]

@@ -267,3 +267,9 @@ def test_a_difference_is_named_but_for_fields_that_change_no_result(name):
 def test_toml_is_read_by_the_standard_library():
     parsed = tomllib.loads(to_toml(load(None)))
     assert {f"{s}.{k}" for s, values in parsed.items() for k in values} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", ["rl.top_k=5", "rl.top_p=0.9", "stage1.min_p=0.1"])
+def test_T15_cuts_are_refused_in_training(name):
+    with pytest.raises(BadInput, match="training samples from the whole distribution"):
+        load(None, [name])
