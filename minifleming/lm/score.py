@@ -49,8 +49,3 @@ def group_logprobs(model: LanguageModel, prompts: list[list[int]], owner: list[i
 
 def _token_logprobs(model: LanguageModel, logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
     return model.by_rows(lambda z, i: token_logprobs(z, i[:, 0], temperature), logits, ids[:, None])
-
-
-def row_sums(values: Tensor, rows: Tensor, count: int) -> Tensor:
-    """Sum the values of each row: log π(y|x) = Σ_t log π(y_t | x, y_<t). [N], [N] -> [count]"""
-    return values.new_zeros(count).index_add(0, rows, values)

@@ -54,7 +54,8 @@ def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Group
     figures = []
     for number, chosen in enumerate(minibatches(prompts, cfg, key)):
         mine = [i for i in range(len(groups)) if parallel.rank() + i * parallel.world_size() in chosen]
-        tokens = parallel.all_sum([sum(len(r.ids) for i in mine for r in groups[i])], model.device)[0]
+        tokens, moves = parallel.all_sum([sum(len(r.ids) for i in mine for r in groups[i]),
+                                          sum(len(trained[i]) for i in mine)], model.device)
         counts = Counts(samples * len(chosen), int(tokens), cfg.max_new_tokens)
         optimizer.zero_grad(set_to_none=True)
         with parallel.together(model.device):
@@ -62,7 +63,7 @@ def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Group
         loss, low, high, divergence = parallel.all_sum(part, model.device)
         if number == 0:
             mismatch = measure(groups, cfg, model.device)
-        norm = take_step(model, optimizer, cfg, loss, bool(count or cfg.kl))
+        norm = take_step(model, optimizer, cfg, loss) if moves else 0.0
         figures.append((loss, norm, low, high, divergence))
     loss, norm, low, high, divergence = (math.fsum(column) / len(figures) for column in zip(*figures))
     found = {"loss": loss, "grad_norm": norm, "trained": count, **mismatch}
@@ -108,10 +109,8 @@ def backward(model: LanguageModel, groups: Groups, cfg: RL, counts: Counts, numb
     return total
 
 
-def take_step(model: LanguageModel, optimizer: torch.optim.Optimizer, cfg: RL, loss: float, moves: bool) -> float:
-    """Sum the gradients over the ranks, clip them, step. Returns the norm before clipping; 0 where nothing moves."""
-    if not moves:
-        return 0.0
+def take_step(model: LanguageModel, optimizer: torch.optim.Optimizer, cfg: RL, loss: float) -> float:
+    """Sum the gradients over the ranks, clip them, step. Returns the norm before clipping."""
     parameters = list(model.parameters())
     parallel.sum_gradients(parameters)
     norm = torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm).item()

@@ -69,13 +69,13 @@ def all_gather(objects: list, device: torch.device) -> list:
     """
     if world_size() == 1:
         return objects
-    data = torch.tensor(list(json.dumps(objects).encode()), dtype=torch.uint8, device=device)
+    data = torch.frombuffer(bytearray(json.dumps(objects).encode()), dtype=torch.uint8).to(device)
     sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size())]
     dist.all_gather(sizes, torch.tensor([data.numel()], device=device))
     longest = max(int(size) for size in sizes)
     buffers = [torch.zeros(longest, dtype=torch.uint8, device=device) for _ in sizes]
     dist.all_gather(buffers, torch.nn.functional.pad(data, (0, longest - data.numel())))
-    parts = [json.loads(bytes(b[: int(n)].tolist())) for b, n in zip(buffers, sizes)]
+    parts = [json.loads(b[: int(n)].cpu().numpy().tobytes()) for b, n in zip(buffers, sizes)]
     length = sum(len(part) for part in parts)
     return [parts[i % len(parts)][i // len(parts)] for i in range(length)]
 

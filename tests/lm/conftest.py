@@ -19,6 +19,11 @@ KINDS = ("qwen2", "qwen3", "llama")
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<think>", "</think>", "<answer>", "</answer>", "</s>")
 
 
+def row_sums(values: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tensor:
+    """Sum the values of each row: log π(y|x) of its tokens' log-probabilities. [N], [N] -> [count]"""
+    return values.new_zeros(count).index_add(0, rows, values)
+
+
 def tiny_model(kind: str = "qwen3", seed: int = 0, **changes) -> LanguageModel:
     """Two layers, width 24, four query heads on two key/value heads; random weights that make sharp logits."""
     fields = dict(model_type=kind, vocab_size=41, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
