@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minifleming.rlvr.replay import replay
+from minifleming.rlvr.replay import device_of, replay
 from minifleming.rlvr.verify import lines_of, verify
 from minifleming.run import parallel
 from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.step is None or args.step < 1:
         raise BadInput("--step: give a step of the run, from 1")
-    parallel.start(parallel.pick_device("auto"))
+    parallel.start(device_of(args.run))
     try:
         found = replay(args.run, args.step)
         if parallel.rank() == 0:

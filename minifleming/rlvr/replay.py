@@ -38,7 +38,7 @@ def replay(folder: Path, step: int) -> dict:
     if manifest.get("world_size", 1) != parallel.world_size():
         raise BadInput(f"the run had {manifest['world_size']} ranks, this has {parallel.world_size()}: use torchrun "
                        f"--nproc_per_node={manifest['world_size']} -m minifleming.rlvr.audit", folder / "manifest.json")
-    device = parallel.pick_device(str(manifest.get("device", "cpu")).split(":")[0])
+    device = device_of(folder)
     if device.type == "cpu" and manifest.get("threads"):
         torch.set_num_threads(manifest["threads"])
     model = load_model(earlier[-1] / "model", cfg.model.dtype, device, cfg.run.deterministic)
@@ -54,6 +54,11 @@ def replay(folder: Path, step: int) -> dict:
                 if training.state.step > known and parallel.rank() == 0:
                     differ(folder, Path(scratch), training.state.step, manifest.get("replay_tolerance", 0.0))
     return {"step": step, "from": earlier[-1].name, "steps": step - before, **_line(folder, step)}
+
+
+def device_of(folder: Path) -> torch.device:
+    """The kind of device that the run had."""
+    return parallel.pick_device(str(read_json(folder / "manifest.json").get("device", "cpu")).split(":")[0])
 
 
 class Again(Training):
