@@ -33,10 +33,13 @@ def gemm_rate(size: int = 1024, repeats: int = 6) -> float:
     return 2 * size**3 * repeats / cpu_seconds(lambda: [torch.mm(a, b) for _ in range(repeats)])
 
 
-def rounds(programs: dict[str, Callable[[], object]], count: int) -> list[dict[str, float]]:
-    """Seconds of every program in each round, in one order and then in the other, and the GEMM rate ("gemm")."""
-    for run in programs.values():
-        run()  # first calls allocate and warm the caches
+def rounds(programs: dict[str, Callable[[], object]], count: int, warm: bool = True) -> list[dict[str, float]]:
+    """Seconds of every program in each round, in one order and then in the other, and the GEMM rate ("gemm").
+
+    First calls allocate and warm the caches: with ``warm`` every program runs once before.
+    """
+    for run in programs.values() if warm else ():
+        run()
     found = []
     for i in range(count):
         names = list(programs) if i % 2 == 0 else list(programs)[::-1]
@@ -68,6 +71,18 @@ def markdown(results: list[dict]) -> str:
     rows += [f"| {r['workload']} | **{ratio(r)}** | {ratio(r['greedy'])} | {r['ours']:.2f}, {r['peer']:.2f} "
              f"({r['peer_name']} cache) | {100 * r['share_of_limit']:.0f} %, {100 * r['peer_share_of_limit']:.0f} % | "
              f"{r['memory']['ratio']:.2f} |" for r in results]
+    return "\n".join(rows) + "\n"
+
+
+def grpo_markdown(results: list[dict]) -> str:
+    """The table of docs/speed.md: results of whole GRPO steps."""
+    rows = ["| workload | step | aim | seconds: ours, TRL's | of these the rollout | share of the GEMM limit | "
+            "largest difference: gradient, loss |", "|---|---|---|---|---|---|---|"]
+    rows += [f"| {r['workload']} | **{r['ratio']:.2f} [{r['ratio_low']:.2f}, {r['ratio_high']:.2f}]** | {r['aim']:g} | "
+             f"{r['ours']:.2f}, {r['peer']:.2f} ({r['peer_name']}) | "
+             f"{r['ours_rollout']:.2f}, {r['peer_rollout']:.2f} | "
+             f"{100 * r['share_of_limit']:.0f} %, {100 * r['peer_share_of_limit']:.0f} % | "
+             f"{r['gradient_difference']:.0e}, {r['loss_difference']:.0e} |" for r in results]
     return "\n".join(rows) + "\n"
 
 
