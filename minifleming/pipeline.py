@@ -90,11 +90,17 @@ class Run:
         parallel.barrier()
 
     def _same_threads(self) -> None:
-        """The sums of a matrix product depend on the thread count: a resumed run takes that of its start."""
+        """The sums of a matrix product depend on the thread count: a resumed run takes that of its start. So do sums
+        over ranks, and another device: with these a run is not gone on with."""
+        path = self.folder / "manifest.json"
         try:
-            threads = read_json(self.folder / "manifest.json")["threads"]
-        except (BadInput, KeyError, TypeError):
+            manifest = read_json(path)
+            threads, ranks, kind = manifest["threads"], manifest["world_size"], manifest["device"].split(":")[0]
+        except (BadInput, KeyError, TypeError, AttributeError):
             return
+        if (self.folder / "checkpoints").exists() and (ranks, kind) != (parallel.world_size(), self.device.type):
+            raise BadInput(f"the run was started on {ranks} ranks ({kind}), this is {parallel.world_size()} "
+                           f"({self.device.type}): it could not be replayed", path)
         if not self.cfg.run.threads and self.device.type == "cpu" and type(threads) is int and threads > 0:
             torch.set_num_threads(threads)
 
@@ -201,7 +207,8 @@ class Run:
                 records[variant, split] = self.evaluate(variant, models[variant], split, splits[split])
         if parallel.rank() != 0:
             return ""
-        write_page(self.folder)
+        if state.step:
+            write_page(self.folder)
         blind = {name: blind_accuracy(splits["train"], splits[name]) for name in SPLITS if name in splits}
         return write_report(self.folder / "report", records, self.cfg.eval.confidence, blind)
 

@@ -51,6 +51,13 @@ def test_the_speed_table_is_that_of_the_newest_measurement():
     assert ragged["mean"] <= 0.3 * ragged["longest"]
 
 
+def test_the_table_of_whole_steps_is_that_of_the_newest_measurement():
+    results = json.loads(newest("grpo_step_*.json").read_text())
+    assert side_by_side.grpo_markdown(results) in (ROOT / "docs" / "speed.md").read_text()
+    assert [r["workload"] for r in results] == ["prompt_64", "prompt_256", "ragged"]
+    assert all(r["gradient_difference"] < 1e-5 and r["ratio_low"] <= r["ratio"] <= r["ratio_high"] for r in results)
+
+
 def test_parity_claims_are_those_of_the_result_files():
     text = (ROOT / "docs" / "speed.md").read_text()
     smol = json.loads(newest("smollm2_parity_*.json").read_text())

@@ -178,7 +178,7 @@ def shards_of(sizes: dict[str, int], most: int) -> list[list[str]]:
 
 
 def fingerprint(model: torch.nn.Module) -> str:
-    """A hash of every bit of the weights: of each tensor Σ b_i · (2 i + 1) · ODD mod 2^64, b_i the bits of value i.
+    """A checksum of every bit of the weights: of each tensor Σ b_i · (2 i + 1) · ODD mod 2^64, b_i the bits of value i.
 
     Whole numbers give one sum in any order, on any machine and however a tensor is cut up; one changed bit changes it.
     """

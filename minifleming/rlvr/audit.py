@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minifleming.rlvr.replay import device_of, replay
+from minifleming.rlvr.replay import read_manifest, replay
 from minifleming.rlvr.verify import lines_of, verify
 from minifleming.run import parallel
 from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
@@ -28,17 +28,19 @@ def main(argv: list[str] | None = None) -> int:
         findings = verify(args.run)
         for line in lines_of(findings):
             print(line)
+        for difference in findings.differences[1:10]:
+            print(f"  {difference}")
         if findings.differences:
             raise RunFailed(f"{findings.differences[0]} (the first of {len(findings.differences)} differences)")
         return 0
     if args.step is None or args.step < 1:
         raise BadInput("--step: give a step of the run, from 1")
-    parallel.start(device_of(args.run))
+    parallel.start(parallel.pick_device(read_manifest(args.run)["device"]))
     try:
         found = replay(args.run, args.step)
         if parallel.rank() == 0:
             print(f"step {args.step}, replayed from {found['from']} ({found['steps']} steps): equal ids, gradient norm "
-                  f"{found['grad_norm']:.9g}, weights {found['weights'][:16]}")
+                  f"{found['grad_norm']:.9g}, weights {found['weights'][:16] if found['exact'] else 'not compared'}")
     finally:
         parallel.stop()
     return 0

@@ -118,4 +118,4 @@ def next_round(state: State, cfg: Config, items: dict[str, Item], passes: dict[s
 def entered(state: State) -> list[dict]:
     """The ledger's entries for the pools of stage 1."""
     return [{"event": "entered", "round": 0, "step": state.step, "item": name, "now": kind, "before": "",
-             "why": f"tier {kind}"} for kind, ids in state.pools.items() for name in ids]
+             "why": f"tier {kind}"} for kind, ids in sorted(state.pools.items()) for name in ids]

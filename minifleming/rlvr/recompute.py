@@ -14,9 +14,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from minifleming.rlvr.objective import Counts, Objective, denominator, objective_of
+from minifleming.rlvr.objective import Counts, Objective, objective_of
 from minifleming.rlvr.rollout import Rollout
-from minifleming.rlvr.update import gaps_of, minibatches
+from minifleming.rlvr.update import divisor_of, gaps_of, minibatches
 from minifleming.run.fields import RL
 
 
@@ -37,7 +37,7 @@ def share(r: Rollout, logprobs: list[float], old: list[float], cfg: RL, counts: 
     logs = [p - q for p, q in zip(logprobs, old)]
     if objective.ratio == "sequence":
         logs = [math.fsum(logs) / n] * n
-    divisor = denominator(objective.mean, counts) * (n if objective.mean == "sequence_mean" else 1)
+    divisor = divisor_of(r, cfg, counts)
     found = [_token(p, math.exp(log), r.advantage, objective) for p, log in zip(logprobs, logs)]
     extra = [(0.0, 0.0)] * n
     if cfg.kl > 0:
@@ -84,13 +84,14 @@ def weigh(groups: list[list[Rollout]], logged: list[list[dict]], cfg: RL, key: t
         shares = []
         for i in sorted(chosen):
             for r, entry in zip(groups[i], logged[i]):
+                r.denominator = r.denominator or divisor_of(r, cfg, counts)
                 if r.advantage == 0.0 and not cfg.kl > 0:
                     continue
                 logprobs = entry["updates"][len(r.updates)]["logprobs"] if several else r.trained
                 part = share(r, logprobs, r.trained, cfg, counts)
                 shares.append(part)
-                if not r.denominator:
-                    r.denominator, r.coefficient = part.divisor, part.coefficient
+                if not r.updates:
+                    r.coefficient = part.coefficient
                 if several:
                     r.updates.append({"update": number, "logprobs": logprobs, "denominator": part.divisor,
                                       "coefficient": part.coefficient, "clipped": part.clipped})

@@ -9,7 +9,8 @@
     verdict {label, rule, span}                                         of the strict parser; span in characters
     reward_terms {correct, format}, reward, group_mean, advantage       Eq. 2-3
     denominator, coefficient                                            dL/dlogπ of its tokens: one number, or a list
-                                                                        where they differ (a KL term, a ratio)
+                                                                        where they differ (a KL term, a ratio); where a
+                                                                        step has several updates, of the first of them
     trained_logprobs                                                    the trainer's, before the step; [] if not scored
     reference_logprobs                                                  only with rl.kl > 0
     updates [{update, logprobs, denominator, coefficient, clipped}]     only with several updates a step
@@ -25,6 +26,7 @@ import gzip
 import hashlib
 import json
 import math
+import os
 import re
 import zlib
 from collections import Counter
@@ -37,8 +39,12 @@ from minifleming.run.errors import BadInput, RunFailed
 SEAL = re.compile(r'^(.*), "hash": "([0-9a-f]{64})"\}$', re.DOTALL)
 
 
+def sha256_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def item_sha256(item: Item) -> str:
-    return hashlib.sha256(json.dumps(dataclasses.asdict(item), sort_keys=True).encode()).hexdigest()
+    return sha256_text(json.dumps(dataclasses.asdict(item), sort_keys=True))
 
 
 def record(r: Rollout, seed: int, step: int) -> dict:
@@ -111,6 +117,11 @@ def step_path(folder: Path, step: int) -> Path:
     return folder / "rollouts" / f"step_{step:06d}.jsonl.gz"
 
 
+def first_step(folder: Path) -> int:
+    """The first step that a run took itself, by its log; 1 for a run that has none yet."""
+    return min((int(path.name[5:11]) for path in (folder / "rollouts").glob("step_*.jsonl.gz")), default=1)
+
+
 def write_step(path: Path, records: list[dict], chain: str) -> str:
     """The records in the order of the batch, each a link of the chain. Returns the hash of the last."""
     lines = []
@@ -125,7 +136,10 @@ def write_lines(path: Path, lines: list[str]) -> None:
     """A compressed file that appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".partial")
-    temporary.write_bytes(gzip.compress("".join(line + "\n" for line in lines).encode(), 6, mtime=0))
+    with open(temporary, "wb") as stream:
+        stream.write(gzip.compress("".join(line + "\n" for line in lines).encode(), 6, mtime=0))
+        stream.flush()
+        os.fsync(stream.fileno())
     temporary.replace(path)
 
 
@@ -135,9 +149,12 @@ def read_lines(path: Path) -> list[str]:
         raise BadInput("no such file", path)
     raw = path.read_bytes()
     try:
-        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode().split("\n")[:-1]
+        *lines, rest = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode().split("\n")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise RunFailed(f"{path}: damaged: {error}") from None
+    if rest and path.suffix == ".gz":  # the others may end in a line that a killed run left half written
+        raise RunFailed(f"{path}: damaged: its last line has no end")
+    return lines
 
 
 def read_step(folder: Path, step: int) -> list[dict]:

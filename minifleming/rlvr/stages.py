@@ -24,10 +24,21 @@ from minifleming.lm.weights import fingerprint, load_model, load_weights, save_m
 from minifleming.rlvr import alarms, curriculum
 from minifleming.rlvr.curriculum import State
 from minifleming.rlvr.mining import CLASSES
-from minifleming.rlvr.record import brief, figures, record, seal, step_path, write_lines, write_step
+from minifleming.rlvr.record import (
+    brief,
+    figures,
+    first_step,
+    record,
+    seal,
+    sha256_text,
+    step_path,
+    write_lines,
+    write_step,
+)
 from minifleming.rlvr.rollout import Rollout, roll_out
 from minifleming.rlvr.update import update
 from minifleming.rods.item import Item
+from minifleming.run import config as configuration
 from minifleming.run import parallel
 from minifleming.run.checkpoint import MANIFEST, checkpoints, latest, prune, read_json, verify_folder, write_folder
 from minifleming.run.errors import BadInput, Hold, RunFailed, Terminated
@@ -54,9 +65,9 @@ class Training:
     def run(self) -> State:
         """Go on from the present state to the end of stage 2; when interrupted, save between two steps and leave."""
         cfg, state = self.cfg, self.state
-        if state.step == 0 and not state.chain:
-            self.write("mining.jsonl", curriculum.entered(state))
-            self.save()
+        begun = parallel.rank() == 0 and bool(self.journal.read("mining.jsonl"))
+        if not parallel.all_sum([begun], self.model.device)[0]:
+            self.begin()
         total = cfg.stage1.max_steps + cfg.stage2.rounds * cfg.stage2.steps_per_round
         with Hold() as hold, bar(total=total, desc="RL", initial=state.step) as progress:
             while state.stage != "done":
@@ -65,6 +76,14 @@ class Training:
                     self.save()
                     raise hold.came or Terminated()
         return state
+
+    def begin(self) -> None:
+        """The first links of this run's chain: what it is made from, and, at step 0, who is in the pools of stage 1."""
+        if parallel.rank() == 0:
+            self.write("mining.jsonl", [facts(self.cfg, self.items, self.model, self.state.step, self.state.chain)])
+        if self.state.step == 0:
+            self.write("mining.jsonl", curriculum.entered(self.state))
+        self.save()
 
     def advance(self, progress) -> None:
         """One unit of work: a training step with the mining before it, the switch to stage 2, or the end."""
@@ -107,8 +126,9 @@ class Training:
                    "passes": sum(b["label"] == b["answer"] for b in briefs[i * samples : (i + 1) * samples]),
                    "samples": samples} for i, (item, why) in enumerate(drawn)]
         self.write("mining.jsonl", passes)
-        self.write("metrics.jsonl", [{"stage": state.stage, "step": state.step, "round": state.round, **found, **result,
-                                      "weights": fingerprint(self.model)}])
+        if parallel.rank() == 0:
+            self.write("metrics.jsonl", [{"stage": state.stage, "step": state.step, "round": state.round, **found,
+                                          **result, "weights": fingerprint(self.model)}])
         self.warn(alarms.warnings(found, [item.answer for item, _ in drawn], state.history, cfg.alarms))
         progress.set_postfix_str(f"{state.stage} reward {found['reward']:.2f} acc {found['accuracy']:.2f} "
                                  f"sparsity {found['sparsity']:.2f}", refresh=False)
@@ -177,9 +197,10 @@ class Training:
         if parallel.rank() == 0:
             home = self.folder / "checkpoints"
             with self.journal.timed("save", step=self.state.step):
+                self.journal.sync()
                 write_folder(home / f"step_{self.state.step:06d}", self._fill)
                 first = int(checkpoints(home)[0].name[5:])
-                prune(home, self.cfg.run.keep, {first, self.state.stage1_end})
+                prune(home, self.cfg.run.keep, {first, first_step(self.folder) - 1, self.state.stage1_end})
         parallel.barrier()
 
     def _fill(self, folder: Path) -> None:
@@ -198,6 +219,10 @@ class Training:
         self.journal.truncate("mining.jsonl", lambda r: r["step"] <= step and r["round"] <= done)
         self.journal.truncate("alarms.jsonl", lambda r: r["step"] <= step)
         self.warned = {(r["round"], r["alarm"]) for r in self.journal.read("alarms.jsonl")}
+        last = [r for name in ("metrics.jsonl", "mining.jsonl") for r in self.journal.read(name)[-1:]]
+        ends = [r["hash"] for r in last if "hash" in r]
+        if ends and self.state.chain not in ends:
+            raise BadInput("the log ends before this checkpoint, or is not the one that led to it", path)
         if parallel.rank() == 0:
             for log in (self.folder / "rollouts").glob("step_*.jsonl.gz"):
                 if int(log.name[5:11]) > step:
@@ -214,10 +239,19 @@ class Training:
             reason = verify_folder(source)
             if reason:
                 raise BadInput(f"{reason}: this, the end of stage 1 and the start beside it must be whole", source)
+        if self.state.stage == "done":
+            raise BadInput("the end of a run: there is nothing to go on with", start)
         if parallel.rank() == 0:
             for step, source in kept.items():
                 write_folder(self.folder / "checkpoints" / f"step_{step:06d}", partial(_copy, source))
         parallel.barrier()
+
+
+def facts(cfg: Config, items: dict[str, Item], model: LanguageModel, step: int, chain: str) -> dict:
+    """What a run is made from, as its first record: ``chain`` is the hash that it goes on from, if it does."""
+    listed = json.dumps([dataclasses.asdict(item) for item in items.values()], sort_keys=True)
+    return {"event": "begun", "round": 0, "step": step, "from": chain, "items": sha256_text(listed),
+            "config": sha256_text(configuration.to_toml(cfg)), "weights": fingerprint(model)}
 
 
 def read_state(path: Path, items: dict[str, Item]) -> State:

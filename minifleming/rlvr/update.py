@@ -4,8 +4,9 @@ The loss is a function of the trained log-probabilities alone, so it is differen
 token, in fp64 and kept for the log ("coefficient"), and then these through the model, micro-batch by micro-batch.
 
 Sequences with zero advantage have zero gradient: without a KL term they skip the forward and backward pass, and stay in
-every denominator. At every step the trainer's log-probabilities are compared with those that the sampler recorded, and
-nothing that is not finite reaches the weights; every rank decides alike.
+every denominator. At every step the trainer's log-probabilities of what is trained on (or, where nothing is, of one
+group a rank) are compared with those that the sampler recorded, and nothing that is not finite reaches the weights;
+every rank decides alike.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.score import group_logprobs
-from minifleming.rlvr.objective import Counts, Objective, aggregate, clipped, denominator, kl, objective_of, policy_loss
+from minifleming.rlvr.objective import Counts, aggregate, clipped, denominator, kl, objective_of, policy_loss
 from minifleming.rlvr.rollout import Rollout, short
 from minifleming.run import parallel
 from minifleming.run.errors import RunFailed
@@ -49,7 +50,7 @@ def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Group
             score(reference, trained, cfg, "reference")
         if several:
             score(model, trained, cfg, "trained")
-        elif not count and not cfg.kl:  # nothing to train on: sampler and trainer are compared all the same
+        if not count and not cfg.kl:  # nothing to train on: sampler and trainer are compared on one group all the same
             score(model, groups[:1], cfg, "trained")
     figures = []
     for number, chosen in enumerate(minibatches(prompts, cfg, key)):
@@ -57,6 +58,8 @@ def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Group
         tokens, moves = parallel.all_sum([sum(len(r.ids) for i in mine for r in groups[i]),
                                           sum(len(trained[i]) for i in mine)], model.device)
         counts = Counts(samples * len(chosen), int(tokens), cfg.max_new_tokens)
+        for r in (r for i in mine for r in groups[i] if not r.denominator):
+            r.denominator = divisor_of(r, cfg, counts)
         optimizer.zero_grad(set_to_none=True)
         with parallel.together(model.device):
             part = backward(model, [trained[i] for i in mine], cfg, counts, number if several else None)
@@ -104,7 +107,7 @@ def backward(model: LanguageModel, groups: Groups, cfg: RL, counts: Counts, numb
         part.backward()
         logprobs.backward(leaf.grad[mask].to(logprobs.dtype))
         low, high = clipped(leaf.detach(), old, advantage, mask, objective)
-        _note(rollouts, leaf, mask, low, high, objective, counts, number)
+        _note(rollouts, leaf, mask, low, high, cfg, counts, number)
         total = [total[0] + part.item(), total[1] + int(low.sum()), total[2] + int(high.sum()), total[3]]
     return total
 
@@ -189,18 +192,23 @@ def _split(rollouts: list[Rollout], flat: list[float]) -> Iterator[list[float]]:
         at += len(r.ids)
 
 
-def _note(rollouts: list[Rollout], leaf: Tensor, mask: Tensor, low: Tensor, high: Tensor, objective: Objective,
+def divisor_of(r: Rollout, cfg: RL, counts: Counts) -> int:
+    """What each token of a sample is divided by."""
+    mean = objective_of(cfg).mean
+    return denominator(mean, counts) * (len(r.ids) if mean == "sequence_mean" else 1)
+
+
+def _note(rollouts: list[Rollout], leaf: Tensor, mask: Tensor, low: Tensor, high: Tensor, cfg: RL,
           counts: Counts, number: int | None) -> None:
     """Keep for the log what each sample weighed in this update."""
     lows, highs = low.sum(-1).tolist(), high.sum(-1).tolist()
     for i, (r, weights, logprobs) in enumerate(zip(rollouts, _split(rollouts, leaf.grad[mask].tolist()),
                                                    _split(rollouts, leaf.detach()[mask].tolist()))):
         coefficient = weights[0] if len(set(weights)) == 1 else weights
-        divisor = denominator(objective.mean, counts) * (len(r.ids) if objective.mean == "sequence_mean" else 1)
-        if not r.denominator:
-            r.denominator, r.coefficient = divisor, coefficient
+        if not r.updates:
+            r.coefficient = coefficient
         if number is not None:
-            r.updates.append({"update": number, "logprobs": logprobs, "denominator": divisor,
+            r.updates.append({"update": number, "logprobs": logprobs, "denominator": divisor_of(r, cfg, counts),
                               "coefficient": coefficient, "clipped": [lows[i], highs[i]]})
 
 

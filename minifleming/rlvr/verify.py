@@ -1,10 +1,12 @@
 """Verify a run from its log: go through the curriculum again, and recompute whatever follows from what was sampled.
 
 Taken from the log: the sampled ids, their log-probabilities under the sampler and the trainer, the passes of mining,
-the gradient norms and the hashes of the weights (these last two are what ``replay`` makes again). Recomputed: which
-items were drawn and why, prompts, verdicts, rewards, means, advantages, denominators, coefficients, the loss and every
-other figure of the metrics, the plateau, the mined classes, the ledger, the state in every checkpoint; and the chain of
-hashes over all of it. What the log holds as a sum or a product of many may differ by 1e-12; all else must be equal.
+the gradient norms and the checksums of the weights: what ``replay`` makes again. Recomputed: what the run is made from
+(configuration, items, first weights), which items were drawn and why, prompts, verdicts, rewards, means, advantages,
+denominators, coefficients, the loss and every other figure of the metrics, the plateau, the mined classes, the ledger,
+the state in every checkpoint (but for what the alarms remember); and the chain of hashes over all of it. What the log
+holds as a sum or a product of many may differ by 1e-12; all else must be equal. Not looked at: the cold start before
+it, evaluation records, reports, manifest, optimizer states and timings.
 """
 
 from __future__ import annotations
@@ -21,14 +23,14 @@ from minifleming.rlvr import curriculum
 from minifleming.rlvr.curriculum import State
 from minifleming.rlvr.mining import CLASSES
 from minifleming.rlvr.recompute import weigh
-from minifleming.rlvr.record import brief, figures, read_lines, record, step_path, unseal
+from minifleming.rlvr.record import brief, figures, first_step, read_lines, record, step_path, unseal
 from minifleming.rlvr.reward import terms
 from minifleming.rlvr.rollout import Rollout, compare, judge
-from minifleming.rlvr.stages import read_state
+from minifleming.rlvr.stages import facts, read_state
 from minifleming.rods.item import Item, read_items
 from minifleming.run import config as configuration
 from minifleming.run.checkpoint import checkpoints, verify_folder
-from minifleming.run.errors import BadInput, RunFailed
+from minifleming.run.errors import RunFailed
 from minifleming.run.fields import Config
 
 ROUNDING = 1e-12
@@ -40,6 +42,7 @@ REPLAYED = ("grad_norm", "weights")  # figures that do not follow from the log
 class Findings:
     """What was gone through, and where it was not as recomputed."""
 
+    positions: int = 0  # of the model
     steps: int = 0
     samples: int = 0
     rounds: int = 0
@@ -56,14 +59,20 @@ class Findings:
 class Log:
     """The lines of metrics and ledger in order, each checked to be the next link of the chain."""
 
-    def __init__(self, folder: Path, chain: str):
-        self.folder, self.chain = folder, chain
+    def __init__(self, folder: Path):
+        self.folder = folder
         self.lines = {name: self._read(folder / name) for name in ("metrics.jsonl", "mining.jsonl")}
         self.at = dict.fromkeys(self.lines, 0)
+        if not self.more("mining.jsonl"):
+            raise RunFailed(f"{folder / 'mining.jsonl'}: has no first record")
+        self.chain = self.begun = json.loads(self.lines["mining.jsonl"][0][1])["from"]
 
     def _read(self, path: Path) -> list[tuple[int, str]]:
-        lines = read_lines(path) if path.exists() else []
-        return [(n, line) for n, line in enumerate(lines, 1) if '"stage": "cold_start"' not in line]
+        """The lines with their numbers; those of the cold start, before all others, are no links."""
+        lines = list(enumerate(read_lines(path) if path.exists() else [], 1))
+        while lines and '"stage": "cold_start"' in lines[0][1]:
+            lines.pop(0)
+        return lines
 
     def more(self, name: str) -> bool:
         return self.at[name] < len(self.lines[name])
@@ -99,13 +108,14 @@ def _verify(folder: Path) -> Findings:
     cfg = configuration.load(folder / "config.toml")
     items = {item.id: item for item in read_items(folder / "items" / "train.jsonl")}
     kept = checkpoints(folder / "checkpoints")
-    if not kept:
-        raise BadInput("no checkpoint", folder / "checkpoints")
-    tokenizer = Tokenizer(kept[0] / "model")
-    state = read_state(kept[0] / "state.json", items)
-    findings, log = Findings(), Log(folder, state.chain)
-    if state.step == 0 and log.more("mining.jsonl") and '"event": "entered"' in log.lines["mining.jsonl"][0][1]:
-        state, log.chain = curriculum.begin(cfg, items), ""
+    first = folder / "checkpoints" / f"step_{first_step(folder) - 1:06d}"
+    if first not in kept:
+        raise RunFailed(f"{first}: is missing: the run began there")
+    tokenizer, model = Tokenizer(first / "model"), load_model(first / "model", cfg.model.dtype, "cpu")
+    state = curriculum.begin(cfg, items) if first_step(folder) == 1 else read_state(first / "state.json", items)
+    findings, log = Findings(positions=model.config.max_position_embeddings), Log(folder)
+    _ledger(findings, log, [facts(cfg, items, model, state.step, log.begun)])
+    if state.step == 0:
         _ledger(findings, log, curriculum.entered(state))
     seen = {state.step: [_now(state, log)]}
     weights: dict[int, str] = {}
@@ -126,7 +136,11 @@ def _verify(folder: Path) -> Findings:
         for name in log.lines:
             if log.more(name):
                 raise RunFailed(f"{folder / name}:{log.lines[name][log.at[name]][0]}: after the end of the run")
-    for path in kept:
+        if step_path(folder, state.step + 1).exists():
+            raise RunFailed(f"{step_path(folder, state.step + 1)}: after the end of the run")
+        for step in {state.stage1_end, state.step} - {int(path.name[5:]) for path in kept}:
+            raise RunFailed(f"{folder / 'checkpoints' / f'step_{step:06d}'}: is missing: it is never deleted")
+    for path in (path for path in kept if path >= first):
         _checkpoint(findings, path, seen, weights, cfg)
     return findings
 
@@ -150,6 +164,8 @@ def _step(findings: Findings, log: Log, state: State, cfg: Config, items: dict[s
     for number, entry in enumerate(records, 1):
         ids, n = entry["completion_ids"], len(entry["completion_ids"])
         findings.expect(sum(i in tokenizer.end_ids for i in ids[:-1]), 0, "end tokens within", path, number)
+        most = min(cfg.rl.max_new_tokens, findings.positions - len(entry["prompt_ids"]))
+        findings.expect(n == most if not entry["finished"] else n <= most, True, f"{n} tokens of {most}", path, number)
         findings.expect(len(entry["logprobs"]), n, "the number of logprobs", path, number)
         findings.expect(len(entry["trained_logprobs"]) in (0, n), True, "one trained_logprob a token", path, number)
     briefs = [brief(record(r, cfg.run.seed, step)) for group in groups for r in group]
@@ -186,7 +202,8 @@ def _round(findings: Findings, log: Log, state: State, cfg: Config, items: dict[
         raise RunFailed(f"{path}:{lines[0][1]}: round {state.round + 1} does not name every item once")
     expected = curriculum.next_round(state, cfg, items, {name: passes[name] for name in items})
     for (entry, number), value in zip(lines, expected):
-        findings.expect(entry, value, "the entry", path, number)
+        for name in entry.keys() | value.keys():
+            findings.expect(entry.get(name), value.get(name), name, path, number)
     _metrics(findings, log, {"stage": "mining", "step": state.step, "round": state.round,
                              **{kind: len(state.pools[kind]) for kind in CLASSES}})
     findings.rounds += 1
@@ -195,7 +212,8 @@ def _round(findings: Findings, log: Log, state: State, cfg: Config, items: dict[
 def _ledger(findings: Findings, log: Log, expected: list[dict]) -> None:
     for value in expected:
         entry, number = log.next("mining.jsonl")
-        findings.expect(entry, value, "the entry", log.folder / "mining.jsonl", number)
+        for name in entry.keys() | value.keys():
+            findings.expect(entry.get(name), value.get(name), name, log.folder / "mining.jsonl", number)
 
 
 def _metrics(findings: Findings, log: Log, expected: dict) -> dict:
@@ -209,7 +227,8 @@ def _checkpoint(findings: Findings, path: Path, seen: dict[int, list[dict]], wei
                 cfg: Config) -> None:
     """A checkpoint is whole, its state is one that the log came through, its weights those that the log names."""
     findings.checkpoints += 1
-    if reason := verify_folder(path):
+    missing = [name for name in ("state.json", "optimizer.safetensors", "model") if not (path / name).exists()]
+    if reason := verify_folder(path) or (f"{missing[0]} is missing" if missing else None):
         findings.differences.append(f"{path}: {reason}")
         return
     step = int(path.name[5:])
@@ -217,7 +236,7 @@ def _checkpoint(findings: Findings, path: Path, seen: dict[int, list[dict]], wei
         findings.differences.append(f"{path / 'state.json'}: is no state that the log comes through")
     if step in weights:
         found = fingerprint(load_model(path / "model", cfg.model.dtype, "cpu"))
-        findings.expect(found, weights[step], "the hash of the weights", path / "model")
+        findings.expect(found, weights[step], "the checksum of the weights", path / "model")
 
 
 def _now(state: State, log: Log) -> dict:

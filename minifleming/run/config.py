@@ -76,8 +76,8 @@ def check_objective(rl: RL) -> None:
     if rl.objective == "paper" and (rl.clip or rl.epochs * rl.minibatches > 1):
         raise BadInput("rl.objective: 'paper' has no ratio, so rl.clip, rl.epochs and rl.minibatches must stay as they "
                        "are: off-policy steps would be biased; take grpo, dr_grpo, dapo, gspo or cispo")
-    if len(rl.clip) not in (0, 2):
-        raise BadInput("rl.clip: must be [low, high], or empty")
+    if len(rl.clip) not in (0, 2) or rl.clip and rl.clip[0] > 1:
+        raise BadInput("rl.clip: must be [low, high] with low up to 1, or empty")
     if rl.minibatches > rl.prompts_per_step:
         raise BadInput(f"rl.minibatches: {rl.minibatches} do not fit into {rl.prompts_per_step} prompts")
 

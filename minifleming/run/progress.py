@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterable
 from contextlib import contextmanager
@@ -42,6 +43,12 @@ class Journal:
         start = time.perf_counter()
         yield
         self._append("timings.jsonl", json.dumps({"what": what, **keys, "seconds": time.perf_counter() - start}))
+
+    def sync(self) -> None:
+        """Have everything on the disk."""
+        for path in self.folder.glob(f"{self.prefix}*.jsonl"):
+            with open(path, "rb") as stream:
+                os.fsync(stream.fileno())
 
     def read(self, file: str) -> list[dict]:
         """The records of a file, without one that was left half written."""

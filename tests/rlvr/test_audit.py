@@ -260,7 +260,7 @@ def test_a_replay_that_differs_says_where(whole, tmp_path):
     with pytest.raises(RunFailed, match="step 1: gradient norm 1.5, replayed"):
         audit.main(["replay", str(folder), "--step", "2"])
     path.write_text("\n".join([lines[0].replace(first["weights"], "f" * 64), *lines[1:]]) + "\n")
-    with pytest.raises(RunFailed, match="another hash"):
+    with pytest.raises(RunFailed, match="another checksum"):
         audit.main(["replay", str(folder), "--step", "2"])
     path.write_text("\n".join(lines) + "\n")
     text = "\n".join(read_lines(step_path(folder, 2))) + "\n"

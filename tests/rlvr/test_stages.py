@@ -133,7 +133,7 @@ def test_the_control_goes_on_from_the_same_stage_1_without_mining(talker, tokeni
     folder, _, _ = whole
     start = folder / "checkpoints" / "step_000005"
     state, _ = train(talker, tokenizer, tmp_path, settings(source="uniform"), start)
-    assert state.step == 11 and {r["event"] for r in records(tmp_path, "mining.jsonl")} == {"trained"}
+    assert state.step == 11 and {r["event"] for r in records(tmp_path, "mining.jsonl")} == {"begun", "trained"}
     assert [r["step"] for r in records(tmp_path)] == list(range(6, 12))
 
 

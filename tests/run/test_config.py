@@ -197,7 +197,7 @@ def test_a_number_that_is_not_finite_is_refused(text):
     (["rl.epochs=2"], "rl.objective: 'paper' has no ratio"),
     (["rl.minibatches=2"], "rl.objective: 'paper' has no ratio"),
     (["rl.clip=[0.2,0.2]"], "rl.objective: 'paper' has no ratio"),
-    (["rl.objective=grpo", "rl.clip=[0.2]"], "rl.clip: must be [low, high], or empty"),
+    (["rl.objective=grpo", "rl.clip=[0.2]"], "rl.clip: must be [low, high] with low up to 1, or empty"),
     (["rl.objective=grpo", "rl.minibatches=9", "rl.prompts_per_step=8"], "rl.minibatches: 9 do not fit"),
     (["rl.betas=[0.9]"], "rl.betas"),
     (["rl.betas=[0.9,1.0]"], "rl.betas"),
