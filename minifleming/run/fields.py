@@ -88,7 +88,7 @@ class RL:
     kl: float = field(0.0, "weight of KL(policy || start); above 0 the start is loaded as reference model", low=0)
     kl_estimator: str = field("k3", "k1, k2 or k3")
     kl_weighted: bool = field(True, "weigh the estimate by the policy's ratio, whose gradient is then that of the KL")
-    micro_batch_tokens: int = field(16384, "tokens per forward/backward; changes memory, not mathematics", low=1)
+    micro_batch_tokens: int = field(16384, "tokens per forward/backward (or one group): memory, not mathematics", low=1)
     rollout_slots: int = field(256, "sequences decoded at a time", low=1)
     mismatch_limit: float = field(1e-3, "stop when sampler and trainer differ by more in a log-probability", low=0)
 
