@@ -25,6 +25,10 @@ def test_the_readme_shows_the_table_that_the_default_run_printed():
     assert newest("tiny_run_*.md").read_text() in (ROOT / "README.md").read_text()
 
 
+def test_the_docs_show_what_the_audit_of_that_run_printed():
+    assert newest("audit_*.md").read_text() in (ROOT / "docs" / "results.md").read_text()
+
+
 def test_means_and_differences_follow_from_the_seeds():
     result = json.loads(newest("tiny_seeds_*.json").read_text())
     for key, mean in result["means"].items():
