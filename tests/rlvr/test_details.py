@@ -1,0 +1,81 @@
+"""Small things that the larger tests would not miss: partitions, keys, clipping, means, edges of rules."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from minifleming.rlvr.curriculum import State, draw
+from minifleming.rlvr.mining import Deck, plateau
+from minifleming.rlvr.objective import OBJECTIVES
+from minifleming.rlvr.rollout import roll_out
+from minifleming.rlvr.update import minibatches, update, whole_groups
+from minifleming.run.fields import RL
+from tests.rlvr.test_curriculum import pool, settings
+from tests.rlvr.test_update import rollouts
+
+
+@pytest.mark.parametrize("prompts, count", [(5, 1), (5, 2), (7, 3), (4, 4)])
+def test_every_epoch_takes_each_group_once_in_an_order_of_its_own(prompts, count):
+    cfg = RL(objective="grpo", epochs=4, minibatches=count)
+    chosen = minibatches(prompts, cfg, (1, 2))
+    assert len(chosen) == 4 * count
+    for epoch in range(4):
+        part = chosen[epoch * count : (epoch + 1) * count]
+        assert sorted(i for batch in part for i in batch) == list(range(prompts))
+        assert max(map(len, part)) - min(map(len, part)) <= 1
+    if 1 < count < prompts:
+        assert len({tuple(map(tuple, map(sorted, chosen[e * count : (e + 1) * count]))) for e in range(4)}) > 1
+        assert any(minibatches(prompts, cfg, (1, s)) != chosen for s in range(3, 9)), "another step, another order"
+
+
+def test_the_gradient_is_clipped_and_its_norm_told_before(talker, tokenizer):
+    model, cfg, groups = rollouts(talker, tokenizer)
+    cfg.max_grad_norm = 1e-3
+    told = update(model, torch.optim.SGD(model.parameters(), lr=0.0), groups, cfg, samples=8, prompts=6)["grad_norm"]
+    norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item()
+    assert norm == pytest.approx(1e-3, rel=1e-3) and told > 0.1
+
+
+def test_micro_batches_are_filled_up_to_their_tokens(talker, tokenizer):
+    _, _, groups = rollouts(talker, tokenizer)
+    assert len(whole_groups(groups, 10**6)) == 1 and len(whole_groups(groups, 1)) == len(groups)
+    some = whole_groups(groups, 250)
+    assert 1 < len(some) < len(groups) and sorted(map(id, (g for b in some for g in b))) == sorted(map(id, groups))
+
+
+def test_another_step_draws_other_tokens_and_the_mean_is_eq_3(talker, tokenizer):
+    fresh, items = talker
+    drawn = [(item, "") for item in items[:4]]
+    cfg = RL(max_new_tokens=12)
+    first, second = (roll_out(fresh(), tokenizer, drawn, cfg, samples=8, seed=0, step=s) for s in (0, 1))
+    assert [r.ids for g in first for r in g] != [r.ids for g in second for r in g]
+    assert all(r.mean == sum(x.reward for x in g) / 8 for g in first for r in g)
+
+
+def test_the_means_of_the_variants():
+    assert {name: o.mean for name, o in OBJECTIVES.items()} == {
+        "paper": "sequence_sum", "dr_grpo": "constant", "grpo": "sequence_mean", "dapo": "token_mean",
+        "gspo": "sequence_mean", "cispo": "token_mean"}
+
+
+def test_a_deck_is_shuffled_anew_each_time_it_is_gone_through():
+    deck = Deck([f"i{n}" for n in range(12)], [1])
+    assert deck.deal(12) != deck.deal(12)
+
+
+def test_the_plateau_is_of_the_newest_steps_whole_window_and_its_bound_counts():
+    rule = {"min_steps": 0, "max_steps": 99, "threshold": 0.5, "window": 2}
+    assert plateau([0.9, 0.9, 0.0, 0.0], 4, **rule) is None and plateau([0.0, 0.0, 0.9, 0.9], 4, **rule) == "sparsity"
+    assert plateau([0.5, 0.5], 2, **rule) == "sparsity" and plateau([1.0], 1, **rule) is None
+
+
+def test_suspects_do_not_fill_a_batch_and_another_round_deals_in_another_order():
+    items, cfg = pool(30), settings(12)
+    names = list(items)
+    pools = {"right": names[:2], "middle": [], "wrong": names[2:5], "quarantine": names[5:]}
+    state = State(stage="rl_stage2", stage1_end=0, round=1, pools=pools)
+    assert {item.id for item, _ in draw(state, cfg, items)} == set(names[:5])
+    full = {"right": names[:15], "middle": [], "wrong": names[15:], "quarantine": []}
+    hands = [draw(State(stage="rl_stage2", stage1_end=0, round=r, pools=full), cfg, items) for r in (1, 2)]
+    assert [i.id for i, _ in hands[0]] != [i.id for i, _ in hands[1]]
