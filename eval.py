@@ -13,8 +13,8 @@ from minifleming.evaluation.statistics import wilson
 from minifleming.evaluation.tables import VARIANTS, write_report
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder
-from minifleming.rods.graph import load_graph
 from minifleming.rods.item import read_items
+from minifleming.rods.readers import load_graph
 from minifleming.run import config as configuration
 from minifleming.run import parallel
 from minifleming.run.checkpoint import read_json
@@ -66,7 +66,7 @@ def benchmarks(named: list[str], out: Path, cfg: configuration.Config) -> int:
     device = parallel.pick_device(cfg.run.device)
     model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
     for name, items in sets.items():
-        graph = load_graph(cfg.data.graph) if any(item.path for item in items) else None
+        graph = load_graph(cfg.data.graph, cfg.data.columns) if any(item.path for item in items) else None
         records = evaluate(model, tokenizer, items, cfg, name=name, graph=graph)
         write_records(out / f"{name}.jsonl", records)
         print(line(name, records, cfg.eval.confidence))

@@ -2,16 +2,20 @@
 
     python synth_kg.py --graph embedded --n 2000 --seed 0 --out items.jsonl
     python synth_kg.py --n 500 --split heldout --out test.jsonl       shares no combination with --split train
+    python synth_kg.py --graph hpo --style vignette --pins --n 20000 --out hpo.jsonl
+    python synth_kg.py --graph my.csv --columns head=subject,relation=predicate,tail=object --also hpo --out my.jsonl
 
 Research software. Not for clinical use.
 """
 
+from collections import Counter
 from pathlib import Path
 
-from minifleming.rods.check import fault, index_triples
-from minifleming.rods.graph import load_graph
+from minifleming.rods.check import Facts, fault
 from minifleming.rods.item import write_items
-from minifleming.rods.mix import is_held_out, synthesise, tier_counts
+from minifleming.rods.mix import is_held_out, settings, synthesise, tier_counts
+from minifleming.rods.readers import load_graph
+from minifleming.rods.support import Support
 from minifleming.run import config as configuration
 from minifleming.run.checkpoint import writable
 from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
@@ -21,20 +25,11 @@ SPLITS = {"all": lambda walk: True, "train": lambda walk: not is_held_out(walk),
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(prog="synth_kg.py", description=__doc__, allow_abbrev=False, epilog=configuration.describe(),
-                    formatter_class=configuration.HelpFormatter)
-    parser.add_argument("--graph", help="embedded, or the path of a triple file (default: data.graph)")
-    parser.add_argument("--n", type=int, default=2000, help="items to write (default: 2000)")
-    parser.add_argument("--seed", type=int, help="same seed, same bytes (default: run.seed)")
-    parser.add_argument("--hops", help="path lengths, e.g. 1,2,3 (default: data.hops)")
-    parser.add_argument("--options", type=int, help="options per item (default: data.options)")
-    parser.add_argument("--split", choices=SPLITS, default="all",
-                        help="combinations of findings that may be trained on, those held out, or all (default)")
-    parser.add_argument("--out", type=Path, help="the JSONL file to write")
-    configuration.add_arguments(parser)
-    args = parser.parse_args(argv)
-    cfg = configuration.from_arguments(args, {"data.graph": args.graph, "run.seed": args.seed,
-                                              "data.hops": args.hops, "data.options": args.options})
+    args = arguments().parse_args(argv)
+    cfg = configuration.from_arguments(args, {
+        "data.graph": args.graph, "run.seed": args.seed, "data.hops": args.hops, "data.options": args.options,
+        "data.columns": args.columns, "data.also": args.also, "data.style": args.style, "data.language": args.language,
+        "data.names": args.names, "data.pins": args.pins, "data.both": args.both})
     if args.n < 1:
         raise BadInput("--n: must be positive")
     if args.dry_run:
@@ -43,19 +38,46 @@ def main(argv: list[str] | None = None) -> int:
     if args.out is None:
         raise BadInput("--out: the file to write is missing")
     writable(args.out)
-    data, graph = cfg.data, load_graph(cfg.data.graph)
-    items = synthesise(graph, args.n, data.hops, seed=cfg.run.seed, options=data.options,
-                       findings=tuple(data.findings), rarity=data.rarity, rare_boost=data.rare_boost, roots=data.roots,
-                       keep=SPLITS[args.split], progress=lambda x: bar(x, desc="items"))
-    edges, index = set(graph.triples), index_triples(graph.triples)
-    wrong = [item.id for item in items if fault(item, edges, index)]
+    graph, refused = load_graph(cfg.data.graph, cfg.data.columns), Counter()
+    items = synthesise(graph, args.n, cfg.data.hops, **settings(cfg.data, graph), seed=cfg.run.seed,
+                       keep=SPLITS[args.split], refused=refused,
+                       refuse=Support([load_graph(source) for source in cfg.data.also]),
+                       progress=lambda x: bar(x, desc="items"))
+    facts = Facts(graph)
+    wrong = [item.id for item in items if fault(item, facts)]
     if wrong:
         raise RunFailed(f"{wrong[0]} and {len(wrong) - 1} others fail their proof: this is a bug")
+    for reason, count in sorted(refused.items()):
+        print(f"{count} items dropped: a distractor is {reason}")
     if len(items) < args.n:
         raise RunFailed(f"the graph gave {len(items)} different items of the {args.n} asked for")
     write_items(args.out, items)
     print(f"{len(items)} items, each with a proof, in {args.out}; tiers {tier_counts(items)}")
     return 0
+
+
+def arguments() -> Parser:
+    parser = Parser(prog="synth_kg.py", description=__doc__, allow_abbrev=False, epilog=configuration.describe(),
+                    formatter_class=configuration.HelpFormatter)
+    parser.add_argument("--graph", help="embedded, hpo, or a path (default: data.graph)")
+    parser.add_argument("--columns", help="columns of a triple file: head=NAME,relation=NAME,tail=NAME")
+    parser.add_argument("--also", action="append", metavar="GRAPH",
+                        help="a graph that may know more: items with a distractor it supports are dropped; repeatable")
+    parser.add_argument("--n", type=int, default=2000, help="items to write (default: 2000)")
+    parser.add_argument("--seed", type=int, help="same seed, same bytes (default: run.seed)")
+    parser.add_argument("--hops", help="path lengths, e.g. 1,2,3 (default: data.hops)")
+    parser.add_argument("--options", type=int, help="options per item (default: data.options)")
+    parser.add_argument("--style", help="plain, varied or vignette (default: data.style)")
+    parser.add_argument("--language", help="en or zh (default: data.language)")
+    parser.add_argument("--names", help="Chinese names: a TSV with the columns name and zh (default: data.names)")
+    parser.add_argument("--pins", action="store_true", default=None,
+                        help="also walk to one of several nodes, singled out by a finding of its own")
+    parser.add_argument("--both", type=float, help="share of items that ask for two nodes (default: data.both)")
+    parser.add_argument("--split", choices=SPLITS, default="all",
+                        help="combinations of findings that may be trained on, those held out, or all (default)")
+    parser.add_argument("--out", type=Path, help="the JSONL file to write")
+    configuration.add_arguments(parser)
+    return parser
 
 
 if __name__ == "__main__":

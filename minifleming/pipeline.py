@@ -25,9 +25,11 @@ from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder, save_model
 from minifleming.rlvr import stages
 from minifleming.rlvr.report import write_page
-from minifleming.rods.graph import Graph, load_graph
+from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item, read_items, write_items
-from minifleming.rods.mix import blind_accuracy, is_held_out, option_set, synthesise
+from minifleming.rods.mix import blind_accuracy, is_held_out, option_set, synthesise, settings
+from minifleming.rods.readers import load_graph
+from minifleming.rods.support import Support
 from minifleming.run import config as configuration
 from minifleming.run import parallel
 from minifleming.run.checkpoint import read_json, sha256, verify_folder, write_folder, write_text
@@ -49,7 +51,7 @@ class Run:
             torch.set_num_threads(cfg.run.threads)
         self.base = model_folder(cfg.model.base)
         self.tokenizer = Tokenizer(self.base)
-        self.graph: Graph | None = load_graph(cfg.data.graph) if cfg.data.graph else None
+        self.graph: Graph | None = load_graph(cfg.data.graph, cfg.data.columns) if cfg.data.graph else None
         self.journal = Journal(self.folder)
 
     def everything(self) -> str:
@@ -126,15 +128,14 @@ class Run:
         data, graph = self.cfg.data, self.graph
         if graph is None:
             raise BadInput("data.graph: must not be empty when there are no item files")
+        known, refuse = settings(data, graph), Support([load_graph(source) for source in data.also])
         made: dict[str, list[Item]] = {}
         taken: set[frozenset[str]] = set()
         for number, (name, count, hops, held_out) in enumerate([
                 ("train", data.train, data.hops, False), ("heldout", data.heldout, data.hops, True),
                 ("longer_hops", data.longer, data.longer_hops, True)]):
             made[name] = synthesise(
-                graph, count, hops, seed=10 * self.cfg.run.seed + number, options=data.options,
-                findings=tuple(data.findings), rarity=data.rarity, rare_boost=data.rare_boost,
-                roots=data.roots, taken=taken,
+                graph, count, hops, **known, seed=10 * self.cfg.run.seed + number, taken=taken, refuse=refuse,
                 keep=lambda walk, held_out=held_out: is_held_out(walk) == held_out, prefix=name,
                 progress=lambda x, name=name: bar(x, desc=f"items {name}"))
             if len(made[name]) < count:

@@ -34,22 +34,23 @@ def detour(item: Item, strategy: str, graph: Graph, rng: np.random.Generator) ->
     label = next((k for k, rival in item.provenance["rivals"].items() if rival == name), None)
     if label is None or len(item.path) != 2:
         return f" {shared} points to {name} . wait , {name} lacks {lacking} ."
-    _, relation, _ = item.path[1]
-    forward = (name, relation, item.options[label]) in graph
-    head, tail = (name, item.options[label]) if forward else (item.options[label], name)
+    (_, relation, _), end = item.path[1], item.nodes(label)[-1]
+    forward = (name, relation, end) in graph
+    head, tail = (name, end) if forward else (end, name)
     if (head, relation, tail) not in graph:
         return f" {shared} points to {name} . wait , {name} lacks {lacking} ."
     return f" {statement(head, relation, tail, forward)} . wait , {name} lacks {lacking} ."
 
 
 def pick_rival(item: Item, graph: Graph, rng: np.random.Generator) -> tuple[str, str, str] | None:
-    """A rival of the root, a finding that both have, and one that the rival lacks."""
-    root = item.provenance["root"]
-    evidence = [(r, t) for h, r, t in item.visible if h == root][: len(item.visible) - len(item.path) + 1]
-    rivals = [name for name in dict.fromkeys(item.provenance.get("rivals", {}).values()) if name]
+    """A rival of the root, a finding that both have, and one that the rival lacks, as the item records it."""
+    lacks: dict[str, list[str]] = {}
+    for label, rival in item.provenance.get("rivals", {}).items():
+        lacks.setdefault(rival, item.provenance.get("lacks", {}).get(label, []))
+    rivals = [name for name in lacks if name]
     for i in rng.permutation(len(rivals)):
-        shared = [t for r, t in evidence if (rivals[i], r, t) in graph]
-        lacking = [t for r, t in evidence if (rivals[i], r, t) not in graph]
+        lacking = lacks[rivals[i]]
+        shared = [t for _, r, t in item.evidence if t not in lacking and (rivals[i], r, t) in graph]
         if shared and lacking:
             return rivals[i], shared[rng.integers(len(shared))], lacking[rng.integers(len(lacking))]
     return None

@@ -22,10 +22,11 @@ import numpy as np
 
 from minifleming.cold_start.refine import STRATEGIES, detour
 from minifleming.rods.answer import parse_strict
-from minifleming.rods.graph import Graph, load_graph
+from minifleming.rods.graph import Graph
 from minifleming.rods.hops import support
 from minifleming.rods.item import Item, read_items, read_jsonl
-from minifleming.rods.phrases import listing, phrase
+from minifleming.rods.phrases import listing, statement
+from minifleming.rods.readers import load_graph
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput, Parser, guarded
 
@@ -72,18 +73,17 @@ class Oracle:
 
 
 def tell(item: Item) -> str:
-    """The findings, the root they point to, the chain from there, and the option at its end."""
-    root, chain = item.provenance["root"], item.path[1:]
-    findings = [tail if head == root else head for head, _, tail in item.visible[: len(item.visible) - len(chain)]]
+    """The findings, the root they point to, the chain from there with what pins its nodes, and the option at its end."""
+    root, pins = item.provenance["root"], {head: (r, t) for head, r, t in item.provenance.get("pins", [])}
+    findings = [tail if head == root else head for head, _, tail in item.evidence]
     text = f" {listing(findings)} {'points' if len(findings) == 1 else 'point'} to {root} ."
     at = root
-    for head, relation, tail in chain:
-        words = phrase(relation)
-        if head == at:
-            text, at = f"{text} {head} {words.forward} {tail} .", tail
-        else:
-            text, at = f"{text} {tail} {words.backward} {head} .", head
-    return f"{text} so {at} ({item.answer})"
+    for head, relation, tail in item.path[1:]:
+        forward = head == at
+        text, at = f"{text} {statement(head, relation, tail, forward)} .", tail if forward else head
+        if at in pins:
+            text = f"{text} {statement(at, *pins[at])} ."
+    return f"{text} so {item.options[item.answer]} ({item.answer})"
 
 
 def check(trace: Trace, item: Item, graph: Graph) -> Trace:
@@ -92,7 +92,7 @@ def check(trace: Trace, item: Item, graph: Graph) -> Trace:
     trace.checks = {
         "format": verdict.formatted,
         "answer": verdict.label == item.answer,
-        "hops": support(trace.reasoning, item.options[item.answer], graph) == "chain",
+        "hops": support(trace.reasoning, item.nodes(item.answer)[-1], graph) == "chain",
     }
     return trace
 

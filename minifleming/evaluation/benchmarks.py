@@ -43,7 +43,7 @@ def evaluate(model: LanguageModel, tokenizer: Tokenizer, items: list[Item], cfg:
     for item, c in zip(mine, completions):
         text = tokenizer.decode(c.ids[:-1] if c.finished else c.ids)
         found = grade(text, item, c.finished)
-        chosen = item.options.get(found.strict, "")
+        chosen = item.nodes(found.strict)[-1] if found.strict in item.options else ""
         how = support(reasoning_of(text), chosen, graph) if graph and item.path else ""
         records.append({"item": item.id, "hops": item.hops, "tier": item.tier, "answer": item.answer,
                         "strict": found.strict, "rule": found.rule, "lenient": found.lenient,

@@ -17,9 +17,10 @@ from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rlvr import plots
 from minifleming.rlvr.record import read_lines, read_step, step_path
 from minifleming.rods.answer import reasoning_of
-from minifleming.rods.graph import Graph, load_graph
+from minifleming.rods.graph import Graph
 from minifleming.rods.hops import support
 from minifleming.rods.item import Item, read_items
+from minifleming.rods.readers import load_graph
 from minifleming.run import config as configuration
 from minifleming.run.checkpoint import checkpoints, write_text
 from minifleming.run.errors import BadInput, Parser, guarded
@@ -42,7 +43,7 @@ def write_page(folder: Path) -> Path:
     ledger = [json.loads(line) for line in read_lines(folder / "mining.jsonl")]
     items = {item.id: item for item in read_items(folder / "items" / "train.jsonl")}
     tokenizer = Tokenizer(checkpoints(folder / "checkpoints")[0] / "model")
-    graph = load_graph(cfg.data.graph) if cfg.data.graph else None
+    graph = load_graph(cfg.data.graph, cfg.data.columns) if cfg.data.graph else None
     chains = carried(folder, steps, items, tokenizer, graph) if graph else []
     parts = [
         f"<h1>Reinforcement learning: {html.escape(cfg.run.out)}</h1>",
@@ -99,7 +100,7 @@ def carried(folder: Path, steps: list[dict], items: dict[str, Item], tokenizer: 
             item = items[entry["item_id"]]
             if entry["verdict"]["label"] == item.answer and item.path:
                 text = tokenizer.decode(entry["completion_ids"][:-1])
-                counts[support(reasoning_of(text), item.options[item.answer].strip(), graph)] += 1
+                counts[support(reasoning_of(text), item.nodes(item.answer)[-1].strip(), graph)] += 1
         found.append({"step": part[len(part) // 2]["step"], "right": sum(counts.values()), **counts})
     return [entry for entry in found if entry["right"]]
 

@@ -11,7 +11,7 @@ import re
 
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Triple
-from minifleming.rods.phrases import PHRASES
+from minifleming.rods.phrases import PHRASES, phrase
 from minifleming.rods.walk import EVIDENCE
 
 CLAUSE = re.compile(r" \. | : | \.$|^wait , | wait , ")
@@ -74,7 +74,8 @@ def _names(text: str, graph: Graph) -> list[str]:
 def _relation(clause: str, graph: Graph) -> list[tuple[Triple, bool]]:
     """The first reading of the clause that is an edge; failing that, the first that names two nodes."""
     readings: list[Triple] = []
-    for relation, words in PHRASES.items():
+    for relation in (*PHRASES, *(r for r in graph.relations if r not in PHRASES)):
+        words = phrase(relation)
         for verb, forward in ((words.forward, True), (words.backward, False)):
             left, found, right = clause.partition(f" {verb} ")
             if found and left in graph.number and right in graph.number:

@@ -83,6 +83,15 @@ class Item:
     def labels(self) -> str:
         return "".join(self.options)
 
+    @property
+    def evidence(self) -> list[Triple]:
+        """The visible triples that tell the root: those before the chain and its pins."""
+        return self.visible[: len(self.visible) - (len(self.path) - 1) - len(self.provenance.get("pins", []))]
+
+    def nodes(self, label: str) -> list[str]:
+        """The names in the graph of what an option says: a pair where two are asked, other words in other languages."""
+        return self.provenance.get("nodes", {}).get(label) or [self.options[label]]
+
 
 def read_items(path: str | Path) -> list[Item]:
     """All items of a JSONL file. A bad line stops the read with file, line and reason."""
@@ -154,6 +163,18 @@ def _check_provenance(provenance: dict, options: dict[str, str]) -> None:
         raise ValueError("'provenance.hidden' must be a list of names")
     if not isinstance(rivals, dict) or not all(k in options and isinstance(v, str) for k, v in rivals.items()):
         raise ValueError("'provenance.rivals' must map labels to names")
+    for name in ("lacks", "nodes"):
+        lists = provenance.get(name, {})
+        if not isinstance(lists, dict) or not all(k in options and _names(v) for k, v in lists.items()):
+            raise ValueError(f"'provenance.{name}' must map labels to lists of names")
+    told = provenance.get("told", {})
+    if not isinstance(told, dict) or not all(isinstance(v, str) for v in told.values()):
+        raise ValueError("'provenance.told' must map names to texts")
+    provenance.update({"pins": _triples("provenance.pins", provenance["pins"])} if "pins" in provenance else {})
+
+
+def _names(values) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
 def _triples(name: str, values) -> list[Triple]:

@@ -20,8 +20,11 @@ import numpy as np
 
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item
-from minifleming.rods.question import make_item
-from minifleming.rods.walk import Walk, Walker
+from minifleming.rods.question import PLAIN, leaks, make_item
+from minifleming.rods.walk import EVIDENCE, Walk, Walker
+from minifleming.rods.wording import Wording, read_names
+from minifleming.run.errors import BadInput
+from minifleming.run.fields import Data
 
 HELD_OUT_SHARE = 0.25
 TRIES_PER_ITEM = 400
@@ -49,17 +52,25 @@ def synthesise(
     rarity: float = 0.5,
     rare_boost: float = 2.0,
     roots: int = 0,
+    evidence: tuple[str, ...] = EVIDENCE,
+    pins: bool = False,
+    both: float = 0.0,
+    apart: bool = False,
+    wording: Wording = PLAIN,
     keep: Callable[[Walk], bool] = lambda walk: True,
     taken: Iterable[frozenset[str]] = (),
+    refuse: Callable[[Item], str] = lambda item: "",
+    refused: Counter | None = None,
     prefix: str = "kg",
     progress: Callable[[list], Iterable] = lambda x: x,
 ) -> list[Item]:
     """Up to ``count`` different items with proofs, the path lengths equally often, in a fixed random order.
 
     Items are different if their question or their set of options is. Fewer come back only if a path length is used
-    up: ``TRIES_PER_ITEM`` draws found no further item, ``GIVE_UP`` times in a row.
+    up: ``TRIES_PER_ITEM`` draws found no further item, ``GIVE_UP`` times in a row. ``both`` is the share of items that ask
+    for the root too. What ``refuse`` gives a reason for is not used and counted in ``refused``.
     """
-    walker = Walker(graph, rarity, rare_boost, roots)
+    walker = Walker(graph, rarity, rare_boost, roots, evidence, pins)
     rng = np.random.default_rng([seed, 0x5EED])
     taken, seen, items, owed, vain = set(taken), set(), [], Counter(), Counter()
     for number in progress(range(count)):
@@ -68,12 +79,17 @@ def synthesise(
             walk = walker.walk(length, findings, rng)
             if walk is None or not keep(walk):
                 continue
-            item = make_item(walk, walker, options, rng, prefix, owed)
-            if item is None or option_set(item) in taken or item.masked in item.question:
-                continue  # the last: "expanded FXN GAA repeat" among the findings would tell the cause, FXN
+            two = both > 0 and rng.random() < both
+            item = make_item(walk, walker, options, rng, prefix, owed, wording, two, apart)
+            if item is None or option_set(item) in taken or item.masked in item.question or (apart and leaks(item)):
+                continue  # "expanded FXN GAA repeat" among the findings would tell the cause, FXN
             key = (walk.root, frozenset(walk.evidence), walk.chain, option_set(item))
             if key not in seen:
                 seen.add(key)
+                if reason := refuse(item):
+                    refused = Counter() if refused is None else refused
+                    refused[reason] += 1
+                    continue
                 items.append(item)
                 owed.subtract(text for label, text in item.options.items() if label != item.answer)
                 owed[item.masked] += options - 1
@@ -82,6 +98,18 @@ def synthesise(
         else:
             vain[length] += 1
     return items
+
+
+def settings(data: Data, graph: Graph) -> dict:
+    """The arguments of ``synthesise`` that stand in the configuration. Raises BadInput for a graph that cannot serve."""
+    evidence = tuple(data.evidence) or EVIDENCE
+    if not any(relation in graph.code for relation in evidence):
+        raise BadInput(f"data.evidence: the graph has none of {', '.join(evidence)}; its relations are "
+                       f"{', '.join(graph.relations[:30])}")
+    wording = Wording(data.style, data.language, read_names(data.names, graph) if data.language != "en" else {})
+    return {"options": data.options, "findings": tuple(data.findings), "rarity": data.rarity,
+            "rare_boost": data.rare_boost, "roots": data.roots, "evidence": evidence, "pins": data.pins,
+            "both": data.both, "apart": data.apart, "wording": wording}
 
 
 def blind_accuracy(train: list[Item], test: list[Item]) -> float:

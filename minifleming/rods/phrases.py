@@ -1,6 +1,6 @@
 """How a relation is said: as a statement in either direction, and as a link in a question.
 
-One table, three users: questions (question.py), reasoning traces (cold_start/teacher.py) and the look-up of
+One vocabulary, three users: questions (question.py), reasoning traces (cold_start/teacher.py) and the look-up of
 stated hops (hops.py). A relation that the table lacks is said by its name with spaces.
 """
 
@@ -39,10 +39,33 @@ PHRASES = {
     "has_prevalence": Phrase("is a", "includes", "prevalence", "disease of that prevalence"),
 }
 
+# Relations of other graphs (hpo.py, hetionet.py, primekg.py). Apart, as the tiny tokenizer is made from the table above.
+OTHERS = {
+    "has_phenotype": Phrase("presents with", "points to", "phenotype", "disease with that phenotype"),
+    "associated_gene": Phrase("is associated with the gene", "is associated with", "associated gene",
+                              "disease associated with that gene"),
+    "has_inheritance": Phrase("follows", "is the inheritance of", "mode of inheritance",
+                              "disease with that mode of inheritance"),
+    "has_onset": Phrase("begins with", "is the onset of", "onset", "disease with that onset"),
+    "treats": Phrase("is given for", "is treated by", "indication", "drug given for it"),
+    "palliates": Phrase("palliates", "is palliated by", "disease it palliates", "drug that palliates it"),
+    "treats_off_label": Phrase("is given off label for", "is treated off label by", "off-label indication",
+                               "drug given off label for it"),
+    "targets": Phrase("targets", "is targeted by", "molecular target", "drug that targets it"),
+    "binds": Phrase("binds", "is bound by", "protein it binds", "compound that binds it"),
+    "located_in": Phrase("is located in", "is the place of", "location", "disease located there"),
+    "has_cause": Phrase("has the cause", "is the cause of", "cause", "disease that it causes"),
+    "expresses": Phrase("expresses", "is expressed in", "expressed gene", "tissue that expresses it"),
+    "interacts_with": Phrase("interacts with", "interacts with", "interacting gene", "interacting gene"),
+    "participates_in": Phrase("participates in", "involves", "process it participates in", "gene that takes part in it"),
+    "resembles": Phrase("resembles", "resembles", "disease that resembles it", "disease that resembles it"),
+    "includes": Phrase("includes", "belongs to the class", "member", "class"),
+}
+
 
 def phrase(relation: str) -> Phrase:
     plain = relation.replace("_", " ")
-    return PHRASES.get(relation, Phrase(plain, f"is {plain} of", plain, f"{plain} source"))
+    return PHRASES.get(relation) or OTHERS.get(relation) or Phrase(plain, f"is {plain} of", plain, f"{plain} source")
 
 
 def statement(head: str, relation: str, tail: str, forward: bool = True) -> str:

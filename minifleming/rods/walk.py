@@ -2,16 +2,21 @@
 
 A walk of n hops is a question in the making:
 
-    evidence                      root            chain of n - 1 functional edges
+    evidence                      root            chain of n - 1 edges
     fever, malar rash, proteinuria -> lupus -> hydroxychloroquine -> toll-like receptor inhibition
 
 1. The *root* is drawn with weight  w(v) = boost(v) * (1 + degree(v))^-rarity : rare diseases and little
-   connected ones come more often. It is a node of a type that has evidence relations (see ``EVIDENCE``).
+   connected ones come more often. It is a node that has evidence relations (see ``EVIDENCE``).
 2. The *chain* takes n - 1 edges, in either direction, none back to a visited node. An edge is taken only
    where it is functional: the node has exactly one neighbour by that relation in that direction. Among
    the functional edges at a node the next node is drawn with the weight of step 1, which favours rare drugs.
+   With ``pins`` an edge to one of several nodes may be taken too, if that node has a finding, told in the
+   question, that none of the others has: "the disease with that gene that presents with cataract".
 3. The *evidence* is a random set of the root's findings that no other node has all of: together they
-   determine the root, and so, the chain being functional, the last node.
+   determine the root, and so, the chain leaving no choice, the last node.
+
+Who has a finding has every more general one (``is_a``): what counts as a bearer of "seizure" includes the bearers of
+"focal seizure". Findings that are known to be seen in fewer than ``TYPICAL`` of the patients are not told.
 """
 
 from __future__ import annotations
@@ -21,11 +26,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minifleming.rods.graph import Graph
+from minifleming.rods.graph import IS_A, Graph
 
 EVIDENCE = ("has_symptom", "has_lab_finding", "has_imaging_finding", "has_phenotype")
 NOT_WALKED = EVIDENCE + ("has_prevalence", "other_treatment")
+UNWALKED = (IS_A, "lacks_phenotype", "lacks_onset", "lacks_inheritance", "lacks_qualifier", "has_inheritance_qualifier",
+            "does_not_express")
 RARE = ("has_prevalence", "rare disease")
+TYPICAL = 0.05  # the upper bound of "very rare" in the Human Phenotype Ontology
+MOST_PINNED = 64  # neighbours among which one is singled out
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ class Walk:
     root: str
     evidence: tuple[Step, ...]  # root -> finding, in the order in which they are told
     chain: tuple[Step, ...]
+    pins: tuple[Step, ...] = ()  # node of the chain -> the finding that singles it out
 
     @property
     def answer(self) -> str:
@@ -60,45 +70,63 @@ class Walk:
 class Walker:
     """Draws walks from one graph. Pure given its random generator."""
 
-    def __init__(self, graph: Graph, rarity: float = 0.5, rare_boost: float = 2.0, roots: int = 0):
+    def __init__(self, graph: Graph, rarity: float = 0.5, rare_boost: float = 2.0, roots: int = 0,
+                 evidence: tuple[str, ...] = EVIDENCE, pins: bool = False):
         """``roots`` limits the root nodes to that many, a fixed choice by the hash of their names; 0 takes all."""
-        self.graph = graph
+        self.graph, self.pins = graph, pins
+        self.told = tuple(r for r in evidence if r in graph.code)
+        self.unwalked = {graph.code[r] for r in (*NOT_WALKED, *UNWALKED, *evidence) if r in graph.code}
         weight = (1.0 + graph.degrees()) ** -rarity
         for name in graph.heads(RARE[1], RARE[0]):
             weight[graph.number[name]] *= rare_boost
         self.weight = weight  # [nodes]
-        codes = [graph.code[r] for r in EVIDENCE if r in graph.code]
-        self.roots = [v for v in range(len(graph.names)) if np.isin(graph.out.relations_of(v), codes).any()]
+        bears = np.isin(graph.table[:, 1], [graph.code[r] for r in self.told])
+        self.roots = np.unique(graph.table[bears, 0]).tolist()
         if roots:
             self.roots.sort(key=lambda v: hashlib.sha256(graph.names[v].encode()).digest())
             self.roots = sorted(self.roots[:roots])
-        self.asked = {graph.names[v] for v in self.roots}
+        self.is_root = np.isin(np.arange(len(graph.names)), self.roots)  # [nodes]
         root_weight = weight[self.roots]
         self.root_share = root_weight / max(root_weight.sum(), 1e-300)
+        self._edge = cumulative(self.root_share) if self.roots else None
         self._steps: dict[str, list[Step]] = {}
         self._findings: dict[str, list[Step]] = {}
         self._places: dict[tuple[str, bool], list[str]] = {}
+        self._bearers: dict[tuple[str, str], np.ndarray] = {}
 
     def walk(self, hops: int, findings: tuple[int, int], rng: np.random.Generator) -> Walk | None:
         """One walk of exactly ``hops`` edges, or None if this draw came to a dead end."""
         if not self.roots:
             return None
-        root = self.graph.names[self.roots[rng.choice(len(self.roots), p=self.root_share)]]
-        chain = self.chain(root, hops - 1, rng)
-        evidence = None if chain is None else self.evidence(root, findings, rng, {step.end for step in chain})
-        return None if evidence is None else Walk(root, evidence, chain)
+        root = self.graph.names[self.roots[draw(self._edge, rng)]]
+        route = self.route(root, hops - 1, rng)
+        if route is None:
+            return None
+        chain, pins = route
+        passed = {step.end for step in (*chain, *pins)}
+        evidence = self.evidence(root, findings, rng, passed)
+        return None if evidence is None else Walk(root, evidence, chain, pins)
 
-    def chain(self, root: str, length: int, rng: np.random.Generator) -> tuple[Step, ...] | None:
-        node, visited, taken = root, {root}, []
+    def route(self, root: str, length: int, rng: np.random.Generator) -> tuple[tuple, tuple] | None:
+        """The steps of a chain of ``length`` edges and its pins, or None at a dead end."""
+        node, visited, taken, pins = root, {root}, [], []
         for _ in range(length):
             steps = [s for s in self.functional_steps(node) if s.end not in visited]
+            if self.pins:
+                steps += [s for s in self.branches(node) if s.end not in visited]
             if not steps:
                 return None
             weight = np.array([self.weight[self.graph.number[s.end]] for s in steps])
-            taken.append(steps[rng.choice(len(steps), p=weight / weight.sum())])
-            node = taken[-1].end
+            step = steps[draw(cumulative(weight / weight.sum()), rng)]
+            if self.pins and step not in self.functional_steps(node):
+                pin = self.pin(step, rng)
+                if pin is None:
+                    return None
+                pins.append(pin)
+            taken.append(step)
+            node = step.end
             visited.add(node)
-        return tuple(taken)
+        return tuple(taken), tuple(pins)
 
     def evidence(self, root: str, size: tuple[int, int], rng: np.random.Generator,
                  avoid: set[str] = frozenset()) -> tuple[Step, ...] | None:
@@ -108,37 +136,92 @@ class Walker:
         """
         steps = [step for step in self.findings(root) if step.end not in avoid]
         order = [steps[i] for i in rng.permutation(len(steps))]
-        rivals: set[str] | None = None
+        rivals: np.ndarray | None = None
         for count, step in enumerate(order[: size[1]], 1):
-            others = set(self.graph.heads(step.end, step.relation))
-            rivals = others if rivals is None else rivals & others
-            if count >= size[0] and rivals == {root}:
+            others = self.bearers(step.relation, step.end)
+            rivals = others if rivals is None else common(rivals, others)
+            if count >= size[0] and len(rivals) == 1:
                 return tuple(order[:count])
         return None
 
+    def pin(self, step: Step, rng: np.random.Generator) -> Step | None:
+        """A finding of ``step.end`` that no other node across the same relation from ``step.start`` has."""
+        graph = self.graph
+        rows = graph.out if step.forward else graph.into
+        ends = rows.of(graph.number[step.start], graph.code[step.relation])
+        findings = self.findings(step.end)
+        for i in rng.permutation(len(findings)):
+            if len(common(ends, self.bearers(findings[i].relation, findings[i].end))) == 1:
+                return findings[i]
+        return None
+
     def findings(self, root: str) -> list[Step]:
+        """The edges from ``root`` to its findings, without those known to be hardly ever seen."""
         if root not in self._findings:
-            self._findings[root] = [Step(root, r, t, True) for r in EVIDENCE for t in self.graph.tails(root, r)]
+            self._findings[root] = [Step(root, r, t, True) for r in self.told for t in self.graph.tails(root, r)
+                                    if self.typical(root, r, t)]
         return self._findings[root]
+
+    def typical(self, root: str, relation: str, finding: str) -> bool:
+        share = self.graph.frequency(root, relation, finding)
+        return share is None or share >= TYPICAL
+
+    def bearers(self, relation: str, finding: str) -> np.ndarray:
+        """The numbers of all nodes that have the finding or a more special one, ascending."""
+        key = (relation, finding)
+        if key not in self._bearers:
+            graph = self.graph
+            below = graph.below(graph.number[finding])
+            heads = [graph.into.of(node, graph.code[relation]) for node in below]
+            self._bearers[key] = heads[0] if len(heads) == 1 else np.unique(np.concatenate(heads))
+        return self._bearers[key]
 
     def functional_steps(self, node: str) -> list[Step]:
         """The edges at ``node`` whose relation and direction lead to exactly one neighbour."""
         if node not in self._steps:
-            found = []
-            for relation in self.graph.relations:
-                if relation in NOT_WALKED:
-                    continue
-                for forward, ends in ((True, self.graph.tails(node, relation)),
-                                      (False, self.graph.heads(node, relation))):
-                    if len(ends) == 1:
-                        found.append(Step(node, relation, ends[0], forward))
-            self._steps[node] = found
+            self._steps[node] = self._across(node, lambda size: size == 1)
         return self._steps[node]
+
+    def branches(self, node: str) -> list[Step]:
+        """The edges at ``node`` to one of several neighbours that has findings by which it can be told."""
+        return [step for step in self._across(node, lambda size: 1 < size <= MOST_PINNED)
+                if self.is_root[self.graph.number[step.end]]]
 
     def places(self, step: Step) -> list[str]:
         """Every node that stands where ``step.end`` does: at that end of some edge of the relation."""
         key = (step.relation, step.forward)
         if key not in self._places:
-            index = 2 if step.forward else 0
-            self._places[key] = sorted({t[index] for t in self.graph.triples if t[1] == step.relation})
+            table = self.graph.table
+            ends = table[table[:, 1] == self.graph.code[step.relation], 2 if step.forward else 0]
+            self._places[key] = sorted(self.graph.names[i] for i in np.unique(ends))
         return self._places[key]
+
+    def _across(self, node: str, fits) -> list[Step]:
+        """The edges of the walked relations, in either direction, where their number ``fits``."""
+        graph, number, found = self.graph, self.graph.number[node], []
+        for forward, rows in ((True, graph.out), (False, graph.into)):
+            for relation, ends in rows.of_node(number):
+                if relation not in self.unwalked and fits(len(ends)):
+                    found += [(relation, not forward, Step(node, graph.relations[relation], graph.names[end], forward))
+                              for end in ends]
+        found.sort(key=lambda entry: entry[:2])
+        return [step for _, _, step in found]
+
+
+def common(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """What stands in both, of two ascending arrays without repetition."""
+    short, long = (a, b) if len(a) <= len(b) else (b, a)
+    if not len(short):
+        return short
+    place = np.minimum(long.searchsorted(short), len(long) - 1)
+    return short[long[place] == short]
+
+
+def cumulative(share: np.ndarray) -> np.ndarray:
+    edge = share.cumsum()
+    return edge / edge[-1]
+
+
+def draw(edge: np.ndarray, rng: np.random.Generator) -> int:
+    """An index with probabilities whose running sum is ``edge``: what ``rng.choice(n, p=share)`` does."""
+    return int(edge.searchsorted(rng.random(), side="right"))

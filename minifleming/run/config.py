@@ -55,6 +55,8 @@ def check(config: Config) -> None:
         ("stage2.source", config.stage2.source, ("mined", "uniform")),
         ("model.dtype", config.model.dtype, ("float32", "bfloat16")),
         ("run.device", config.run.device, ("auto", "cpu", "cuda")),
+        ("data.style", config.data.style, ("plain", "varied", "vignette")),
+        ("data.language", config.data.language, ("en", "zh")),
         ("rl.objective", config.rl.objective, ("paper", "dr_grpo", "grpo", "dapo", "gspo", "cispo")),
         ("rl.advantage", config.rl.advantage, ("", "centred", "group", "batch", "leave_one_out")),
         ("rl.kl_estimator", config.rl.kl_estimator, ("k1", "k2", "k3")),

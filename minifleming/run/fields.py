@@ -31,7 +31,9 @@ class Run:
 
 @dataclass
 class Data:
-    graph: str = field("embedded", "embedded, or the path of a triple file", "§3.1")
+    graph: str = field("embedded", "embedded, hpo, or a path: a triple file, PrimeKG's kg.csv, Hetionet's folder", "§3.1")
+    columns: str = field("", "columns of a triple file: head=NAME,relation=NAME,tail=NAME, or by number; empty: by name")
+    also: list[str] = field([], "graphs that may know more: an item with a distractor that one supports is dropped")
     train_file: str = field("", "items to train on (JSONL); empty: synthesise them from the graph")
     heldout_file: str = field("", "items to evaluate on (JSONL); empty: synthesise them")
     train: int = field(2000, "synthesised training items", low=1)
@@ -44,6 +46,14 @@ class Data:
     roots: int = field(0, "root diseases that items ask about; 0: all of the graph", low=0)
     rarity: float = field(0.5, "exponent of (1 + degree) in the sampling weight; 0 is uniform", "§3.1", low=0)
     rare_boost: float = field(2.0, "weight of diseases marked rare, relative to the others", "§3.1", low=0)
+    evidence: list[str] = field([], "relations from a disease to its findings; empty: those of rods/walk.py")
+    pins: bool = field(False, "also walk to one of several nodes, singled out by a finding of its own")
+    both: float = field(0.0, "share of items that mask and ask for two nodes: the disease and the end of the chain",
+                        "§3.1", low=0, high=1)
+    apart: bool = field(True, "no wrong option is a variety of the answer, and no finding is part of its name")
+    style: str = field("plain", "plain, varied or vignette: how questions are worded")
+    language: str = field("en", "en or zh")
+    names: str = field("", "Chinese names, a TSV with the columns name and zh; empty: those of the embedded graph")
 
 
 @dataclass

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from toy_graphs import build, clinic, neighbours
 
-from minifleming.rods.graph import load_graph
 from minifleming.rods.mix import synthesise
 from minifleming.rods.phrases import phrase
-from minifleming.rods.question import connected, distractors, make_item, question_text
+from minifleming.rods.distract import connected, distractors
+from minifleming.rods.question import make_item
+from minifleming.rods.readers import load_graph
 from minifleming.rods.walk import EVIDENCE, Step, Walk, Walker
+from minifleming.rods.wording import plain
 
 GRAPH = load_graph("embedded")
 OUT, INTO = neighbours(GRAPH.triples)
@@ -135,12 +137,12 @@ def test_each_discriminating_triple_is_visible_holds_for_the_answer_and_fails_fo
      "A patient has s2 . What is the disease that it treats of the first-line treatment of this disease ?"),
 ])
 def test_the_wording_of_a_question(walk, text):
-    assert question_text(walk, clinic()) == text
+    assert plain(walk, clinic()) == text
 
 
 def test_roots_that_are_no_diseases_are_called_what_they_are():
     graph = build([("k1", "has_symptom", "s1")], {"k1": "Toxin"})
-    assert question_text(toy_walk("s1", root="k1"), graph) == "A toxin has s1 . Which toxin is it ?"
+    assert plain(toy_walk("s1", root="k1"), graph) == "A toxin has s1 . Which toxin is it ?"
 
 
 def test_rivals_that_share_more_findings_come_first():

@@ -1,0 +1,115 @@
+"""Graphs on disk as arrays, by the hash of what they were read from, so that a large one is read once.
+
+    ~/.cache/minifleming/graphs/3f9c.../    names.txt, types.txt, relations.txt, table.npy, out_key.npy, ..., size.txt
+
+``MINIFLEMING_CACHE`` names another folder; empty, nothing is kept. Arrays are mapped, not read: a reload costs the hash of
+the source and the names. An entry that is damaged, or of another size than it was, is read from the source again.
+Files of less than ``SMALL`` bytes in all are as quick to read and not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from minifleming.rods.graph import Graph, Rows
+from minifleming.run.errors import BadInput
+
+FORMAT = "1"  # of the entries, and of what the readers make of a file: count up when either changes
+PARTS = ("key", "start", "other")
+ARRAYS = ("table", *(f"{side}_{part}" for side in ("out", "into") for part in PARTS))
+SMALL = 1_000_000
+LISTS = ("names", "types", "relations")
+
+
+def home() -> Path | None:
+    """The folder of the cache, or None where it is switched off."""
+    folder = os.environ.get("MINIFLEMING_CACHE", "~/.cache/minifleming")
+    return Path(folder).expanduser() / "graphs" if folder else None
+
+
+def cached(files: list[Path], how: str, read: Callable[[], Graph]) -> Graph:
+    """The graph that ``read()`` makes of ``files``, from the cache if it is there. ``how``: what else it depends on."""
+    folder = home()
+    if folder is None or size_of(files) < SMALL:
+        return read()
+    entry = folder / digest(files, how)
+    graph = load(entry)
+    if graph is None:
+        graph = read()
+        save(graph, entry)
+    return graph
+
+
+def digest(files: list[Path], how: str) -> str:
+    """sha256 over the format, ``how``, and the content of the files."""
+    total = hashlib.sha256(f"{FORMAT}\x1f{how}".encode())
+    for path in files:
+        with open(path, "rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def size_of(files: list[Path]) -> int:
+    """Bytes. Raises BadInput for a file that cannot be read."""
+    total = 0
+    for path in files:
+        try:
+            total += path.stat().st_size
+        except OSError as error:
+            raise BadInput(error.strerror or "cannot be read", path) from None
+    return total
+
+
+def save(graph: Graph, entry: Path) -> None:
+    """Write the entry beside its place and move it there. A folder that cannot be written is passed over."""
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=entry.parent, prefix=".new-") as temporary:
+            new = Path(temporary) / "entry"
+            new.mkdir()
+            for name in LISTS:
+                (new / f"{name}.txt").write_text("\n".join(getattr(graph, name)), encoding="utf-8", newline="")
+            (new / "source.txt").write_text(graph.source, encoding="utf-8", newline="")
+            for name, array in arrays_of(graph).items():
+                np.save(new / f"{name}.npy", array, allow_pickle=False)
+            (new / "size.txt").write_text(str(sum(path.stat().st_size for path in sorted(new.iterdir()))))
+            if entry.exists():
+                entry.rename(Path(temporary) / "old")
+            new.rename(entry)
+    except OSError:
+        return
+
+
+def load(entry: Path) -> Graph | None:
+    """The graph of an entry, its arrays mapped; None if there is none or it is damaged."""
+    try:
+        lists = [(entry / f"{name}.txt").read_bytes().decode("utf-8").split("\n") for name in LISTS]
+        arrays = {name: mapped(entry / f"{name}.npy") for name in ARRAYS}
+        path = entry / "frequencies.npy"
+        frequency = mapped(path) if path.exists() else None
+        size = sum(p.stat().st_size for p in sorted(entry.iterdir()) if p.name != "size.txt")
+        if size != int((entry / "size.txt").read_text()):
+            return None
+        source = (entry / "source.txt").read_bytes().decode("utf-8")
+    except (OSError, ValueError):
+        return None
+    out, into = (Rows(*(arrays[f"{side}_{part}"] for part in PARTS), len(lists[2])) for side in ("out", "into"))
+    return Graph.of_parts(*lists, arrays["table"], out, into, source, frequency)
+
+
+def mapped(path: Path) -> np.ndarray:
+    """The array of a file, read when it is used. (A plain array: numpy's own class of mapped ones is slow to slice.)"""
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def arrays_of(graph: Graph) -> dict[str, np.ndarray]:
+    parts = {f"{side}_{part}": getattr(getattr(graph, side), part)
+             for side in ("out", "into") for part in PARTS}
+    known = {} if graph.frequencies is None else {"frequencies": graph.frequencies}
+    return {"table": graph.table, **parts, **known}

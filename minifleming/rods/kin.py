@@ -1,0 +1,33 @@
+"""Is one name a variety of another? "Retinitis pigmentosa 12" and "Retinitis pigmentosa 30" share a family.
+
+Entries of a numbered series are told apart by their gene and hardly by their findings, and each is described from a few
+patients: a question about one must not offer another as wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+TYPE = r"(?:type|subtype|form|grade|stage|class|group|variant|complementation group)"
+MARK = r"(?:\d+[a-z]{0,2}\d*|[ivx]+[a-z]?|[a-z]\d*|alpha|beta|gamma|delta)"
+TAIL = re.compile(rf"(?:[\s,-]+(?:{TYPE}\s+)?{MARK}|[\s,-]+{TYPE})$")
+INHERITED = re.compile(r"\b(?:autosomal|x-linked|y-linked|mitochondrial|dominant|recessive|semidominant|familial|hereditary|"
+                       r"congenital|isolated|sporadic|digenic|early-onset|late-onset|early|late|infantile|juvenile|"
+                       r"adult|neonatal|severe|mild|classic|atypical)\b")
+
+
+@cache
+def family(name: str) -> str:
+    """The name without its type, number, inheritance and everything after a comma, semicolon or bracket."""
+    text = re.split(r"[,;(\[]", name.casefold())[0].strip() or name.casefold().strip()
+    text = " ".join(INHERITED.sub(" ", text).split()) or text
+    while (shorter := TAIL.sub("", text).strip(" ,-")) and shorter != text:
+        text = shorter
+    return re.sub(rf"^{TYPE} {MARK} ", "", text)
+
+
+def same_family(a: str, b: str) -> bool:
+    """True if the families are equal, or the words of one stand at the end or the start of the other."""
+    first, second = sorted((family(a), family(b)), key=len)
+    return first == second or (len(first) >= 8 and (second.startswith(first + " ") or second.endswith(" " + first)))

@@ -1,0 +1,81 @@
+"""The words of questions beyond the plain style: several for each relation, and Chinese. Used by wording.py alone.
+
+    ASKED[("first_line_treatment", True)] = ("How is {of} treated first?", ...)      forward: the tail is asked for
+"""
+
+DIAGNOSIS = ("Which disease is it?", "What is the most likely diagnosis?", "Which diagnosis fits these findings best?",
+             "Which disease explains all of these findings?")
+FRAMES = ("{who} has {found}.", "{who} presents with {found}.", "{who} is found to have {found}.",
+          "{who} comes to the clinic with {found}.")
+GENERIC = ("What is the {link} of {of}?", "Which of the following is the {link} of {of}?",
+           "Name the {link} of {of}.")
+ASKED = {
+    ("has_mechanism", True): ("By which mechanism does {of} arise?", "What underlies {of}?"),
+    ("has_mechanism", False): ("Which disease arises from {of}?",),
+    ("explains", True): ("Which finding is explained by {of}?",),
+    ("explains", False): ("Which mechanism explains {of}?",),
+    ("confirmed_by", True): ("How is {of} confirmed?", "Which test confirms {of}?"),
+    ("confirmed_by", False): ("Which disease is confirmed by {of}?",),
+    ("detects", True): ("What does {of} detect?", "Which finding is detected by {of}?"),
+    ("detects", False): ("Which test detects {of}?",),
+    ("first_line_treatment", True): ("How is {of} treated first?", "Which treatment is first choice for {of}?"),
+    ("first_line_treatment", False): ("Which disease is first treated with {of}?",),
+    ("drug_mechanism", True): ("How does {of} act?", "By which action does {of} work?"),
+    ("drug_mechanism", False): ("Which drug works by {of}?",),
+    ("acts_on", True): ("What does {of} act on?", "Which molecule is the target of {of}?"),
+    ("acts_on", False): ("Which action is directed at {of}?",),
+    ("contraindicated_in", True): ("In which condition must {of} not be given?",),
+    ("contraindicated_in", False): ("Which drug is contraindicated in {of}?",),
+    ("adverse_effect", True): ("Which adverse effect may follow {of}?", "What harm may {of} cause?"),
+    ("adverse_effect", False): ("Which drug may cause {of}?",),
+    ("caused_by", True): ("What causes {of}?", "To which cause is {of} due?"),
+    ("caused_by", False): ("Which disease is due to {of}?",),
+    ("encodes", True): ("Which protein does {of} encode?", "What is the product of {of}?"),
+    ("encodes", False): ("Which gene encodes {of}?",),
+    ("transmitted_by", True): ("How does {of} spread?", "By which route is {of} transmitted?"),
+    ("transmitted_by", False): ("What spreads by way of {of}?",),
+    ("affects", True): ("Which organ does {of} mainly affect?", "Where in the body is {of} found?"),
+    ("affects", False): ("Which disease affects {of}?",),
+    ("associated_gene", True): ("Variants of which gene are associated with {of}?", "Which gene is linked to {of}?"),
+    ("associated_gene", False): ("Which disease is associated with {of}?",),
+    ("has_inheritance", True): ("How is {of} inherited?", "Which mode of inheritance does {of} follow?"),
+    ("has_onset", True): ("When does {of} begin?", "At which time of life does {of} start?"),
+    ("treats", True): ("For which disease is {of} given?",),
+    ("treats", False): ("Which drug is given for {of}?",),
+    ("located_in", True): ("Where is {of} located?",),
+    ("has_cause", True): ("What causes {of}?",),
+}
+
+# (stage of life, youngest, oldest, unit) by the onset terms of the Human Phenotype Ontology, as their definitions say
+AGES = {
+    "Congenital onset": ("baby", 1, 6, "day"), "Neonatal onset": ("baby", 2, 27, "day"),
+    "Infantile onset": ("baby", 2, 11, "month"), "Childhood onset": ("child", 2, 4, "year"),
+    "Juvenile onset": ("child", 6, 14, "year"), "Young adult onset": ("adult", 17, 39, "year"),
+    "Early young adult onset": ("adult", 17, 18, "year"), "Intermediate young adult onset": ("adult", 19, 24, "year"),
+    "Late young adult onset": ("adult", 25, 39, "year"), "Adult onset": ("adult", 18, 75, "year"),
+    "Middle age onset": ("adult", 41, 59, "year"), "Late onset": ("adult", 61, 80, "year"),
+}
+PATIENTS = {
+    "baby": {"woman": "girl", "man": "boy", "patient": "infant"},
+    "child": {"woman": "girl", "man": "boy", "patient": "child"},
+    "adult": {"woman": "woman", "man": "man", "patient": "patient"},
+}
+FEMALE = (r"\b(?:ovar|uter(?:us|ine)|vagin|vulv|menstru|menorrh|amenorrh|dysmenorrh|pregnan|gestation|eclamp|endometri|"
+          r"postpartum|menopaus|premenstrual|cervical (?:cancer|motion)|fallopian|Turner syndrome|Rett syndrome)")
+MALE = (r"\b(?:prostat|testic|testis|testes|testicular|penile|penis|micropenis|scrot|sperm|azoosperm|oligosperm|"
+        r"hypospadias|cryptorchid|Klinefelter|erectile|male infertility|gynecomastia|epididym)")
+
+ZH_FRAMES = ("患者有以下表现：{found}。", "患者出现：{found}。", "检查发现患者有：{found}。")
+ZH_ASKED = ("{before}是什么？", "下列哪一项是{before}？", "请指出{before}。")
+KINDS_ZH = {"Disease": "疾病"}
+LINKS_ZH = {  # relation: (tail asked for, head asked for)
+    "has_mechanism": ("发病机制", "对应疾病"), "explains": ("所解释的表现", "背后机制"),
+    "confirmed_by": ("确诊检查", "所确诊的疾病"), "detects": ("检出结果", "检测方法"),
+    "first_line_treatment": ("一线治疗", "所治疗的疾病"), "drug_mechanism": ("作用机制", "具有该作用的药物"),
+    "acts_on": ("作用靶点", "针对该靶点的作用"), "contraindicated_in": ("禁忌证", "禁用药物"),
+    "adverse_effect": ("不良反应", "可致该反应的药物"), "caused_by": ("病因", "所引起的疾病"),
+    "encodes": ("编码蛋白", "编码基因"), "transmitted_by": ("传播途径", "经该途径传播的病原体"),
+    "affects": ("受累器官", "累及该器官的疾病"), "associated_gene": ("相关基因", "与该基因相关的疾病"),
+    "has_inheritance": ("遗传方式", "以该方式遗传的疾病"), "has_onset": ("起病时期", "于该时期起病的疾病"),
+    "treats": ("适应证", "治疗药物"), "located_in": ("发病部位", "位于该部位的疾病"),
+}

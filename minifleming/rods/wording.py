@@ -1,0 +1,202 @@
+"""How an item is asked: the wording of its question and its options, in English or in Chinese.
+
+    plain      A patient has fever , rash and joint pain . What is the first-line treatment of this disease ?
+    varied     On examination there are fever, rash and joint pain. How is this disease treated first?
+    vignette   A 34-year-old woman presents with fever, rash and joint pain. There is no cough. What is the drug of first
+               choice for this disease?
+    Chinese    患者有以下表现：发热、皮疹、关节痛。该疾病的一线治疗是什么？
+
+``plain`` is what the tiny tokenizer knows: one wording a relation, and every name between spaces. The other styles draw
+one of several. A vignette tells the sex where the names bind it or leave it free, the age only where the graph knows the
+onset, and findings that are absent: ones that a rival has and the root has not (``absent``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from minifleming.rods.graph import Graph
+from minifleming.rods.phrases import listing, phrase
+from minifleming.rods.rows import Table
+from minifleming.rods.templates import (
+    AGES,
+    ASKED,
+    DIAGNOSIS,
+    FEMALE,
+    FRAMES,
+    GENERIC,
+    KINDS_ZH,
+    LINKS_ZH,
+    MALE,
+    PATIENTS,
+    ZH_ASKED,
+    ZH_FRAMES,
+)
+from minifleming.rods.walk import Step, Walk
+from minifleming.run.errors import BadInput
+
+NAMES_ZH = Path(__file__).parent.parent / "assets" / "names_zh.tsv"
+STYLES = ("plain", "varied", "vignette")
+LANGUAGES = ("en", "zh")
+
+
+@dataclass(frozen=True)
+class Wording:
+    """``names`` maps the graph's names to those of the language; a name that it lacks cannot be told there."""
+
+    style: str = "plain"
+    language: str = "en"
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def told(self, name: str) -> str:
+        return name if self.language == "en" else self.names[name]
+
+    def tellable(self, name: str) -> bool:
+        return self.language == "en" or name in self.names
+
+    def option(self, names: tuple[str, ...]) -> str:
+        return ("; " if self.language == "en" else "；").join(self.told(name) for name in names)
+
+    def question(self, walk: Walk, graph: Graph, rng: np.random.Generator, both: bool = False,
+                 absent: tuple[str, ...] = ()) -> str:
+        """The text of a walk's question. ``both``: the root is asked for as well as the end of the chain."""
+        if self.language == "zh":
+            return chinese(walk, graph, rng, self, both, absent)
+        if self.style == "plain":
+            return plain(walk, graph, both)
+        kind = graph.type_of(walk.root).lower()
+        found = english_list([step.end for step in walk.evidence])
+        who = patient(walk, graph, rng) if self.style == "vignette" else "A patient"
+        frame = FRAMES[int(rng.integers(len(FRAMES)))] if kind == "disease" else f"A {kind} has {{found}}."
+        text = frame.format(who=who, found=found)
+        if absent:
+            text += f" There is no {english_list(list(absent), 'or')}."
+        return f"{text} {asked(walk, kind, rng, both)}"
+
+
+def plain(walk: Walk, graph: Graph, both: bool = False) -> str:
+    """The findings, then what is asked for. Names stand between spaces, so that a name can be one token."""
+    kind = graph.type_of(walk.root).lower()
+    subject = "A patient" if kind == "disease" else f"A {kind}"
+    names = listing([step.end for step in walk.evidence])
+    ask = f"Which {kind} is it"
+    if walk.chain:
+        first = f"{ask} , and what is the " if both else "What is the "
+        ask = f"{first}{link(walk.chain[-1])}"
+        for step in reversed(walk.chain[:-1]):
+            ask += f" of the {link(step)}{pinned(step, walk, ' that has ')}"
+        ask += f" of this {kind}"
+        if pin := pinned(walk.chain[-1], walk, " that has "):
+            ask = f"{ask} ,{pin}"
+    return f"{subject} has {names} . {ask} ?"
+
+
+def asked(walk: Walk, kind: str, rng: np.random.Generator, both: bool) -> str:
+    """One of the wordings for the last edge, around a noun phrase for what stands before it."""
+    if not walk.chain:
+        forms = DIAGNOSIS if kind == "disease" else (f"Which {kind} is it?", f"What {kind} fits best?")
+        return forms[int(rng.integers(len(forms)))]
+    last, before = walk.chain[-1], f"this {kind}"
+    for step in walk.chain[:-1]:
+        before = f"the {link(step)} of {before}{pinned(step, walk, ', the one with ')}"
+    pin = pinned(last, walk, " with ")
+    forms = GENERIC if pin else (*ASKED.get((last.relation, last.forward), ()), *GENERIC)
+    text = forms[int(rng.integers(len(forms)))].format(link=link(last) + pin, of=before)
+    return f"Which {kind} is it, and {text[0].lower()}{text[1:]}" if both else text
+
+
+def pinned(step: Step, walk: Walk, word: str) -> str:
+    """What singles out the end of this step, with the word before it; '' where it needs nothing."""
+    found = [pin.end for pin in walk.pins if pin.start == step.end]
+    return f"{word}{found[0]}" if found else ""
+
+
+def link(step: Step) -> str:
+    words = phrase(step.relation)
+    return words.link if step.forward else words.link_back
+
+
+def english_list(names: list[str], word: str = "and") -> str:
+    """"a", "a and b", "a, b and c"; semicolons where a name has a comma itself."""
+    if len(names) == 1:
+        return names[0]
+    mark = "; " if any("," in name for name in names) else ", "
+    return f"{mark.join(names[:-1])} {word} {names[-1]}"
+
+
+def patient(walk: Walk, graph: Graph, rng: np.random.Generator) -> str:
+    """Age and sex, as far as the graph and the names carry them. Neither is told where it could give the answer away."""
+    relations = {step.relation for step in walk.chain}
+    onsets = [] if "has_onset" in relations else graph.tails(walk.root, "has_onset")
+    ages = [AGES[name] for name in onsets if name in AGES]
+    sex = sex_of(walk, graph, rng) if "has_inheritance" not in relations else "patient"
+    if not ages:
+        return f"A {PATIENTS['adult'][sex] if sex != 'patient' else 'patient'}"
+    stage, low, high, unit = ages[0]
+    count = int(rng.integers(low, high + 1))
+    noun = PATIENTS[stage][sex]
+    article = "An" if str(count).startswith("8") or count in (11, 18) else "A"
+    return f"{article} {count}-{unit}-old {noun}"
+
+
+def sex_of(walk: Walk, graph: Graph, rng: np.random.Generator) -> str:
+    """woman or man where a name binds it, patient where the names disagree, either where they leave it free."""
+    text = " ".join([walk.root, *(step.end for step in walk.evidence)])
+    female, male = bool(re.search(FEMALE, text, re.I)), bool(re.search(MALE, text, re.I))
+    male = male or "X-linked recessive inheritance" in graph.tails(walk.root, "has_inheritance")
+    draw = ("woman", "man")[int(rng.integers(2))]
+    return "patient" if female and male else "woman" if female else "man" if male else draw
+
+
+def chinese(walk: Walk, graph: Graph, rng: np.random.Generator, wording: Wording, both: bool,
+            absent: tuple[str, ...]) -> str:
+    """Names stand between marks of punctuation, so that each is a word of its own."""
+    told = "、".join(wording.told(step.end) for step in walk.evidence)
+    text = ZH_FRAMES[int(rng.integers(len(ZH_FRAMES)))].format(found=told)
+    if absent:
+        text += f"无以下表现：{'、'.join(wording.told(name) for name in absent)}。"
+    kind = KINDS_ZH.get(graph.type_of(walk.root), "疾病")
+    before = f"该{kind}"
+    for step in walk.chain:
+        forward, back = LINKS_ZH[step.relation]
+        before += f"的{forward if step.forward else back}"
+    if not walk.chain:
+        return f"{text}最可能的{kind}是哪一种？"
+    form = ZH_ASKED[int(rng.integers(len(ZH_ASKED)))].format(before=before)
+    return f"{text}{f'最可能的{kind}是哪一种，并且' if both else ''}{form}"
+
+
+def read_names(file: str, graph: Graph) -> dict[str, str]:
+    """Chinese names by the graph's: a TSV with the columns name and zh; empty: those of the embedded graph.
+
+    Two nodes may not share a name, and no name may hold a mark that parts names in a sentence. Raises BadInput.
+    """
+    table, names, told = Table(Path(file) if file else NAMES_ZH), {}, set()
+    missing = [column for column in ("name", "zh") if column not in table.columns]
+    if missing:
+        raise BadInput(f"no column '{missing[0]}' in the header", table.path, 1)
+    at = [table.columns.index(column) for column in ("name", "zh")]
+    for line, cells in table:
+        name, zh = (cells[i].strip() for i in at)
+        if not name or not zh or zh in told or re.search("[、，。；：,;]", zh):
+            table.refuse(line, f"'{zh}' is empty, stands there twice, or holds a mark that parts names", counted=True)
+        elif name in graph.number:
+            names[name] = zh
+            told.add(zh)
+    table.settle()
+    if not names:
+        raise BadInput("names no node of the graph", table.path)
+    return names
+
+
+def sayable(walk: Walk, wording: Wording) -> bool:
+    """Can the question of this walk be told in the language of ``wording``?"""
+    if wording.language == "en":
+        return True
+    names = [step.end for step in (*walk.evidence, *walk.pins)]
+    return not walk.pins and all(map(wording.tellable, names)) and all(s.relation in LINKS_ZH for s in walk.chain)
