@@ -27,7 +27,7 @@ from minifleming.rlvr import stages
 from minifleming.rlvr.report import write_page
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item, read_items, write_items
-from minifleming.rods.mix import blind_accuracy, is_held_out, option_set, synthesise, settings
+from minifleming.rods.mix import blind_accuracy, is_held_out, option_set, settings, synthesise
 from minifleming.rods.readers import load_graph
 from minifleming.rods.support import Support
 from minifleming.run import config as configuration

@@ -73,7 +73,7 @@ class Oracle:
 
 
 def tell(item: Item) -> str:
-    """The findings, the root they point to, the chain from there with what pins its nodes, and the option at its end."""
+    """The findings, the root they point to, the chain from there with its pins, and the option at its end."""
     root, pins = item.provenance["root"], {head: (r, t) for head, r, t in item.provenance.get("pins", [])}
     findings = [tail if head == root else head for head, _, tail in item.evidence]
     text = f" {listing(findings)} {'points' if len(findings) == 1 else 'point'} to {root} ."

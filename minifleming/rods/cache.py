@@ -2,8 +2,8 @@
 
     ~/.cache/minifleming/graphs/3f9c.../    names.txt, types.txt, relations.txt, table.npy, out_key.npy, ..., size.txt
 
-``MINIFLEMING_CACHE`` names another folder; empty, nothing is kept. Arrays are mapped, not read: a reload costs the hash of
-the source and the names. An entry that is damaged, or of another size than it was, is read from the source again.
+``MINIFLEMING_CACHE`` names another folder; empty, nothing is kept. Arrays are mapped, not read: a reload costs the hash
+of the source and the names. An entry that is damaged, or of another size than it was, is made again from the source.
 Files of less than ``SMALL`` bytes in all are as quick to read and not kept.
 """
 

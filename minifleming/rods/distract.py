@@ -1,14 +1,14 @@
 """Wrong answers by *relation-preserving perturbation* (arXiv:2509.15279 §1, item 1).
 
-Walk the same relations from a *rival* of the root: a node of its type that shares at least one of the findings and lacks
-another. What stands at the end has the answer's type and its relation, and belongs to a competing diagnosis.
+Walk the same relations from a *rival* of the root: a node of its type that shares at least one of the findings and
+lacks another. What stands at the end has the answer's type and its relation, and belongs to a competing diagnosis.
 
     lupus     fever, malar rash, proteinuria -> hydroxychloroquine     the answer
     measles   fever                          -> vitamin A              shares fever, lacks malar rash
 
-The graph is incomplete: that an edge is absent does not make it false. So a candidate that has any edge at all to the node
-before the answer is not used (a second treatment, say, is no wrong answer), and with ``apart`` neither is a variety of the
-answer: of its family by name (kin.py), or more special or more general than it.
+The graph is incomplete: that an edge is absent does not make it false. So a candidate that has any edge at all to the
+node before the answer is not used (a second treatment, say, is no wrong answer), and with ``apart`` neither is a
+variety of the answer: of its family by name (kin.py), or more special or more general than it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from minifleming.rods.item import Triple
 from minifleming.rods.kin import same_family
 from minifleming.rods.walk import Step, Walk, Walker
 
-MOST_RIVALS = 256  # where there are more, the search ends
-CHOICE = 8  # with this many times the distractors that are needed
+MOST_RIVALS = 256  # are tried, those first that share most findings; where there are more, the search ends
+CHOICE = 8  # with so many times the distractors that are needed
 
 
 def distractors(walk: Walk, walker: Walker, enough: int, rng: np.random.Generator,
@@ -43,7 +43,7 @@ def distractors(walk: Walk, walker: Walker, enough: int, rng: np.random.Generato
     names.sort(key=lambda name: -shared[name])
     choice = CHOICE * enough if len(names) > MOST_RIVALS else len(names)
     found: dict[str, tuple[str, Triple]] = {}
-    for rival in names:
+    for rival in names[:MOST_RIVALS]:
         if len(found) >= choice:
             break
         for end in ends_of(rival, walk.chain, graph):

@@ -5,8 +5,8 @@
     graph.frequency("lupus", "has_symptom", "fever")    0.3, or None where the source gives none
 
 Held as numbers: a table of the triples in the order of their source, and compressed sparse rows, once by head and
-once by tail, so that "the tails of h by r" and "the heads of t by r" are both one slice. PrimeKG's size (130,000 nodes,
-8 million triples) takes some 300 MB; bench/graph.py measures it.
+once by tail, so that "the tails of h by r" and "the heads of t by r" are both one slice. bench/graph.py measures it at
+PrimeKG's size.
 """
 
 from __future__ import annotations
@@ -180,7 +180,8 @@ def _first_of_each(table: np.ndarray, nodes: int, relations: int) -> np.ndarray:
     return np.sort(first)
 
 
-def _rows(near: np.ndarray, relation: np.ndarray, far: np.ndarray, nodes: int, relations: int) -> tuple[Rows, np.ndarray]:
+def _rows(near: np.ndarray, relation: np.ndarray, far: np.ndarray, nodes: int,
+          relations: int) -> tuple[Rows, np.ndarray]:
     """The rows of all nodes, and the order of the edges in them."""
     key = _key(near, relation, far, nodes, relations)
     order = np.argsort(key)

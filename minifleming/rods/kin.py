@@ -12,8 +12,8 @@ from functools import cache
 TYPE = r"(?:type|subtype|form|grade|stage|class|group|variant|complementation group)"
 MARK = r"(?:\d+[a-z]{0,2}\d*|[ivx]+[a-z]?|[a-z]\d*|alpha|beta|gamma|delta)"
 TAIL = re.compile(rf"(?:[\s,-]+(?:{TYPE}\s+)?{MARK}|[\s,-]+{TYPE})$")
-INHERITED = re.compile(r"\b(?:autosomal|x-linked|y-linked|mitochondrial|dominant|recessive|semidominant|familial|hereditary|"
-                       r"congenital|isolated|sporadic|digenic|early-onset|late-onset|early|late|infantile|juvenile|"
+INHERITED = re.compile(r"\b(?:autosomal|x-linked|y-linked|mitochondrial|dominant|recessive|semidominant|familial|"
+                       r"hereditary|congenital|isolated|sporadic|digenic|early-onset|late-onset|early|late|infantile|juvenile|"
                        r"adult|neonatal|severe|mild|classic|atypical)\b")
 
 

@@ -67,8 +67,8 @@ def synthesise(
     """Up to ``count`` different items with proofs, the path lengths equally often, in a fixed random order.
 
     Items are different if their question or their set of options is. Fewer come back only if a path length is used
-    up: ``TRIES_PER_ITEM`` draws found no further item, ``GIVE_UP`` times in a row. ``both`` is the share of items that ask
-    for the root too. What ``refuse`` gives a reason for is not used and counted in ``refused``.
+    up: ``TRIES_PER_ITEM`` draws found no further item, ``GIVE_UP`` times in a row. ``both`` is the share of items that
+    ask for the root too. What ``refuse`` gives a reason for is not used and counted in ``refused``.
     """
     walker = Walker(graph, rarity, rare_boost, roots, evidence, pins)
     rng = np.random.default_rng([seed, 0x5EED])
@@ -101,11 +101,13 @@ def synthesise(
 
 
 def settings(data: Data, graph: Graph) -> dict:
-    """The arguments of ``synthesise`` that stand in the configuration. Raises BadInput for a graph that cannot serve."""
+    """The arguments of ``synthesise`` that the configuration gives. Raises BadInput for a graph that cannot serve."""
     evidence = tuple(data.evidence) or EVIDENCE
     if not any(relation in graph.code for relation in evidence):
         raise BadInput(f"data.evidence: the graph has none of {', '.join(evidence)}; its relations are "
                        f"{', '.join(graph.relations[:30])}")
+    if data.pins and (data.style == "plain" or data.language != "en"):
+        raise BadInput("data.pins: only the English styles varied and vignette can tell them")
     wording = Wording(data.style, data.language, read_names(data.names, graph) if data.language != "en" else {})
     return {"options": data.options, "findings": tuple(data.findings), "rarity": data.rarity,
             "rare_boost": data.rare_boost, "roots": data.roots, "evidence": evidence, "pins": data.pins,

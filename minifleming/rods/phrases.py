@@ -39,7 +39,7 @@ PHRASES = {
     "has_prevalence": Phrase("is a", "includes", "prevalence", "disease of that prevalence"),
 }
 
-# Relations of other graphs (hpo.py, hetionet.py, primekg.py). Apart, as the tiny tokenizer is made from the table above.
+# Relations of other graphs (hpo.py, hetionet.py, primekg.py). Apart: the tiny tokenizer is made from the table above.
 OTHERS = {
     "has_phenotype": Phrase("presents with", "points to", "phenotype", "disease with that phenotype"),
     "associated_gene": Phrase("is associated with the gene", "is associated with", "associated gene",
@@ -57,7 +57,7 @@ OTHERS = {
     "has_cause": Phrase("has the cause", "is the cause of", "cause", "disease that it causes"),
     "expresses": Phrase("expresses", "is expressed in", "expressed gene", "tissue that expresses it"),
     "interacts_with": Phrase("interacts with", "interacts with", "interacting gene", "interacting gene"),
-    "participates_in": Phrase("participates in", "involves", "process it participates in", "gene that takes part in it"),
+    "participates_in": Phrase("participates in", "involves", "process it is part of", "gene that takes part in it"),
     "resembles": Phrase("resembles", "resembles", "disease that resembles it", "disease that resembles it"),
     "includes": Phrase("includes", "belongs to the class", "member", "class"),
 }

@@ -3,7 +3,7 @@
     relation,display_relation,x_index,x_id,x_type,x_name,x_source,y_index,y_id,y_type,y_name,y_source
     disease_phenotype_positive,phenotype present,1,2,disease,lupus,MONDO,5,6,effect/phenotype,fever,HPO
 
-A mirrored pair is one edge here: it is kept from the type that ``NAMES`` (or else the alphabet) puts first, and the graph is
+A mirrored pair is one edge here, kept from the type that ``NAMES`` (or else the alphabet) puts first; the graph is
 walked both ways anyhow. Relations within one type keep both directions, as the file does not say which is meant.
 """
 

@@ -2,7 +2,7 @@
 
 Masking (arXiv:2509.15279 §3.1): the visible part of the subgraph is the question, the masked part the answer.
 
-    visible   root has every finding of the evidence; root -r1-> x1 -r2-> ... -rn-> answer; what pins a node of the chain
+    visible   root has every finding of the evidence; root -r1-> x1 -r2-> ... -rn-> answer; the pins of the chain
     named     the findings and the relations; the root and the nodes between it and the answer are masked too
     asked     the last node, or with ``both`` the root and the last node: then an option is a pair
 
@@ -83,11 +83,12 @@ def make_item(walk: Walk, walker: Walker, options: int, rng: np.random.Generator
 def provenance(walk: Walk, walker: Walker, wrong: dict) -> dict:
     """What the teachers and the checker read: root, masked nodes that are not asked for, rivals and what they lack."""
     rivals = {label: rival for label, (rival, _) in wrong.items()}
+    lacks = {label: [step.end for step in lacked(walk, walker, rival)] for label, rival in rivals.items() if rival}
     known = {
         "root": walk.root,
         "hidden": [walk.root, *(step.end for step in walk.chain[:-1])] if walk.chain else [],
         "rivals": rivals,
-        "lacks": {label: [step.end for step in lacked(walk, walker, rival)] for label, rival in rivals.items() if rival},
+        "lacks": lacks,
     }
     return known | ({"pins": [step.triple for step in walk.pins]} if walk.pins else {})
 

@@ -20,7 +20,7 @@ SAID = 3
 
 
 class Table:
-    """The rows of one file. ``columns`` is its header; iterate for (line, cells); ``refuse`` what is bad; ``settle``."""
+    """The rows of one file: ``columns`` is its header, iterating gives (line, cells); ``refuse`` what is bad."""
 
     def __init__(self, path: Path, header: bool = True, delimiter: str = ""):
         name = path.name.lower().removesuffix(".gz")

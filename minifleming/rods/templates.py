@@ -7,8 +7,23 @@ DIAGNOSIS = ("Which disease is it?", "What is the most likely diagnosis?", "Whic
              "Which disease explains all of these findings?")
 FRAMES = ("{who} has {found}.", "{who} presents with {found}.", "{who} is found to have {found}.",
           "{who} comes to the clinic with {found}.")
-GENERIC = ("What is the {link} of {of}?", "Which of the following is the {link} of {of}?",
-           "Name the {link} of {of}.")
+GENERIC = ("What is the {noun}?", "Which of the following is the {noun}?", "Name the {noun}.")
+BACK = {  # the head of a relation, by its tail
+    "has_mechanism": "disease that arises from {of}", "explains": "mechanism that explains {of}",
+    "confirmed_by": "disease that is confirmed by {of}", "detects": "test that detects {of}",
+    "first_line_treatment": "disease first treated with {of}", "drug_mechanism": "drug that works by {of}",
+    "acts_on": "action directed at {of}", "contraindicated_in": "drug contraindicated in {of}",
+    "adverse_effect": "drug that may cause {of}", "caused_by": "disease caused by {of}",
+    "encodes": "gene that encodes {of}", "transmitted_by": "agent that spreads by {of}",
+    "affects": "disease that affects {of}", "associated_gene": "disease associated with {of}",
+    "has_inheritance": "disease that follows {of}", "has_onset": "disease that begins with {of}",
+    "treats": "drug given for {of}", "palliates": "drug that palliates {of}",
+    "treats_off_label": "drug given off label for {of}", "targets": "drug that targets {of}",
+    "binds": "compound that binds {of}", "located_in": "disease located in {of}", "has_cause": "disease caused by {of}",
+    "expresses": "tissue that expresses {of}", "interacts_with": "gene that interacts with {of}",
+    "participates_in": "gene that takes part in {of}", "resembles": "disease that resembles {of}",
+    "includes": "class that includes {of}",
+}
 ASKED = {
     ("has_mechanism", True): ("By which mechanism does {of} arise?", "What underlies {of}?"),
     ("has_mechanism", False): ("Which disease arises from {of}?",),
@@ -46,17 +61,16 @@ ASKED = {
     ("has_cause", True): ("What causes {of}?",),
 }
 
-# (stage of life, youngest, oldest, unit) by the onset terms of the Human Phenotype Ontology, as their definitions say
+# The youngest and the oldest age, in years, at which a patient is told of, by the onset terms of the Human Phenotype
+# Ontology: not before the onset, and late enough for most findings to be seen.
 AGES = {
-    "Congenital onset": ("baby", 1, 6, "day"), "Neonatal onset": ("baby", 2, 27, "day"),
-    "Infantile onset": ("baby", 2, 11, "month"), "Childhood onset": ("child", 2, 4, "year"),
-    "Juvenile onset": ("child", 6, 14, "year"), "Young adult onset": ("adult", 17, 39, "year"),
-    "Early young adult onset": ("adult", 17, 18, "year"), "Intermediate young adult onset": ("adult", 19, 24, "year"),
-    "Late young adult onset": ("adult", 25, 39, "year"), "Adult onset": ("adult", 18, 75, "year"),
-    "Middle age onset": ("adult", 41, 59, "year"), "Late onset": ("adult", 61, 80, "year"),
+    "Antenatal onset": (1, 9), "Congenital onset": (1, 9), "Neonatal onset": (1, 9), "Infantile onset": (1, 9),
+    "Childhood onset": (2, 12), "Juvenile onset": (6, 15), "Adult onset": (18, 75), "Young adult onset": (17, 39),
+    "Early young adult onset": (17, 24), "Intermediate young adult onset": (19, 30),
+    "Late young adult onset": (25, 39), "Middle age onset": (41, 59), "Late onset": (61, 80),
 }
+ADULT = 16
 PATIENTS = {
-    "baby": {"woman": "girl", "man": "boy", "patient": "infant"},
     "child": {"woman": "girl", "man": "boy", "patient": "child"},
     "adult": {"woman": "woman", "man": "man", "patient": "patient"},
 }

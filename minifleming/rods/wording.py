@@ -2,13 +2,13 @@
 
     plain      A patient has fever , rash and joint pain . What is the first-line treatment of this disease ?
     varied     On examination there are fever, rash and joint pain. How is this disease treated first?
-    vignette   A 34-year-old woman presents with fever, rash and joint pain. There is no cough. What is the drug of first
-               choice for this disease?
+    vignette   A 34-year-old woman presents with fever, rash and joint pain. There is no cough. Which treatment is
+               first choice for this disease?
     Chinese    患者有以下表现：发热、皮疹、关节痛。该疾病的一线治疗是什么？
 
 ``plain`` is what the tiny tokenizer knows: one wording a relation, and every name between spaces. The other styles draw
-one of several. A vignette tells the sex where the names bind it or leave it free, the age only where the graph knows the
-onset, and findings that are absent: ones that a rival has and the root has not (``absent``).
+one of several. A vignette tells the sex (the one that the names bind it to, or either), the age only where the graph
+knows the onset, and findings that are absent: ones that a rival has and the root has not (``absent``).
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from minifleming.rods.graph import Graph
 from minifleming.rods.phrases import listing, phrase
 from minifleming.rods.rows import Table
 from minifleming.rods.templates import (
+    ADULT,
     AGES,
     ASKED,
+    BACK,
     DIAGNOSIS,
     FEMALE,
     FRAMES,
@@ -86,13 +88,10 @@ def plain(walk: Walk, graph: Graph, both: bool = False) -> str:
     names = listing([step.end for step in walk.evidence])
     ask = f"Which {kind} is it"
     if walk.chain:
-        first = f"{ask} , and what is the " if both else "What is the "
-        ask = f"{first}{link(walk.chain[-1])}"
+        ask = f"{ask} , and what is the {link(walk.chain[-1])}" if both else f"What is the {link(walk.chain[-1])}"
         for step in reversed(walk.chain[:-1]):
-            ask += f" of the {link(step)}{pinned(step, walk, ' that has ')}"
+            ask += f" of the {link(step)}"
         ask += f" of this {kind}"
-        if pin := pinned(walk.chain[-1], walk, " that has "):
-            ask = f"{ask} ,{pin}"
     return f"{subject} has {names} . {ask} ?"
 
 
@@ -101,19 +100,30 @@ def asked(walk: Walk, kind: str, rng: np.random.Generator, both: bool) -> str:
     if not walk.chain:
         forms = DIAGNOSIS if kind == "disease" else (f"Which {kind} is it?", f"What {kind} fits best?")
         return forms[int(rng.integers(len(forms)))]
-    last, before = walk.chain[-1], f"this {kind}"
+    before = f"this {kind}"
     for step in walk.chain[:-1]:
-        before = f"the {link(step)} of {before}{pinned(step, walk, ', the one with ')}"
-    pin = pinned(last, walk, " with ")
-    forms = GENERIC if pin else (*ASKED.get((last.relation, last.forward), ()), *GENERIC)
-    text = forms[int(rng.integers(len(forms)))].format(link=link(last) + pin, of=before)
+        before = f"the {noun(step, before, walk)}"
+    last = walk.chain[-1]
+    forms = GENERIC if pin_of(last, walk) else (*ASKED.get((last.relation, last.forward), ()), *GENERIC)
+    forms = [form for form in forms if not (both and form.startswith("Name"))]
+    text = forms[int(rng.integers(len(forms)))].format(noun=noun(last, before, walk), of=before)
     return f"Which {kind} is it, and {text[0].lower()}{text[1:]}" if both else text
 
 
-def pinned(step: Step, walk: Walk, word: str) -> str:
-    """What singles out the end of this step, with the word before it; '' where it needs nothing."""
-    found = [pin.end for pin in walk.pins if pin.start == step.end]
-    return f"{word}{found[0]}" if found else ""
+def noun(step: Step, before: str, walk: Walk) -> str:
+    """What stands at the end of the step: "first-line treatment of this disease", "gene that encodes ..."."""
+    words = phrase(step.relation)
+    if step.forward:
+        text = f"{words.link} of {before}"
+    else:
+        text = BACK.get(step.relation, f"{words.link_back}, from {{of}},").format(of=before)
+    pin = pin_of(step, walk)
+    return f"{text} (the one with {pin})" if pin else text
+
+
+def pin_of(step: Step, walk: Walk) -> str:
+    """The finding that singles out the end of this step; '' where it needs none."""
+    return next((pin.end for pin in walk.pins if pin.start == step.end), "")
 
 
 def link(step: Step) -> str:
@@ -130,18 +140,16 @@ def english_list(names: list[str], word: str = "and") -> str:
 
 
 def patient(walk: Walk, graph: Graph, rng: np.random.Generator) -> str:
-    """Age and sex, as far as the graph and the names carry them. Neither is told where it could give the answer away."""
+    """Age and sex, as far as the graph and the names carry them, and not where they could give the answer away."""
     relations = {step.relation for step in walk.chain}
     onsets = [] if "has_onset" in relations else graph.tails(walk.root, "has_onset")
     ages = [AGES[name] for name in onsets if name in AGES]
     sex = sex_of(walk, graph, rng) if "has_inheritance" not in relations else "patient"
     if not ages:
-        return f"A {PATIENTS['adult'][sex] if sex != 'patient' else 'patient'}"
-    stage, low, high, unit = ages[0]
-    count = int(rng.integers(low, high + 1))
-    noun = PATIENTS[stage][sex]
-    article = "An" if str(count).startswith("8") or count in (11, 18) else "A"
-    return f"{article} {count}-{unit}-old {noun}"
+        return f"A {PATIENTS['adult'][sex]}"
+    age = int(rng.integers(ages[0][0], ages[0][1] + 1))
+    article = "An" if str(age).startswith("8") or age in (11, 18) else "A"
+    return f"{article} {age}-year-old {PATIENTS['adult' if age >= ADULT else 'child'][sex]}"
 
 
 def sex_of(walk: Walk, graph: Graph, rng: np.random.Generator) -> str:

@@ -31,8 +31,8 @@ class Run:
 
 @dataclass
 class Data:
-    graph: str = field("embedded", "embedded, hpo, or a path: a triple file, PrimeKG's kg.csv, Hetionet's folder", "§3.1")
-    columns: str = field("", "columns of a triple file: head=NAME,relation=NAME,tail=NAME, or by number; empty: by name")
+    graph: str = field("embedded", "embedded, hpo, or a path: a triple file, PrimeKG's kg.csv, Hetionet's", "§3.1")
+    columns: str = field("", "columns of a triple file: head=NAME,relation=NAME,tail=NAME; empty: by their names")
     also: list[str] = field([], "graphs that may know more: an item with a distractor that one supports is dropped")
     train_file: str = field("", "items to train on (JSONL); empty: synthesise them from the graph")
     heldout_file: str = field("", "items to evaluate on (JSONL); empty: synthesise them")

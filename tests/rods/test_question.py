@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from toy_graphs import build, clinic, neighbours
 
+from minifleming.rods.distract import connected, distractors
 from minifleming.rods.mix import synthesise
 from minifleming.rods.phrases import phrase
-from minifleming.rods.distract import connected, distractors
 from minifleming.rods.question import make_item
 from minifleming.rods.readers import load_graph
 from minifleming.rods.walk import EVIDENCE, Step, Walk, Walker
