@@ -1,6 +1,6 @@
 """Evaluate a model on items, or make the tables of a run again from its stored records.
 
-    python eval.py --model DIR --benchmark synthetic=items.jsonl --out runs/eval
+    python eval.py --model DIR --benchmark synthetic=items.jsonl --benchmark medqa=test.jsonl --out runs/eval
     python eval.py --run runs/tiny
 
 Research software. Not for clinical use.
@@ -13,8 +13,9 @@ from minifleming.evaluation.statistics import wilson
 from minifleming.evaluation.tables import VARIANTS, write_report
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder
-from minifleming.rods.item import read_items
+from minifleming.rods.item import Item
 from minifleming.rods.readers import load_graph
+from minifleming.rods.sets.read import READERS, read_benchmark
 from minifleming.run import config as configuration
 from minifleming.run import parallel
 from minifleming.run.checkpoint import read_json
@@ -28,7 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--run", type=Path, help="a run folder: tables from its records, no generation")
     parser.add_argument("--model", help="tiny, or a model folder (default: model.base)")
     parser.add_argument("--benchmark", action="append", default=[], metavar="NAME=PATH",
-                        help="items (JSONL) under a name; repeatable")
+                        help=f"items (JSONL) under a name of yours, or the file of a public set under its own: "
+                             f"{', '.join(READERS)}; repeatable")
     parser.add_argument("--out", type=Path, help="the folder to write")
     args = parser.parse_args(argv)
     cfg = configuration.from_arguments(args, {"model.base": args.model})
@@ -55,12 +57,7 @@ def tables(folder: Path) -> int:
 
 
 def benchmarks(named: list[str], out: Path, cfg: configuration.Config) -> int:
-    sets = {}
-    for text in named:
-        name, equals, path = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise BadInput(f"--benchmark: '{text}' is not NAME=PATH")
-        sets[name] = read_items(path)
+    sets = read_all(named)
     folder = model_folder(cfg.model.base)
     tokenizer = Tokenizer(folder)
     device = parallel.pick_device(cfg.run.device)
@@ -71,6 +68,22 @@ def benchmarks(named: list[str], out: Path, cfg: configuration.Config) -> int:
         write_records(out / f"{name}.jsonl", records)
         print(line(name, records, cfg.eval.confidence))
     return 0
+
+
+def read_all(named: list[str]) -> dict[str, list[Item]]:
+    """The items of each NAME=PATH; says how many rows of a public set give none."""
+    sets = {}
+    for text in named:
+        name, equals, path = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise BadInput(f"--benchmark: '{text}' is not NAME=PATH")
+        if name in sets:
+            raise BadInput(f"--benchmark: '{name}' comes twice")
+        sets[name], unusable = read_benchmark(name, path)
+        if unusable:
+            print(f"{name}: {len(unusable)} of {len(sets[name]) + len(unusable)} rows are unusable; the first, "
+                  f"row {unusable[0].row}: {unusable[0].reason}")
+    return sets
 
 
 def line(name: str, records: list[dict], confidence: float) -> str:

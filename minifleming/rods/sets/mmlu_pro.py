@@ -1,0 +1,30 @@
+"""MMLU-Pro, JSONL; three to ten options in a list.
+
+    {"question_id": 17, "question": "Which vitamin prevents scurvy?", "options": ["A", "B1", "C", "D", "E", "K"],
+     "answer": "C", "answer_index": 2, "cot_content": "", "category": "health", "src": "ori_mmlu-nutrition"}
+
+`answer` is the label and `answer_index` counts from 0; both must point to the same option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from minifleming.rods.item import LABELS
+from minifleming.rods.sets.layout import Damaged, Draft, Row, each, facts, jsonl, letter, need, text, texts
+
+
+def read(path: Path) -> Iterator[Row]:
+    return each(path, jsonl(path), build, key="question_id")
+
+
+def build(record: dict) -> Draft:
+    options = texts(need(record, "options"), "options")
+    if len(options) > len(LABELS):
+        raise Damaged(f"{len(options)} options; {len(LABELS)} are possible")
+    label = letter(need(record, "answer"), options, "answer")
+    index = need(record, "answer_index")
+    if type(index) is not int or index != LABELS.index(label):
+        raise Damaged("'answer' and 'answer_index' point to different options")
+    return Draft(text(record, "question"), options, label, facts(record, subject="category", origin="src"))
