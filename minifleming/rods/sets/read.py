@@ -74,7 +74,7 @@ def read_set(name: str, path: str | Path) -> tuple[list[Item], list[Unusable]]:
     file, or no usable row at all.
     """
     if name not in READERS:
-        near = difflib.get_close_matches(name, READERS, 1, 0)
+        near = difflib.get_close_matches(name.lower(), READERS, 1, 0)
         raise BadInput(f"no set is called '{name}'; did you mean '{near[0]}'?")
     rows = list(READERS[name](Path(path)))
     set_name, own, digests = WAYS.get(name, name), ids_hold(rows), {}
@@ -87,7 +87,7 @@ def read_set(name: str, path: str | Path) -> tuple[list[Item], list[Unusable]]:
         except ValueError as error:
             unusable.append(Unusable(row.line or row.n, id, str(error)))
     if not items:
-        raise BadInput(f"no usable row; the first: {unusable[0].reason}", path)
+        raise BadInput("no usable row" + (f"; the first: {unusable[0].reason}" if unusable else ""), path)
     return items, unusable
 
 
