@@ -23,6 +23,11 @@ def entries_for(layout: str, n: int = 60, options: int = 4, seed: int = 0):
     return made
 
 
+def many(name: str, n: int = 120, **kinds):
+    """Records of enough rows that one damaged row stays under one per cent."""
+    return LAYOUTS[name][2](entries_for(name, n, **kinds))
+
+
 def question_for(layout: str, question: str) -> str:
     before = {"medqa with context": "He came. He is ill. ", "pubmedqa": "We saw ten.\nNine were well.\n"}
     return before.get(layout, "") + question
