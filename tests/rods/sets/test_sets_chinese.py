@@ -43,7 +43,7 @@ def test_cmexam_rows_by_their_nature_unusable(answer, reason, read):
 
 @pytest.mark.parametrize("options, answer", [
     ("B one\nC two\nD three", "C"), ("A one\nC two", "A"), ("A one\nB two", "C"), ("A one\nB two", "a"),
-    ("A one\nB two", "AX"), ("one\ntwo", "A"), ("A one\nB two\nmore of two", "A"), ("A one\nA two", "A"),
+    ("A one\nB two", "AX"), ("one\ntwo", "A"), ("A one\nB two\nmore of two", "A"), ("A one\nA two\nB three", "A"),
     ("", "A"), ("A one\nBtwo", "A"), ("A one\nB two", "A."),
 ])
 def test_cmexam_damaged_rows(options, answer, read):

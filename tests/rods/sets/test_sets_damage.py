@@ -221,5 +221,5 @@ def test_text_is_split_into_lines_at_line_ends_only(tmp_path):
     made = entries_for("medqa", 6)
     for entry in made:
         entry.question = "one\u2028two\x85three\x0cfour"
-    (tmp_path / "t.jsonl").write_text(lines(medqa(made)), encoding="utf-8")
+    (tmp_path / "t.jsonl").write_text(lines(medqa(made)).replace(', "answer', ',\r"answer'), "utf-8", newline="")
     assert [item.question for item in read_set("medqa", tmp_path / "t.jsonl")[0]] == [made[0].question] * 6
