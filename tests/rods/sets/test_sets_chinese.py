@@ -53,6 +53,20 @@ def test_cmexam_damaged_rows(options, answer, read):
     assert len(items) == 119 and [row.id for row in unusable] == ["cmexam:7"]
 
 
+@pytest.mark.parametrize("change, reason", [
+    (lambda row: row[:5], "5 columns where the header has 6"), (lambda row: [*row, ""], "7 columns where the header"),
+    (lambda row: [*row[:2], "AX", *row[3:]], "'Answer' is no label of the 4 options"),
+    (lambda row: [*row[:2], "ABCDE", *row[3:]], "'Answer' is no label"),
+])
+def test_cmexam_damage_counts_as_damage(change, reason, read, put):
+    rows = cmexam(entries(120))
+    rows[9] = change(rows[9])
+    items, unusable = read("cmexam", rows)
+    assert len(items) == 119 and unusable[0].reason.startswith(reason)
+    with pytest.raises(BadInput, match=rf"val\.csv:34: {reason}.*1 of 50 rows are damaged"):
+        read_set("cmexam", put("cmexam", rows[:51]))
+
+
 def test_cmexam_columns_are_found_by_name(read, put):
     rows = cmexam(entries(5))
     turned = [[row[2], row[4], row[0], row[1]] for row in rows]
