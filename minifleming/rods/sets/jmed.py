@@ -23,15 +23,12 @@ from pathlib import Path
 
 from minifleming.rods.item import LABELS
 from minifleming.rods.sets.layout import Damaged, Draft, Row, Unfit, document, each, labelled, letter, need, text
-from minifleming.run.errors import BadInput
 
 GOLD = re.compile(r"\['([A-Z])'\]")
 SEVERAL = re.compile(r"\['[A-Z]'(?:, *'[A-Z]')+\]")
 
 
 def read(path: Path) -> Iterator[Row]:
-    if path.suffix.lower() == ".xlsx":
-        raise BadInput("a spreadsheet; export it as JSON first (the docstring of rods/sets/jmed.py says how)", path)
     rows = ((None, row if isinstance(row, dict) else Damaged("not a JSON object")) for row in document(path, list))
     return map(shuffled, each(path, rows, build, key="diagId", language="zh"))
 

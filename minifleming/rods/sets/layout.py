@@ -109,8 +109,7 @@ def load(path: Path) -> bytes:
     except OSError as error:
         raise BadInput(error.strerror or "cannot be read", path) from None
     if data.startswith(ZIP):
-        raise BadInput("a spreadsheet (.xlsx) or an archive, not text; the docstring of the set's reader says how to "
-                       "export it", path)
+        raise BadInput("a spreadsheet (.xlsx) or an archive, not text; rods/sets/jmed.py says how to export one", path)
     return data.removeprefix(BOM)
 
 

@@ -121,7 +121,7 @@ def test_jmed_a_spreadsheet_is_refused_in_one_line(name, tmp_path):
     (tmp_path / name).write_bytes(b"PK\x03\x04 and so on")
     with pytest.raises(BadInput, match="spreadsheet") as caught:
         read_set("jmed", tmp_path / name)
-    assert "\n" not in str(caught.value) and "export it" in str(caught.value)
+    assert "\n" not in str(caught.value) and "how to export" in str(caught.value)
 
 
 @pytest.mark.parametrize("change, reason", [

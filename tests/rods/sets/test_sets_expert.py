@@ -26,7 +26,8 @@ def test_medxpertqa_three_encodings_of_the_same_items(read):
 
 @pytest.mark.parametrize("name, change", [
     ("medxpertqa list", {"question": "Which?\nAnswer Choices: (A) x (B) y"}),
-    ("medxpertqa list", {"options": [{"letter": "A", "content": "x"}, {"letter": "A", "content": "y"}]}),
+    ("medxpertqa list", {"options": [{"letter": "A", "content": "x"}, {"letter": "A", "content": "y"},
+                                 {"letter": "B", "content": "z"}], "question": "Which?", "label": "A"}),
     ("medxpertqa list", {"options": [{"letter": "A", "content": "x"}, {"letter": "C", "content": "y"}]}),
     ("medxpertqa list", {"options": [{"letter": "A", "content": "x"}, {"letter": "B"}]}),
     ("medxpertqa list", {"options": ["x", "y"]}), ("medxpertqa list", {"label": ["K"]}),
@@ -43,6 +44,7 @@ def test_medxpertqa_damaged_rows(name, change, read):
     records[0] |= change
     items, unusable = read(name, records)
     assert len(items) == 119 and [row.id for row in unusable] == ["medxpertqa:Text-0"]
+    assert unusable[0].reason.startswith(("'", "the labels", "the choices", "a letter", "no options"))
 
 
 @pytest.mark.parametrize("change, reason", [({"label": ["A", "B"]}, "several answers"),
@@ -77,14 +79,15 @@ def test_medbullets_all_rows_are_read_also_those_that_come_twice(read):
 
 
 def test_medbullets_damage(read, put):
-    columns = many("medbullets columns", 300)
+    columns = many("medbullets columns", 400)
     del columns["opb"]["7"]
     columns["answer"]["9"] = "something else"
     columns["answer_idx"]["11"] = "E"
+    del columns["question"]["13"], columns["link"]["15"]
     items, unusable = read("medbullets columns", columns)
     assert [(r.row, r.reason) for r in unusable] == [
         (8, "missing 'opb'"), (10, "the answer's text is not that of option B"),
-        (12, "'answer_idx' is no label of the 4 options")]
+        (12, "'answer_idx' is no label of the 4 options"), (14, "missing 'question'")]
     columns["opa"] = ["x"]
     with pytest.raises(BadInput, match=r"op4\.json: row 1: a column is not a JSON object"):
         read_set("medbullets", put("medbullets columns", columns))
