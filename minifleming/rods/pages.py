@@ -19,7 +19,7 @@ BULLET = re.compile(r"\s*[-*+\u2022]\s+")
 NUMBERED = re.compile(r"\s*\(?(\d{1,3})[.)]\s+")
 HEADING = re.compile(r"\s*(?:#+\s*(.*?)\s*#*|=+\s*([^=]+?)\s*=+)\s*$")
 STOP = re.compile(r"""[.!?]+["'\u201d\u2019)\]]*\s+(?=["'\u201c\u2018(\[]*[^\W_a-z])""")
-# After these a sentence goes on, whatever follows.
+# After these a sentence goes on, whatever follows; not after their capitals ("of CF. The").
 OPEN = frozenset("""e.g i.e dr prof mr mrs ms st vs cf fig figs tab eq no nos approx ca al resp viz spp sp subsp var
     dept eds ed vol pp jan feb mar apr jun jul aug sept oct nov dec""".split())
 # These are followed by a single capital that is no initial: "vitamin K. The", but "by J. Smith".
@@ -140,6 +140,6 @@ def ends(text: str) -> bool:
         return True
     words = text[:-1].split(" ")[-2:]
     word = words[-1].lstrip("(['\"")
-    if word.lower() in OPEN or re.fullmatch(r"(?:[A-Z]\.)+[A-Z]", word):
+    if word.lower() in OPEN and not (word.isupper() and len(word) > 1) or re.fullmatch(r"(?:[A-Z]\.)+[A-Z]", word):
         return False
     return not re.fullmatch(r"[A-Z]", word) or words[0].lower() in LETTERED

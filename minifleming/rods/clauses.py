@@ -1,0 +1,122 @@
+"""What of a sentence is asserted, and of whom: page-wide linking, pronouns for the title, and dead spans.
+
+    "It does not cause fever but presents with a rash."      on the page "Gout"
+     ^ gout   ~~~~~~~~~~~~~~                                 ~ dead: no triple may touch it
+
+A dead span starts at a word such as "not", "without" or "unlike" and ends where the clause turns ("but", a new verb
+after "and"; for "unlike", the comma). Questions, hypotheses and denials of a whole statement are dead altogether.
+Doubt makes a span dead: a missed triple costs less than a false one.
+"""
+
+from __future__ import annotations
+
+import re
+
+from minifleming.rods.lexicon import Lexicon, Mention
+from minifleming.rods.pages import Page
+
+Span = tuple[int, int]
+
+IT = re.compile(r"\b(?:it|its)\b(?! (?:is|was|has been) (?:not |un)?(?:known|clear|thought|believed|likely|important))",
+                re.IGNORECASE)
+PERSONS = (r"(?:affected |most |many |some |all |these |other |older |young )*\b(?:patients|individuals|people|persons|"
+           r"sufferers|children|adults|infants)\b(?! (?:with|who|whose|on|in|taking|receiving|treated|without|under)\b)")
+STANDS_FOR = {  # by the type of the title's entity
+    "Disease": re.compile(r"\b(?:the|this) (?:disease|disorder|condition|illness|infection|syndrome|diagnosis)\b(?! of\b)"
+                          rf"|{PERSONS}", re.IGNORECASE),
+    "Drug": re.compile(r"\b(?:the|this) (?:drug|medicine|medication|agent|compound)\b", re.IGNORECASE),
+}
+ACTORS = ("Disease", "Drug", "Pathogen", "Gene")  # a later "it" may mean one of these
+SUBJECTS = ("Disease", "Drug", "Pathogen", "Gene", "Test", "Mechanism", "DrugAction")
+
+ASSUMED = re.compile(  # the whole sentence is asked, supposed, denied or reported as an opinion
+    r"\?[\"')\u201d]*$|^\W*(?:if|whether|suppose|supposing|assuming|imagine|could|does|do|did|is|are|can|may)\b"
+    r"|\bno (?:good |clear |convincing |firm )?(?:evidence|proof|sign|suggestion|indication)\b"
+    r"|\bnot (?:true|proven|proved|known|clear|certain|established|the case|been shown)\b"
+    r"|\b(?:whether|would|hypothe\w+|suspected|myth|untrue|false|falsely|wrong|wrongly|mistaken\w*|doubt\w*|unproven"
+    r"|unknown|unclear|unlikely|questionable|refuted|disproved|speculat\w+|allegedly|supposedly|conjecture)\b"
+    r"|\b(?:was|were|been|is|are) (?:once |long |formerly |previously |also )?(?:thought|believed|suggested|proposed"
+    r"|claimed|considered a possible|assumed)\b|\bused to (?:be|believe|think)\b", re.IGNORECASE)
+# These deny a treatment and so assert a contraindication.
+MODAL = r"(?<!must )(?<!should )(?<!may )"
+DENIAL = re.compile(
+    rf"\b{MODAL}(?:not|never)\b(?! (?:only|uncommon|unusual|infrequent|surprising))"
+    r"|\b(?:not|never)\b(?! (?:only|uncommon|unusual|infrequent|surprising|be (?:given|used|taken|prescribed)))"
+    r"|\b(?:cannot|no(?! (?:longer|doubt)\b)|nor|neither|none|without|lacks?|lacking|absen(?:ce|t)|free (?:of|from)"
+    r"|spares?|sparing|excludes?|excluded|rules? out|ruled out|against|denies|fails? to|failed to|instead of|rather than"
+    r"|other than|apart from|except|excepting|rarely|seldom|hardly|scarcely|prevents?|prevented|mimics?|resembles?"
+    r"|look like|distinguish\w*|separates?|if|unless|in case|so that|as opposed to|contrary to|unlike|in contrast (?:to|with)"
+    r"|unrelated to|compared (?:to|with)|than)\b|n't\b|n\u2019t\b", re.IGNORECASE)
+OTHERS = re.compile(r"unlike|in contrast|as opposed|contrary|compared|apart from|except|other than", re.IGNORECASE)
+TURN = re.compile(
+    r"\bbut\b|;|\b(?:however|although|though|whereas|while|yet)\b|,? \b(?:and|or)\b (?=(?:it|they)?\s*\b(?:is|are|was|"
+    r"were|has|have|may|can|must|should|presents?|causes?|affects?|responds?|leads?|shows?)\b)|, (?:which|who|since|because)\b",
+    re.IGNORECASE)
+
+
+def link(lexicon: Lexicon, page: Page) -> list[list[Mention]]:
+    """The mentions of every sentence of a page, from left to right.
+
+    Names and the page's own abbreviations; "it", "the disease", "patients" for the title's entity; and, where the
+    sentence names nothing else of the title's type, an empty mention of the title at its start and one at its end:
+    "Symptoms include fever."
+    """
+    texts = [sentence.text for sentence in page.sentences]
+    abbreviations = lexicon.abbreviations([page.title, *texts])
+    title = title_entity(lexicon, page.title)
+    found, topic = [], title  # topic: what an "it" at the start of the next sentence stands for
+    for text in texts:
+        named = lexicon.find(text, abbreviations)
+        if title:
+            named = with_title(text, named, title, lexicon.types, topic)
+        subject = next((m.names for m in named if m.end > m.start and lexicon.types[m.names[0]] in SUBJECTS), None)
+        topic = title if subject in (None, (title,)) else None
+        found.append(named)
+    return found
+
+
+def title_entity(lexicon: Lexicon, title: str) -> str | None:
+    """The node that the title names, if it names one and, brackets aside, nothing else."""
+    named = lexicon.find(title)
+    if not named or len(named[0].names) != 1:
+        return None
+    rest = re.sub(r"\([^)]*\)", "", title[: named[0].start] + title[named[0].end :])
+    return None if re.search(r"\w", rest) else named[0].names[0]
+
+
+def with_title(text: str, named: list[Mention], title: str, types: dict[str, str], topic: str | None) -> list[Mention]:
+    kind = types[title]
+    rivals = [m for m in named if any(types[n] == kind and n != title for n in m.names)]
+    spans = [match.span() for match in STANDS_FOR[kind].finditer(text)] if kind in STANDS_FOR else []
+    for match in IT.finditer(text):
+        before = [m for m in named if m.end <= match.start()]
+        other = any(n != title and types[n] in ACTORS for m in before for n in m.names)
+        if not other and (topic or any(m.names == (title,) for m in before)):
+            spans.append(match.span())
+    taken = [(m.start, m.end) for m in named]
+    pronouns = [Mention(*span, (title,)) for span in spans if not touches(taken, *span)]
+    implied = [] if rivals else [Mention(0, 0, (title,)), Mention(len(text), len(text), (title,))]
+    return sorted([*named, *pronouns, *implied], key=lambda m: (m.start, m.end))
+
+
+def assumed(text: str) -> bool:
+    """Is the sentence as a whole asked, supposed or denied?"""
+    return ASSUMED.search(text) is not None
+
+
+def dead_spans(text: str, mentions: list[Mention]) -> list[Span]:
+    """The parts of a sentence that it does not assert, in order. Words within a name are no cue."""
+    inside = [(m.start, m.end) for m in mentions if m.end > m.start]
+    found: list[Span] = []
+    for cue in DENIAL.finditer(text):
+        if any(start <= cue.start() < end for start, end in inside) or (found and cue.start() < found[-1][1]):
+            continue
+        comma = text.find(",", cue.end()) if OTHERS.match(cue[0]) else -1
+        turn = TURN.search(text, cue.end())
+        ends = [at for at in (comma, turn.start() if turn else -1) if at >= 0]
+        found.append((cue.start(), min(ends, default=len(text))))
+    return found
+
+
+def touches(spans: list[Span], start: int, end: int) -> bool:
+    return any(low < end and start < high for low, high in spans)
