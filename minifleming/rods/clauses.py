@@ -16,18 +16,20 @@ from minifleming.rods.lexicon import Lexicon, Mention
 from minifleming.rods.pages import Page
 
 Span = tuple[int, int]
+LONGEST = 2000  # characters; a longer "sentence" is no prose
 
 IT = re.compile(r"\b(?:it|its)\b(?! (?:is|was|has been) (?:not |un)?(?:known|clear|thought|believed|likely|important))",
                 re.IGNORECASE)
-PERSONS = (r"(?:affected |most |many |some |all |these |other |older |young )*\b(?:patients|individuals|people|persons|"
-           r"sufferers|children|adults|infants)\b(?! (?:with|who|whose|on|in|taking|receiving|treated|without|under)\b)")
+UNSAID = re.compile(r"\W*(its?|they|their|he|she|this|these|that|both)\b", re.IGNORECASE)  # as a first word
+PERSONS = (r"(?:affected |most |many |some |all |these |other |older |young )*\b(?:patients|individuals|people|"
+           r"persons|sufferers|children|adults|infants)\b"
+           r"(?! (?:with|who|whose|on|in|taking|receiving|treated|without|under)\b)")
 STANDS_FOR = {  # by the type of the title's entity
-    "Disease": re.compile(r"\b(?:the|this) (?:disease|disorder|condition|illness|infection|syndrome|diagnosis)\b(?! of\b)"
-                          rf"|{PERSONS}", re.IGNORECASE),
+    "Disease": re.compile(r"\b(?:the|this) (?:disease|disorder|condition|illness|infection|syndrome|diagnosis)\b"
+                          rf"(?! of\b)|{PERSONS}", re.IGNORECASE),
     "Drug": re.compile(r"\b(?:the|this) (?:drug|medicine|medication|agent|compound)\b", re.IGNORECASE),
 }
 ACTORS = ("Disease", "Drug", "Pathogen", "Gene")  # a later "it" may mean one of these
-SUBJECTS = ("Disease", "Drug", "Pathogen", "Gene", "Test", "Mechanism", "DrugAction")
 
 ASSUMED = re.compile(  # the whole sentence is asked, supposed, denied or reported as an opinion
     r"\?[\"')\u201d]*$|^\W*(?:if|whether|suppose|supposing|assuming|imagine|could|does|do|did|is|are|can|may)\b"
@@ -43,15 +45,15 @@ DENIAL = re.compile(
     rf"\b{MODAL}(?:not|never)\b(?! (?:only|uncommon|unusual|infrequent|surprising))"
     r"|\b(?:not|never)\b(?! (?:only|uncommon|unusual|infrequent|surprising|be (?:given|used|taken|prescribed)))"
     r"|\b(?:cannot|no(?! (?:longer|doubt)\b)|nor|neither|none|without|lacks?|lacking|absen(?:ce|t)|free (?:of|from)"
-    r"|spares?|sparing|excludes?|excluded|rules? out|ruled out|against|denies|fails? to|failed to|instead of|rather than"
-    r"|other than|apart from|except|excepting|rarely|seldom|hardly|scarcely|prevents?|prevented|mimics?|resembles?"
-    r"|look like|distinguish\w*|separates?|if|unless|in case|so that|as opposed to|contrary to|unlike|in contrast (?:to|with)"
-    r"|unrelated to|compared (?:to|with)|than)\b|n't\b|n\u2019t\b", re.IGNORECASE)
+    r"|spares?|sparing|excludes?|excluded|rules? out|ruled out|against|denies|fails? to|failed to|instead of"
+    r"|rather than|other than|apart from|except|excepting|rarely|seldom|hardly|scarcely|prevents?|prevented|mimics?"
+    r"|resembles?|look like|distinguish\w*|separates?|if|unless|in case|so that|as opposed to|contrary to|unlike"
+    r"|in contrast (?:to|with)|unrelated to|compared (?:to|with)|than)\b|n't\b|n\u2019t\b", re.IGNORECASE)
 OTHERS = re.compile(r"unlike|in contrast|as opposed|contrary|compared|apart from|except|other than", re.IGNORECASE)
 TURN = re.compile(
     r"\bbut\b|;|\b(?:however|although|though|whereas|while|yet)\b|,? \b(?:and|or)\b (?=(?:it|they)?\s*\b(?:is|are|was|"
-    r"were|has|have|may|can|must|should|presents?|causes?|affects?|responds?|leads?|shows?)\b)|, (?:which|who|since|because)\b",
-    re.IGNORECASE)
+    r"were|has|have|may|can|must|should|presents?|causes?|affects?|responds?|leads?|shows?)\b)"
+    r"|, (?:which|who|since|because)\b", re.IGNORECASE)
 
 
 def link(lexicon: Lexicon, page: Page) -> list[list[Mention]]:
@@ -69,7 +71,7 @@ def link(lexicon: Lexicon, page: Page) -> list[list[Mention]]:
         named = lexicon.find(text, abbreviations)
         if title:
             named = with_title(text, named, title, lexicon.types, topic)
-        subject = next((m.names for m in named if m.end > m.start and lexicon.types[m.names[0]] in SUBJECTS), None)
+        subject = next((m.names for m in named if m.end > m.start and lexicon.types[m.names[0]] in ACTORS), None)
         topic = title if subject in (None, (title,)) else None
         found.append(named)
     return found
@@ -86,6 +88,8 @@ def title_entity(lexicon: Lexicon, title: str) -> str | None:
 
 def with_title(text: str, named: list[Mention], title: str, types: dict[str, str], topic: str | None) -> list[Mention]:
     kind = types[title]
+    if len(text) > LONGEST:
+        return named
     rivals = [m for m in named if any(types[n] == kind and n != title for n in m.names)]
     spans = [match.span() for match in STANDS_FOR[kind].finditer(text)] if kind in STANDS_FOR else []
     for match in IT.finditer(text):
@@ -95,7 +99,8 @@ def with_title(text: str, named: list[Mention], title: str, types: dict[str, str
             spans.append(match.span())
     taken = [(m.start, m.end) for m in named]
     pronouns = [Mention(*span, (title,)) for span in spans if not touches(taken, *span)]
-    implied = [] if rivals else [Mention(0, 0, (title,)), Mention(len(text), len(text), (title,))]
+    unresolved = UNSAID.match(text) and not (pronouns and pronouns[0].start == UNSAID.match(text).start(1))
+    implied = [] if rivals or unresolved else [Mention(0, 0, (title,)), Mention(len(text), len(text), (title,))]
     return sorted([*named, *pronouns, *implied], key=lambda m: (m.start, m.end))
 
 

@@ -187,8 +187,6 @@ def main(argv: list[str] | None = None) -> int:
     if args.prompts_out:
         signature = signatures(graph)
         write_text(args.prompts_out, "".join(prompt(*pair, names.types, signature) + "\n" for pair in asked))
-    if not found:
-        raise BadInput("no triple in these pages", args.pages)
     write_text(args.out, table(found, names.types))
     print(f"{len(found)} rows, {len({row.triple for row in found})} triples, {len(pages)} pages -> {args.out}")
     for relator in relators:

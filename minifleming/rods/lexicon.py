@@ -108,8 +108,9 @@ class Lexicon:
         found: dict[str, set[str]] = {}
         for text in texts:
             for mention in self.find(text):
-                after, before = DEFINED.match(text, mention.end), DEFINES.search(text[: mention.start][-14:])
-                short = after[1] if after else before[1] if before and text[mention.end :].startswith(")") else ""
+                after = DEFINED.match(text, mention.end)
+                before = DEFINES.search(text[max(0, mention.start - 14) : mention.start])
+                short = after[1] if after else before[1] if before and text.startswith(")", mention.end) else ""
                 if sum(c.isupper() for c in short) >= 2 and self._stands_for(short, mention):
                     found.setdefault(short, set()).update(mention.names)
         return {short: tuple(sorted(found[short])) for short in sorted(found)}
@@ -146,7 +147,8 @@ def variants(word: str) -> list[str]:
 
 def free(text: str, mention: Mention) -> bool:
     """Not a part of a hyphened word: "gluten-free" and "non-asthma" name neither gluten nor asthma."""
-    before, after = text[: mention.start][-2:], text[mention.end :][:2]
+    before = text[max(0, mention.start - 2) : mention.start]
+    after = text[mention.end : mention.end + 2]
     return not (re.fullmatch(r"\w-", before) or re.fullmatch(r"-\w", after))
 
 
@@ -156,7 +158,7 @@ def merged(text: str, mentions: list[Mention]) -> list[Mention]:
     for mention in mentions:
         last = found[-1] if found else None
         if last and last.names == mention.names and re.fullmatch(r"\s*\(", text[last.end : mention.start]) \
-                and text[mention.end :].startswith(")"):
+                and text.startswith(")", mention.end):
             found[-1] = Mention(last.start, mention.end + 1, last.names)
         else:
             found.append(mention)

@@ -20,8 +20,9 @@ NUMBERED = re.compile(r"\s*\(?(\d{1,3})[.)]\s+")
 HEADING = re.compile(r"\s*(?:#+\s*(.*?)\s*#*|=+\s*([^=]+?)\s*=+)\s*$")
 STOP = re.compile(r"""[.!?]+["'\u201d\u2019)\]]*\s+(?=["'\u201c\u2018(\[]*[^\W_a-z])""")
 # After these a sentence goes on, whatever follows; not after their capitals ("of CF. The").
-OPEN = frozenset("""e.g i.e dr prof mr mrs ms st vs cf fig figs tab eq no nos approx ca al resp viz spp sp subsp var
-    dept eds ed vol pp jan feb mar apr jun jul aug sept oct nov dec""".split())
+OPEN = frozenset("e.g i.e dr prof mr mrs ms st vs cf approx ca al resp viz spp sp subsp dept".split())
+COUNTED = frozenset("""no nos fig figs tab eq vol pp ed jan feb mar apr jun jul aug sept oct nov
+    dec""".split())  # only before a number: "No. 5"
 # These are followed by a single capital that is no initial: "vitamin K. The", but "by J. Smith".
 LETTERED = frozenset("vitamin hepatitis type factor group influenza protein immunoglobulin grade class".split())
 
@@ -43,7 +44,7 @@ class Page(NamedTuple):
 
 
 def read_pages(folder: Path) -> list[Page]:
-    """Every ``*.txt`` of a folder, by name. Raises BadInput for a folder without one, and for a page that is no text."""
+    """Every ``*.txt`` of a folder, by name. Raises BadInput for a folder without one."""
     if not Path(folder).is_dir():
         raise BadInput("not a folder", folder)
     paths = sorted(path for path in Path(folder).glob("*.txt") if path.is_file())
@@ -128,18 +129,21 @@ def split(text: str) -> list[str]:
     """The sentences of one paragraph."""
     found, start = [], 0
     for stop in STOP.finditer(text):
-        if ends(text[max(start, stop.start() - 60) : stop.start() + 1]):
+        if ends(text[max(start, stop.start() - 60) : stop.start() + 1], text[stop.end()].isdigit()):
             found.append(text[start : stop.end()].strip())
             start = stop.end()
     return [sentence for sentence in [*found, text[start:].strip()] if sentence]
 
 
-def ends(text: str) -> bool:
-    """Is the mark at the end of this text the end of a sentence, or does it belong to an abbreviation?"""
+def ends(text: str, number: bool) -> bool:
+    """Does the mark at the end of this text end a sentence, or an abbreviation? ``number``: a number follows."""
     if not text.endswith("."):
         return True
     words = text[:-1].split(" ")[-2:]
     word = words[-1].lstrip("(['\"")
-    if word.lower() in OPEN and not (word.isupper() and len(word) > 1) or re.fullmatch(r"(?:[A-Z]\.)+[A-Z]", word):
+    capitals = word.isupper() and len(word) > 1
+    if re.fullmatch(r"(?:[A-Z]\.)+[A-Z]", word):
+        return False
+    if not capitals and word.lower() in (OPEN | COUNTED if number else OPEN):
         return False
     return not re.fullmatch(r"[A-Z]", word) or words[0].lower() in LETTERED

@@ -15,13 +15,12 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-from minifleming.rods.clauses import Span, assumed, dead_spans, touches
+from minifleming.rods.clauses import LONGEST, Span, assumed, dead_spans, touches
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Triple
 from minifleming.rods.lexicon import Mention
 from minifleming.rods.pages import Sentence
 
-LONGEST = 2000  # characters; a longer "sentence" is no prose
 FURTHEST = 6  # groups that a pattern without L may go back
 Signature = dict[str, set[tuple[str, str]]]  # relation -> the pairs (head type, tail type) that it joins
 
@@ -53,13 +52,15 @@ _BY = r"(?:by|through|with)"
 PATTERNS = [
     pattern(FINDING, r"\b(?:presents?|presented|presenting|manifests?) (?:\w+ )?(?:with|as) ~R", True),
     pattern(FINDING, r"\b(?:characteri[sz]ed|marked|accompanied) by ~R", True),
-    pattern(FINDING, r"\b(?:features?|has|have|had|shows?|reveals?|demonstrates?|develops?|experiences?|includes?) ~R", True),
-    pattern(FINDING, r"\b(?:suffers? from|complains? of|associated with|images as|there (?:is|are)) ~R", True),
+    pattern(FINDING, r"\b(?:features?|has|have|had|shows?|reveals?|demonstrates?|includes?) ~R", True),
+    pattern(FINDING, r"\b(?:develops?|experiences?|suffers? from|complains? of|images as) ~R", True),
+    pattern(FINDING, r"\b(?:associated with|there (?:is|are)) ~R", True),
     pattern(FINDING, rf"\b(?:{_SIGN}|tests|results|attack|presentation) _of_L (?:\w+ ){{0,2}}{_ARE} ~R", True),
     pattern((*FINDING, "adverse_effect", "explains"),
             r"\b(?:causes?|leads? to|results? in|produces?|ends? in|gives? rise to) ~R", True),
     pattern(FINDING, rf"\b(?:{_SIGN}|typical|characteristic|suggestive) (?:of|in) ~R", False),
-    pattern(FINDING, r"\b(?:common|frequent|seen|found|observed|present|occurs?|develops?) (?:in|with|among) ~R", False),
+    pattern(FINDING, r"\b(?:common|frequent|seen|found|observed|present|occurs?) (?:in|with|among) ~R", False),
+    pattern(FINDING, r"\bdevelops? in ~R", False),
     pattern(FINDING, r"\b(?:points? to|suggests?) ~R", False),
     pattern("explains", r"\b(?:explains?|accounts? for) ~R", True),
     pattern("explains", r"\b(?:explained by|accounted for by) ~R", False),
@@ -96,7 +97,7 @@ PATTERNS = [
     pattern("has_prevalence", r"\bis (?:a|an) (?:[\w-]+ ){0,2}R", True),
 ]
 AFTER = [  # what follows a group and speaks of the title: "Methimazole is given first"
-    pattern(FINDING, r"\s(?:is|are) (?:(?:very|often|usually|quite) )?(?:common|typical|frequent|characteristic)\b", False),
+    pattern(FINDING, r"\s(?:is|are) (?:(?:very|often|usually) )?(?:common|typical|frequent|characteristic)\b", False),
     pattern(FINDING, rf"\s(?:is|are) (?:a|the) (?:most )?(?:\w+ )?{_SIGN}(?! (?:of|for|in)\b)", False),
     pattern("confirmed_by", r"\s(?:is|are) (?:the|a) (?:confirmatory|diagnostic) test\b(?! (?:of|for|in)\b)", False),
     pattern(TREATMENT, r"\s(?:is|are|can be|may be) (?:usually |often )?(?:given first|added)\b", False),
@@ -255,7 +256,7 @@ def grouped(text: str, mentions: list[Mention], dead: list[Span], types: dict[st
 
 def clause(text: str, last: Group, mention: Mention) -> bool:
     """Does a new clause start at the mention: "reveals A, and B is common"?"""
-    return (len(last.mentions) == 1 and re.match(r",\s*and\b", text[last.end :][:8]) is not None
+    return (len(last.mentions) == 1 and re.match(r",\s*and\b", text[last.end : last.end + 8]) is not None
             and NEW_CLAUSE.match(text, mention.end) is not None)
 
 
