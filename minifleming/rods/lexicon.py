@@ -116,7 +116,7 @@ class Lexicon:
         return {short: tuple(sorted(found[short])) for short in sorted(found)}
 
     def _stands_for(self, short: str, mention: Mention) -> bool:
-        """A surface of the lexicon ("fibrillin-1 (FBN1)") is taken only if its letters stand in the long form."""
+        """A surface of the lexicon ("tuberin (HFE)") is taken only if its letters stand in the long form, in order."""
         letters = iter(mention.names[0].lower())
         return not self.find(short) or all(c in letters for c in short.lower())
 
