@@ -13,8 +13,8 @@ from minifleming.evaluation.statistics import wilson
 from minifleming.evaluation.tables import VARIANTS, write_report
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.item import Item
-from minifleming.rods.readers import load_graph
 from minifleming.rods.sets.read import READERS, read_benchmark
 from minifleming.run import config as configuration
 from minifleming.run import parallel

@@ -12,9 +12,9 @@ from collections import Counter
 from pathlib import Path
 
 from minifleming.rods.check import Facts, fault
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.item import write_items
 from minifleming.rods.mix import is_held_out, settings, synthesise, tier_counts
-from minifleming.rods.readers import load_graph
 from minifleming.rods.support import Support
 from minifleming.run import config as configuration
 from minifleming.run.checkpoint import writable

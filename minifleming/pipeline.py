@@ -26,9 +26,9 @@ from minifleming.lm.weights import load_model, model_folder, save_model
 from minifleming.rlvr import stages
 from minifleming.rlvr.report import write_page
 from minifleming.rods.graph import Graph
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.item import Item, read_items, write_items
 from minifleming.rods.mix import blind_accuracy, is_held_out, option_set, settings, synthesise
-from minifleming.rods.readers import load_graph
 from minifleming.rods.support import Support
 from minifleming.run import config as configuration
 from minifleming.run import parallel

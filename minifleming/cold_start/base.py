@@ -23,8 +23,8 @@ from minifleming.lm.muon import Muon
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import save_model
 from minifleming.rods.graph import Graph
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.item import LABELS
-from minifleming.rods.readers import load_graph
 from minifleming.rods.walk import Walker
 from minifleming.run.checkpoint import sha256, write_folder
 from minifleming.run.errors import BadInput, Parser, guarded

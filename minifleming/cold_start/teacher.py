@@ -23,10 +23,10 @@ import numpy as np
 from minifleming.cold_start.refine import STRATEGIES, detour
 from minifleming.rods.answer import parse_strict
 from minifleming.rods.graph import Graph
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.hops import support
 from minifleming.rods.item import Item, read_items, read_jsonl
 from minifleming.rods.phrases import listing, statement
-from minifleming.rods.readers import load_graph
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput, Parser, guarded
 

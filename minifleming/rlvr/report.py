@@ -18,9 +18,9 @@ from minifleming.rlvr import plots
 from minifleming.rlvr.record import read_lines, read_step, step_path
 from minifleming.rods.answer import reasoning_of
 from minifleming.rods.graph import Graph
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.hops import support
 from minifleming.rods.item import Item, read_items
-from minifleming.rods.readers import load_graph
 from minifleming.run import config as configuration
 from minifleming.run.checkpoint import checkpoints, write_text
 from minifleming.run.errors import BadInput, Parser, guarded

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from minifleming.rods.graph import IS_A, Graph
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.item import Item, Triple, read_items
-from minifleming.rods.readers import load_graph
 from minifleming.run.errors import Parser, RunFailed, guarded
 
 

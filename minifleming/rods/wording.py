@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from minifleming.rods.graph import Graph
+from minifleming.rods.graphs.rows import Table
 from minifleming.rods.phrases import listing, phrase
-from minifleming.rods.rows import Table
 from minifleming.rods.templates import (
     ADULT,
     AGES,

@@ -7,7 +7,7 @@ import pytest
 from minifleming.cold_start.base import build_tokenizer, main, more_names
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder
-from minifleming.rods.readers import load_graph
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.run.checkpoint import verify_folder
 from minifleming.run.errors import BadInput
 

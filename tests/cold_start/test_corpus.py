@@ -9,11 +9,11 @@ from minifleming.cold_start.base import CONTROL, build_tokenizer, encode
 from minifleming.cold_start.corpus import MARK, STATED, Corpus, template_text, without_names
 from minifleming.cold_start.teacher import Oracle
 from minifleming.lm.tokenizer import Tokenizer
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.hops import stated_hops
 from minifleming.rods.item import LABELS
 from minifleming.rods.mix import is_held_out, synthesise
 from minifleming.rods.phrases import PHRASES, phrase
-from minifleming.rods.readers import load_graph
 from minifleming.rods.walk import Step, Walk, Walker
 
 KINDS = ("statements", "links", "findings", "look_ups", "recitals")

@@ -15,8 +15,8 @@ from minifleming.cold_start.teacher import Oracle
 from minifleming.lm.batch import Example, collate
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.score import completion_logprobs
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.mix import synthesise
-from minifleming.rods.readers import load_graph
 from minifleming.run.errors import RunFailed
 from minifleming.run.fields import ColdStart
 from minifleming.run.progress import Journal

@@ -14,10 +14,10 @@ from minifleming.cold_start import teacher
 from minifleming.cold_start.refine import STRATEGIES, detour, pick_rival
 from minifleming.cold_start.teacher import Oracle, Trace, check, read_traces, tell, write_traces
 from minifleming.rods.answer import parse_strict
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.hops import stated_hops
 from minifleming.rods.item import write_items
 from minifleming.rods.mix import synthesise
-from minifleming.rods.readers import load_graph
 from minifleming.rods.walk import EVIDENCE
 from minifleming.run.errors import BadInput
 

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from bench.extract import labels, measure, predictions, rows
-from minifleming.rods import extract as command
-from minifleming.rods.clauses import assumed, link
-from minifleming.rods.extract import AnswersRelator, extract, prompt, prompted, read_answers, table
-from minifleming.rods.graph import Graph, load_graph
-from minifleming.rods.lexicon import lexicon, read_synonyms
-from minifleming.rods.pages import Page, Sentence, blocks, read_pages, split
-from minifleming.rods.relations import PatternRelator, signatures
+from minifleming.rods.extract import __main__ as command
+from minifleming.rods.extract.answers import AnswersRelator, read_answers
+from minifleming.rods.extract.clauses import assumed, link
+from minifleming.rods.extract.find import extract, prompt, prompted, table
+from minifleming.rods.extract.lexicon import lexicon, read_synonyms
+from minifleming.rods.extract.pages import Page, Sentence, blocks, read_pages, split
+from minifleming.rods.extract.relations import PatternRelator, signatures
+from minifleming.rods.graph import Graph
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.run.errors import BadInput, guarded
 
 PAGES = Path(__file__).parent / "pages"

@@ -5,7 +5,7 @@ import pytest
 from toy_graphs import build, neighbours
 
 from minifleming.rods.graph import Graph
-from minifleming.rods.readers import load_graph
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.run.errors import BadInput
 
 HEADER = "head\thead_type\trelation\ttail\ttail_type\n"

@@ -5,9 +5,9 @@ import time
 import pytest
 from toy_graphs import clinic
 
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.hops import ANDS, stated_hops, support
 from minifleming.rods.phrases import PHRASES, listing, phrase, statement
-from minifleming.rods.readers import load_graph
 from minifleming.rods.walk import EVIDENCE
 
 GRAPH = load_graph("embedded")

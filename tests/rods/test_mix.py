@@ -6,10 +6,10 @@ import pytest
 from toy_graphs import clinic
 
 import synth_kg
+from minifleming.rods.graphs.readers import load_graph
+from minifleming.rods.graphs.triples import COLUMNS
 from minifleming.rods.item import Item, read_items, write_items
 from minifleming.rods.mix import blind_accuracy, is_held_out, option_set, synthesise, tier_counts
-from minifleming.rods.readers import load_graph
-from minifleming.rods.triples import COLUMNS
 from minifleming.rods.walk import EVIDENCE, Step, Walk
 from minifleming.run.errors import guarded
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from minifleming.rods.readers import EMBEDDED, load_graph
+from minifleming.rods.graphs.readers import EMBEDDED, load_graph
 
 PATH = EMBEDDED.with_name("names_zh.tsv")
 SEPARATORS = set("、，。；：！？（）「」《》【】“”‘’,;:!?()[]{}<>|/\\\"'\t\r\u3000\u00a0")

@@ -11,9 +11,9 @@ from toy_graphs import build, solutions
 
 from minifleming.rods import check
 from minifleming.rods.check import Facts, fault, solve
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.item import write_items
 from minifleming.rods.mix import synthesise
-from minifleming.rods.readers import load_graph
 from minifleming.run.errors import guarded
 
 GRAPH = load_graph("embedded")

@@ -7,10 +7,10 @@ import pytest
 from toy_graphs import build, clinic, neighbours
 
 from minifleming.rods.distract import connected, distractors
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.mix import synthesise
 from minifleming.rods.phrases import phrase
 from minifleming.rods.question import make_item
-from minifleming.rods.readers import load_graph
 from minifleming.rods.walk import EVIDENCE, Step, Walk, Walker
 from minifleming.rods.wording import plain
 

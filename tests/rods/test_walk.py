@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from toy_graphs import build, clinic, neighbours
 
-from minifleming.rods.readers import load_graph
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.walk import EVIDENCE, NOT_WALKED, Step, Walker
 
 GRAPH = load_graph("embedded")

@@ -13,8 +13,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from minifleming.rods.graph import Graph
-from minifleming.rods.rows import Table
-from minifleming.rods.triples import Builder
+from minifleming.rods.graphs.rows import Table
+from minifleming.rods.graphs.triples import Builder
 from minifleming.run.errors import BadInput
 
 METAEDGES = {

@@ -15,11 +15,11 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-from minifleming.rods.clauses import LONGEST, Span, assumed, dead_spans, touches
+from minifleming.rods.extract.clauses import LONGEST, Span, assumed, dead_spans, touches
+from minifleming.rods.extract.lexicon import Mention
+from minifleming.rods.extract.pages import Sentence
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Triple
-from minifleming.rods.lexicon import Mention
-from minifleming.rods.pages import Sentence
 
 FURTHEST = 6  # groups that a pattern without L may go back
 Signature = dict[str, set[tuple[str, str]]]  # relation -> the pairs (head type, tail type) that it joins

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from minifleming.rods.graph import Graph
-from minifleming.rods.rows import Table
+from minifleming.rods.graphs.rows import Table
 from minifleming.run.errors import BadInput
 
 SPELLINGS = {

@@ -26,8 +26,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from minifleming.rods.graph import IS_A, Graph
-from minifleming.rods.rows import Table, settle
-from minifleming.rods.triples import Builder
+from minifleming.rods.graphs.rows import Table, settle
+from minifleming.rods.graphs.triples import Builder
 from minifleming.run.errors import BadInput
 
 FILES = ("hp.obo", "phenotype.hpoa", "genes_to_phenotype.txt")

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minifleming.rods import hetionet, hpo, primekg
-from minifleming.rods.cache import cached
 from minifleming.rods.graph import Graph
-from minifleming.rods.rows import Table
-from minifleming.rods.triples import read_triples
+from minifleming.rods.graphs import hetionet, hpo, primekg
+from minifleming.rods.graphs.cache import cached
+from minifleming.rods.graphs.rows import Table
+from minifleming.rods.graphs.triples import read_triples
 from minifleming.run.errors import BadInput
 
-EMBEDDED = Path(__file__).parent.parent / "assets" / "graph.tsv"
+EMBEDDED = Path(__file__).parents[2] / "assets" / "graph.tsv"
 
 
 def load_graph(source: str, columns: str = "") -> Graph:

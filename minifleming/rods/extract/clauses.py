@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import re
 
-from minifleming.rods.lexicon import Lexicon, Mention
-from minifleming.rods.pages import Page
+from minifleming.rods.extract.lexicon import Lexicon, Mention
+from minifleming.rods.extract.pages import Page
 
 Span = tuple[int, int]
 LONGEST = 2000  # characters; a longer "sentence" is no prose
