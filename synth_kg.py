@@ -11,13 +11,16 @@ Research software. Not for clinical use.
 from collections import Counter
 from pathlib import Path
 
+from minifleming.evaluation.statistics import wilson
+from minifleming.rods import coverage
 from minifleming.rods.check import Facts, fault
+from minifleming.rods.graph import Graph
 from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.item import write_items
 from minifleming.rods.mix import is_held_out, settings, synthesise, tier_counts
 from minifleming.rods.support import Support
 from minifleming.run import config as configuration
-from minifleming.run.checkpoint import writable
+from minifleming.run.checkpoint import writable, write_text
 from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
 from minifleming.run.progress import bar
 
@@ -39,10 +42,9 @@ def main(argv: list[str] | None = None) -> int:
         raise BadInput("--out: the file to write is missing")
     writable(args.out)
     graph, refused = load_graph(cfg.data.graph, cfg.data.columns), Counter()
-    items = synthesise(graph, args.n, cfg.data.hops, **settings(cfg.data, graph), seed=cfg.run.seed,
-                       keep=SPLITS[args.split], refused=refused,
-                       refuse=Support([load_graph(source) for source in cfg.data.also]),
-                       progress=lambda x: bar(x, desc="items"))
+    how = settings(cfg.data, graph) | {"seed": cfg.run.seed, "keep": SPLITS[args.split],
+                                       "refuse": Support([load_graph(source) for source in cfg.data.also])}
+    items = synthesise(graph, args.n, cfg.data.hops, **how, refused=refused, progress=lambda x: bar(x, desc="items"))
     facts = Facts(graph)
     wrong = [item.id for item in items if fault(item, facts)]
     if wrong:
@@ -53,7 +55,22 @@ def main(argv: list[str] | None = None) -> int:
         raise RunFailed(f"the graph gave {len(items)} different items of the {args.n} asked for")
     write_items(args.out, items)
     print(f"{len(items)} items, each with a proof, in {args.out}; tiers {tier_counts(items)}")
+    if args.coverage:
+        uniform = synthesise(graph, args.n, cfg.data.hops, **how | coverage.UNIFORM,
+                             progress=lambda x: bar(x, desc="uniform walk"))
+        name = f"topological (rarity {cfg.data.rarity:g}, boost {cfg.data.rare_boost:g})"
+        write_coverage(args.coverage, {name: items, "uniform": uniform}, graph)
     return 0
+
+
+def write_coverage(folder: Path, walks: dict, graph: Graph) -> None:
+    """The coverage report: coverage.md, and coverage.svg with the [plot] extra."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text, picture = coverage.table(walks, graph, wilson), coverage.plot(walks, graph)
+    write_text(folder / "coverage.md", text + "\n")
+    if picture:
+        write_text(folder / "coverage.svg", picture)
+    print(text)
 
 
 def arguments() -> Parser:
@@ -76,6 +93,8 @@ def arguments() -> Parser:
     parser.add_argument("--split", choices=SPLITS, default="all",
                         help="combinations of findings that may be trained on, those held out, or all (default)")
     parser.add_argument("--out", type=Path, help="the JSONL file to write")
+    parser.add_argument("--coverage", type=Path, metavar="FOLDER",
+                        help="also walk without weights, and write there which share of either touches rare nodes")
     configuration.add_arguments(parser)
     return parser
 
