@@ -150,9 +150,9 @@ class Graph:
         """``node`` and everything that is_a leads to it from, ascending: a finding, and its more special ones."""
         if IS_A not in self.code:
             return [node]
-        found, fresh = {node}, [node]
+        found, fresh = {node}, {node}
         while fresh:
-            fresh = [int(n) for at in fresh for n in self.into.of(at, self.code[IS_A]) if int(n) not in found]
+            fresh = {n for at in fresh for n in self.into.of(at, self.code[IS_A]).tolist()} - found
             found.update(fresh)
         return sorted(found)
 
