@@ -73,7 +73,7 @@ def read_terms(path: Path) -> tuple[dict[str, str], dict[str, list[str]], dict[s
     names: dict[str, str] = {}
     parents: dict[str, list[str]] = {}
     current: dict[str, str] = {}
-    for stanza in text_of(path).split("\n[")[1:]:
+    for stanza in f"\n{text_of(path)}".split("\n[")[1:]:
         if not stanza.startswith("Term]"):
             continue
         fields = defaultdict(list)
@@ -102,7 +102,7 @@ def kinds_of(terms: dict[str, str], parents: dict[str, list[str]]) -> dict[str, 
         fresh = [root] if root in terms else []
         while fresh:
             kinds.update(dict.fromkeys(fresh, kind))
-            fresh = [child for term in fresh for child in children[term] if child not in kinds]
+            fresh = list(dict.fromkeys(child for term in fresh for child in children[term] if child not in kinds))
     return kinds
 
 
@@ -122,6 +122,7 @@ def read_annotations(path: Path, builder: Builder, terms: dict[str, str], kinds:
         kind = kinds.get(term)
         if kind is None:
             continue  # modifiers, past history, and courses that are no onset
+        name = " ".join(name.split())
         name = f"{name} (disease)" if name.casefold() in phenotypes else name
         node = nodes[disease] = builder.node(("disease", name.casefold()), *first_spelling(builder, name))
         share = parse_frequency(frequency)
@@ -154,8 +155,8 @@ def read_genes(path: Path, builder: Builder, nodes: dict[str, int]) -> None:
     table.settle()
     unknown = []
     for (gene, disease), line in pairs.items():
-        if not gene or gene == "-" or disease not in nodes:
-            unknown.append((line, f"'{disease}' has no annotation"))
+        if gene in ("", "-") or disease not in nodes:
+            unknown.append((line, "no gene" if gene in ("", "-") else f"'{disease}' has no annotation"))
             continue
         builder.add(nodes[disease], "associated_gene", builder.node(("gene", gene), gene, "Gene"))
     settle(path, unknown, len(pairs) - len(unknown))
