@@ -56,7 +56,7 @@ def read_nodes(path: Path) -> dict[str, tuple[str, str]]:
     """id -> (name, kind)"""
     table, known = with_columns(path, ("id", "name", "kind")), {}
     for line, (key, name, kind) in table:
-        if not (key and name and kind):
+        if not (key and name.strip() and kind):
             table.refuse(line, "an empty cell", counted=True)
         elif known.setdefault(key, (name, kind)) != (name, kind):
             table.refuse(line, f"'{key}' stands there twice", counted=True)

@@ -46,11 +46,11 @@ def read_primekg(path: Path, source: str) -> Graph:
     builder = Builder()
     for line, cells in table:
         relation, x, x_type, x_name, y, y_type, y_name = pick(cells)
-        if not (relation and x_name and y_name and x_type and y_type):
+        if not (relation and x_name.strip() and y_name.strip() and x_type and y_type):
             table.refuse(line, "an empty cell", counted=True)
             continue
         try:
-            ends = builder.node(x, x_name, x_type), builder.node(y, y_name, y_type)
+            ends = builder.ends((x, x_name, x_type), (y, y_name, y_type))
         except ValueError as error:
             table.refuse(line, str(error), counted=True)
             continue

@@ -58,6 +58,16 @@ class Builder:
             raise ValueError(f"'{key}' is named '{name}' here and '{self.names[number]}' above")
         return number
 
+    def ends(self, head: tuple[str, str, str], tail: tuple[str, str, str]) -> list[int]:
+        """The numbers of two nodes (key, name, type), or a ValueError and neither: a refused row leaves nothing."""
+        size = len(self.names)
+        try:
+            return [self.node(*head), self.node(*tail)]
+        except ValueError:
+            while len(self.names) > size:
+                self.number.popitem(), self.names.pop(), self.types.pop()
+            raise
+
     def add(self, head: int, relation: str, tail: int, frequency: float = math.nan) -> None:
         self.table.extend((head, self.relations.setdefault(relation, len(self.relations)), tail))
         self.frequency.append(frequency)
@@ -110,15 +120,15 @@ def add_row(builder: Builder, cells: list[str], at: dict[str, int]) -> None:
     """One row into the graph. Raises ValueError with the reason."""
     if max(at.values()) >= len(cells):
         raise ValueError(f"{len(cells)} columns, and column {max(at.values()) + 1} is asked for")
-    cell = {name: cells[place].strip() for name, place in at.items()}
+    cell = {name: " ".join(cells[place].split()) for name, place in at.items()}
     frequency = cell.pop("frequency", "")
     if not all(cell.values()):
         raise ValueError("an empty cell")
-    ends = [builder.node(cell.get(f"{end}_id", cell[end]), cell[end], cell.get(f"{end}_type", "Entity"))
-            for end in ("head", "tail")]
     share = float(frequency) if frequency else math.nan
     if frequency and not 0 <= share <= 1:
         raise ValueError(f"frequency {frequency} is not between 0 and 1")
+    ends = builder.ends(*((cell.get(f"{end}_id", cell[end]), cell[end], cell.get(f"{end}_type", "Entity"))
+                          for end in ("head", "tail")))
     builder.add(ends[0], cell["relation"], ends[1], share)
 
 
@@ -127,11 +137,11 @@ def parse_columns(text: str) -> dict[str, str]:
     asked = {}
     for part in filter(None, text.split(",")):
         name, equals, column = part.partition("=")
-        if not equals or name.strip() not in SPELLINGS or not column.strip() or column.strip() == "0":
+        if not equals or name.strip() not in SPELLINGS or not column.strip(" 0"):
             raise BadInput(f"--columns: '{part}' is not NAME=COLUMN with a NAME of {', '.join(SPELLINGS)}")
         asked[name.strip()] = column.strip()
     if asked and all(column.isdecimal() for column in asked.values()):
-        missing = [name for name in NEEDED if name not in asked]
+        missing = [name for name in NEEDED if name not in asked] + lone(asked)
         if missing:
             raise BadInput(f"--columns: '{missing[0]}' is missing; a file read by number has no header")
     return asked
@@ -147,8 +157,11 @@ def find_columns(table: Table, asked: dict[str, str]) -> dict[str, int]:
             at[name] = found[0]
         elif name in asked or name in NEEDED:
             raise BadInput(f"no column '{wanted[0]}' in the header", table.path, 1)
-    for pair in PAIRS:
-        missing = [name for name in pair if name not in at]
-        if len(missing) == 1:
-            raise BadInput(f"no column '{missing[0]}' in the header", table.path, 1)
+    if lone(at):
+        raise BadInput(f"no column '{lone(at)[0]}' in the header", table.path, 1)
     return at
+
+
+def lone(given: dict) -> list[str]:
+    """The columns whose counterpart at the other end is given, and they are not."""
+    return [name for pair in PAIRS for name in pair if name not in given and any(other in given for other in pair)]
