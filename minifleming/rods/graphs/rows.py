@@ -35,6 +35,7 @@ class Table:
     def read_header(self) -> None:
         """Take the next row as the header: once at the start, and again after comment lines."""
         self.columns = [name.strip().lower() for name in next(self._cells, [])]
+        self.settle()  # a line passed over here was the header
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
         """(line, cells) of every row with as many cells as the header."""
