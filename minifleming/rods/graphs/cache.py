@@ -1,15 +1,16 @@
 """Graphs on disk as arrays, by the hash of what they were read from, so that a large one is read once.
 
-    ~/.cache/minifleming/graphs/3f9c.../    names.txt, types.txt, relations.txt, table.npy, out_key.npy, ..., size.txt
+    ~/.cache/minifleming/graphs/3f9c.../    names.json, types.json, relations.json, table.npy, ..., sha256.txt
 
-``MINIFLEMING_CACHE`` names another folder; empty, nothing is kept. Arrays are mapped, not read: a reload costs the hash
-of the source and the names. An entry that is damaged, or of another size than it was, is made again from the source.
-Files of less than ``SMALL`` bytes in all are as quick to read and not kept.
+``MINIFLEMING_CACHE`` names another folder; empty, nothing is kept. Arrays are mapped, not copied: a reload costs the
+hashes of the source and of the entry, and the names. An entry that is damaged is made again from the source. Files of
+less than ``SMALL`` bytes in all are as quick to read and not kept.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -20,17 +21,18 @@ import numpy as np
 from minifleming.rods.graph import Graph, Rows
 from minifleming.run.errors import BadInput
 
-FORMAT = "1"  # of the entries, and of what the readers make of a file: count up when either changes
+FORMAT = "2"  # of the entries, and of what the readers make of a file: count up when either changes
 PARTS = ("key", "start", "other")
 ARRAYS = ("table", *(f"{side}_{part}" for side in ("out", "into") for part in PARTS))
 SMALL = 1_000_000
 LISTS = ("names", "types", "relations")
+SEAL = "sha256.txt"
 
 
 def home() -> Path | None:
-    """The folder of the cache, or None where it is switched off."""
-    folder = os.environ.get("MINIFLEMING_CACHE", "~/.cache/minifleming")
-    return Path(folder).expanduser() / "graphs" if folder else None
+    """The folder of the cache, or None where it is switched off, or there is no home folder."""
+    folder = os.path.expanduser(os.environ.get("MINIFLEMING_CACHE", "~/.cache/minifleming"))
+    return Path(folder) / "graphs" if folder and not folder.startswith("~") else None
 
 
 def cached(files: list[Path], how: str, read: Callable[[], Graph]) -> Graph:
@@ -60,7 +62,8 @@ def size_of(files: list[Path]) -> int:
     total = 0
     for path in files:
         try:
-            total += path.stat().st_size
+            with open(path, "rb") as file:
+                total += file.seek(0, os.SEEK_END)
         except OSError as error:
             raise BadInput(error.strerror or "cannot be read", path) from None
     return total
@@ -74,11 +77,11 @@ def save(graph: Graph, entry: Path) -> None:
             new = Path(temporary) / "entry"
             new.mkdir()
             for name in LISTS:
-                (new / f"{name}.txt").write_text("\n".join(getattr(graph, name)), encoding="utf-8", newline="")
+                (new / f"{name}.json").write_text(json.dumps(getattr(graph, name)), encoding="utf-8")
             (new / "source.txt").write_text(graph.source, encoding="utf-8", newline="")
             for name, array in arrays_of(graph).items():
                 np.save(new / f"{name}.npy", array, allow_pickle=False)
-            (new / "size.txt").write_text(str(sum(path.stat().st_size for path in sorted(new.iterdir()))))
+            (new / SEAL).write_text(digest(sorted(new.iterdir()), ""))
             if entry.exists():
                 entry.rename(Path(temporary) / "old")
             new.rename(entry)
@@ -89,13 +92,13 @@ def save(graph: Graph, entry: Path) -> None:
 def load(entry: Path) -> Graph | None:
     """The graph of an entry, its arrays mapped; None if there is none or it is damaged."""
     try:
-        lists = [(entry / f"{name}.txt").read_bytes().decode("utf-8").split("\n") for name in LISTS]
+        files = [path for path in sorted(entry.iterdir()) if path.name != SEAL]
+        if (entry / SEAL).read_text() != digest(files, ""):
+            return None
+        lists = [json.loads((entry / f"{name}.json").read_bytes()) for name in LISTS]
         arrays = {name: mapped(entry / f"{name}.npy") for name in ARRAYS}
         path = entry / "frequencies.npy"
         frequency = mapped(path) if path.exists() else None
-        size = sum(p.stat().st_size for p in sorted(entry.iterdir()) if p.name != "size.txt")
-        if size != int((entry / "size.txt").read_text()):
-            return None
         source = (entry / "source.txt").read_bytes().decode("utf-8")
     except (OSError, ValueError):
         return None
