@@ -26,17 +26,16 @@ def load_graph(source: str, columns: str = "") -> Graph:
 
     A malformed row is named with file, line and reason; more than 1 % of them raise BadInput.
     """
-    if source == "embedded":
-        return read_triples(EMBEDDED, source)
-    path = hpo.package_folder() if source == "hpo" else Path(source)
-    if columns and path.is_dir():
+    path = EMBEDDED if source == "embedded" else hpo.package_folder() if source == "hpo" else Path(source)
+    if columns and (source == "embedded" or path.is_dir()):
         raise BadInput("--columns: only a triple file has columns to name", path)
     if path.is_dir():
         return read_folder(path, source)
-    if not columns and primekg.is_primekg(Table(path).columns):
+    table = Table(path, header=not columns)
+    if primekg.is_primekg(table.columns):
         graph = cached([path], "primekg", lambda: primekg.read_primekg(path, source))
     else:
-        graph = cached([path], f"triples {columns}", lambda: read_triples(path, source, columns))
+        graph = cached([path], f"triples {table.delimiter!r} {columns}", lambda: read_triples(path, source, columns))
     graph.source = source
     return graph
 
