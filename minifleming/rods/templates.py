@@ -8,6 +8,14 @@ DIAGNOSIS = ("Which disease is it?", "What is the most likely diagnosis?", "Whic
 FRAMES = ("{who} has {found}.", "{who} presents with {found}.", "{who} is found to have {found}.",
           "{who} comes to the clinic with {found}.")
 GENERIC = ("What is the {noun}?", "Which of the following is the {noun}?", "Name the {noun}.")
+FORTH = {  # the tail of a relation, by its head, where "LINK of" is not what one says
+    "explains": "finding that {of} explains", "detects": "finding that {of} detects",
+    "palliates": "disease that {of} palliates", "binds": "protein that {of} binds",
+    "expresses": "gene that {of} expresses", "participates_in": "process that {of} takes part in",
+    "resembles": "disease that {of} resembles", "interacts_with": "gene that interacts with {of}",
+    "includes": "member of {of}", "regulates": "gene that {of} regulates", "upregulates": "gene that {of} upregulates",
+    "downregulates": "gene that {of} downregulates", "covaries_with": "gene that covaries with {of}",
+}
 BACK = {  # the head of a relation, by its tail
     "has_mechanism": "disease that arises from {of}", "explains": "mechanism that explains {of}",
     "confirmed_by": "disease that is confirmed by {of}", "detects": "test that detects {of}",
@@ -22,7 +30,8 @@ BACK = {  # the head of a relation, by its tail
     "binds": "compound that binds {of}", "located_in": "disease located in {of}", "has_cause": "disease caused by {of}",
     "expresses": "tissue that expresses {of}", "interacts_with": "gene that interacts with {of}",
     "participates_in": "gene that takes part in {of}", "resembles": "disease that resembles {of}",
-    "includes": "class that includes {of}",
+    "includes": "class that includes {of}", "regulates": "gene that regulates {of}",
+    "covaries_with": "gene that covaries with {of}",
 }
 ASKED = {
     ("has_mechanism", True): ("By which mechanism does {of} arise?", "What underlies {of}?"),
@@ -74,10 +83,13 @@ PATIENTS = {
     "child": {"woman": "girl", "man": "boy", "patient": "child"},
     "adult": {"woman": "woman", "man": "man", "patient": "patient"},
 }
-FEMALE = (r"\b(?:ovar|uter(?:us|ine)|vagin|vulv|menstru|menorrh|amenorrh|dysmenorrh|pregnan|gestation|eclamp|endometri|"
-          r"postpartum|menopaus|premenstrual|cervical (?:cancer|motion)|fallopian|Turner syndrome|Rett syndrome)")
-MALE = (r"\b(?:prostat|testic|testis|testes|testicular|penile|penis|micropenis|scrot|sperm|azoosperm|oligosperm|"
-        r"hypospadias|cryptorchid|Klinefelter|erectile|male infertility|gynecomastia|epididym)")
+FEMALE = (r"(?:ovar(?:y|ies|ian)|\buter(?:us|ine|i)\b|vagin|vulv|menstru|menorrh|menarche|metrorrhag|menopaus|pregnan|"
+          r"gestational (?!age)|eclamp|endometri|postpartum|cervical (?:cancer|motion)|fallopian|clitor|\blabia\b|"
+          r"\bfemale|Turner syndrome|Rett syndrome)")
+MALE = (r"(?:prostat|testic|\btestis|\btestes|penile|penis\b|scrot(?!al tongue|alis)|sperm|hypospadias|cryptorchid|"
+        r"orchi(?:tis|dism)|anorchi|Klinefelter|erectile|ejaculat|priapism|\bphimosis|\bmale\b|gynecomastia|epididym|"
+        r"varicocele)")
+MALE_INHERITANCE = {"X-linked recessive inheritance", "Y-linked inheritance"}
 
 ZH_FRAMES = ("患者有以下表现：{found}。", "患者出现：{found}。", "检查发现患者有：{found}。")
 ZH_ASKED = ("{before}是什么？", "下列哪一项是{before}？", "请指出{before}。")

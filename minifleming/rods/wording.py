@@ -2,8 +2,8 @@
 
     plain      A patient has fever , rash and joint pain . What is the first-line treatment of this disease ?
     varied     On examination there are fever, rash and joint pain. How is this disease treated first?
-    vignette   A 34-year-old woman presents with fever, rash and joint pain. There is no cough. Which treatment is
-               first choice for this disease?
+    vignette   A 34-year-old woman presents with fever, rash and joint pain. The patient has no cough. Which treatment
+               is first choice for this disease?
     Chinese    患者有以下表现：发热、皮疹、关节痛。该疾病的一线治疗是什么？
 
 ``plain`` is what the tiny tokenizer knows: one wording a relation, and every name between spaces. The other styles draw
@@ -30,11 +30,13 @@ from minifleming.rods.templates import (
     BACK,
     DIAGNOSIS,
     FEMALE,
+    FORTH,
     FRAMES,
     GENERIC,
     KINDS_ZH,
     LINKS_ZH,
     MALE,
+    MALE_INHERITANCE,
     PATIENTS,
     ZH_ASKED,
     ZH_FRAMES,
@@ -73,11 +75,11 @@ class Wording:
             return plain(walk, graph, both)
         kind = graph.type_of(walk.root).lower()
         found = english_list([step.end for step in walk.evidence])
-        who = patient(walk, graph, rng) if self.style == "vignette" else "A patient"
-        frame = FRAMES[int(rng.integers(len(FRAMES)))] if kind == "disease" else f"A {kind} has {{found}}."
+        who = patient(walk, graph, rng, absent) if self.style == "vignette" else "A patient"
+        frame = FRAMES[int(rng.integers(len(FRAMES)))] if kind == "disease" else f"{a(kind)} has {{found}}."
         text = frame.format(who=who, found=found)
         if absent:
-            text += f" There is no {english_list(list(absent), 'or')}."
+            text += f" {'The patient' if kind == 'disease' else 'It'} has no {english_list(list(absent), 'or')}."
         return f"{text} {asked(walk, kind, rng, both)}"
 
 
@@ -111,14 +113,15 @@ def asked(walk: Walk, kind: str, rng: np.random.Generator, both: bool) -> str:
 
 
 def noun(step: Step, before: str, walk: Walk) -> str:
-    """What stands at the end of the step: "first-line treatment of this disease", "gene that encodes ..."."""
+    """What stands at the end of the step: "first-line treatment of this disease", "gene that encodes ...".
+
+    Its pin stands behind the word that it is about: "disease (the one with fever) first treated with ...".
+    """
     words = phrase(step.relation)
-    if step.forward:
-        text = f"{words.link} of {before}"
-    else:
-        text = BACK.get(step.relation, f"{words.link_back}, from {{of}},").format(of=before)
+    own, link = (FORTH, words.link) if step.forward else (BACK, words.link_back)
+    name, _, rest = own[step.relation].partition(" ") if step.relation in own else (link, "", "of {of}")
     pin = pin_of(step, walk)
-    return f"{text} (the one with {pin})" if pin else text
+    return f"{name} (the one with {pin}) {rest}".format(of=before) if pin else f"{name} {rest}".format(of=before)
 
 
 def pin_of(step: Step, walk: Walk) -> str:
@@ -132,19 +135,24 @@ def link(step: Step) -> str:
 
 
 def english_list(names: list[str], word: str = "and") -> str:
-    """"a", "a and b", "a, b and c"; semicolons where a name has a comma itself."""
+    """"a", "a and b", "a, b and c"; "a, b; and c" where a name has a comma itself."""
     if len(names) == 1:
         return names[0]
-    mark = "; " if any("," in name for name in names) else ", "
-    return f"{mark.join(names[:-1])} {word} {names[-1]}"
+    if any("," in name for name in names):
+        return f"{'; '.join(names[:-1])}; {word} {names[-1]}"
+    return f"{', '.join(names[:-1])} {word} {names[-1]}"
 
 
-def patient(walk: Walk, graph: Graph, rng: np.random.Generator) -> str:
+def a(noun: str) -> str:
+    return f"{'An' if noun[0] in 'aeiou' else 'A'} {noun}"
+
+
+def patient(walk: Walk, graph: Graph, rng: np.random.Generator, absent: tuple[str, ...]) -> str:
     """Age and sex, as far as the graph and the names carry them, and not where they could give the answer away."""
     relations = {step.relation for step in walk.chain}
     onsets = [] if "has_onset" in relations else graph.tails(walk.root, "has_onset")
     ages = [AGES[name] for name in onsets if name in AGES]
-    sex = sex_of(walk, graph, rng) if "has_inheritance" not in relations else "patient"
+    sex = sex_of(walk, graph, rng, absent) if "has_inheritance" not in relations else "patient"
     if not ages:
         return f"A {PATIENTS['adult'][sex]}"
     age = int(rng.integers(ages[0][0], ages[0][1] + 1))
@@ -152,11 +160,11 @@ def patient(walk: Walk, graph: Graph, rng: np.random.Generator) -> str:
     return f"{article} {age}-year-old {PATIENTS['adult' if age >= ADULT else 'child'][sex]}"
 
 
-def sex_of(walk: Walk, graph: Graph, rng: np.random.Generator) -> str:
+def sex_of(walk: Walk, graph: Graph, rng: np.random.Generator, absent: tuple[str, ...]) -> str:
     """woman or man where a name binds it, patient where the names disagree, either where they leave it free."""
-    text = " ".join([walk.root, *(step.end for step in walk.evidence)])
+    text = " ".join([walk.root, *(step.end for step in walk.evidence), *absent])
     female, male = bool(re.search(FEMALE, text, re.I)), bool(re.search(MALE, text, re.I))
-    male = male or "X-linked recessive inheritance" in graph.tails(walk.root, "has_inheritance")
+    male = male or not MALE_INHERITANCE.isdisjoint(graph.tails(walk.root, "has_inheritance"))
     draw = ("woman", "man")[int(rng.integers(2))]
     return "patient" if female and male else "woman" if female else "man" if male else draw
 
@@ -203,8 +211,8 @@ def read_names(file: str, graph: Graph) -> dict[str, str]:
 
 
 def sayable(walk: Walk, wording: Wording) -> bool:
-    """Can the question of this walk be told in the language of ``wording``?"""
+    """Can the question of this walk be told in the style and language of ``wording``?"""
     if wording.language == "en":
-        return True
+        return not walk.pins or wording.style != "plain"
     names = [step.end for step in (*walk.evidence, *walk.pins)]
     return not walk.pins and all(map(wording.tellable, names)) and all(s.relation in LINKS_ZH for s in walk.chain)
