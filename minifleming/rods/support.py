@@ -3,8 +3,9 @@
     item      ... What is the first-line treatment of this disease?   A hydroxychloroquine   B methotrexate
     also      methotrexate treats lupus                               B is supported: the item is dropped and counted
 
-A distractor is *supported* where another graph has any edge, in either direction, between it and the other end of its
-discriminating triple (or something more special). Names are compared without case and punctuation.
+A distractor is *supported* where another graph has an edge, in either direction, between it and the other end of its
+discriminating triple (or something more special), unless the edge says that there is none ("lacks_phenotype"). Names
+are compared without case and punctuation.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import re
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item
 
+DENIES = ("lacks_", "does_not_")
+
 
 class Support:
     """The other graphs, and what they say of an item's distractors."""
 
     def __init__(self, graphs: list[Graph]):
+        graphs = sorted(graphs, key=lambda graph: graph.source)  # their order must not change what is counted
         self.graphs = [(graph, by_plain_name(graph)) for graph in graphs]
 
     def __call__(self, item: Item) -> str:
@@ -34,9 +38,11 @@ class Support:
 
 
 def joined(graph: Graph, heads: list[int], tails: list[int]) -> bool:
-    """Is there an edge between one of either, or one of their more special ones, in either direction?"""
+    """Is there an edge that does not deny, in either direction, between a head and a tail or a more special one?"""
     below = {n for tail in tails for n in graph.below(tail)} if heads else set()
-    return any(not below.isdisjoint(rows.all_of(head).tolist()) for head in heads for rows in (graph.out, graph.into))
+    return any(not below.isdisjoint(ends.tolist())
+               for head in heads for rows in (graph.out, graph.into) for relation, ends in rows.of_node(head)
+               if not graph.relations[relation].startswith(DENIES))
 
 
 def by_plain_name(graph: Graph) -> dict[str, list[int]]:
