@@ -140,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
     if not 0 <= args.detours <= 1:
         raise BadInput("--detours: must lie between 0 and 1")
     graph, items = load_graph(args.graph), read_items(args.items)
-    told = [item for item in items if item.path and item.provenance.get("root") in graph.number]
+    told = [item for item in items if item.path and item.evidence and item.provenance.get("root") in graph.number]
     traces = [check(t, i, graph) for t, i in zip(Oracle(graph, args.detours, args.seed).propose(told), told)]
     kept = [trace for trace in traces if all(trace.checks.values())]
     if not kept:
