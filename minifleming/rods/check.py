@@ -2,10 +2,10 @@
 
 It reads the item's JSON and the graph's triples and shares no code with the sampler: the visible part is solved as a
 conjunctive query by joins over a sorted table of its own. An item is accepted if
-    1. every hop of its path and every visible triple is an edge, and no absent one holds;
+    1. every hop of its path and every visible triple is an edge, the path leads to the answer, no absent triple holds;
     2. replacing every name that the question does not tell by a variable, the query has the masked names as its only
-       answer; and only the masked and the hidden names are untold;
-    3. each distractor has a discriminating triple among the visible ones that does not hold with it in place;
+       answer; and exactly the masked and the hidden names are untold;
+    3. each distractor is of the answer's type, and there is a visible triple that does not hold with it in place;
     4. no distractor solves the query.
 A told finding stands for itself and for everything that is_a it: who has the special one has the general one.
 """
@@ -29,6 +29,7 @@ class Facts:
     def __init__(self, graph: Graph):
         self.names, self.size = graph.names, len(graph)
         self.number = {name: i for i, name in enumerate(graph.names)}
+        self.types = dict(zip(graph.names, graph.types))
         self.code = {relation: i for i, relation in enumerate(graph.relations)}
         head, relation, tail = graph.table.T.astype(np.int64)
         self._out = self._sorted(head, relation, tail)
@@ -74,7 +75,7 @@ def fault(item: Item, facts: Facts) -> str | None:
     """Why the item's proof does not hold, or None if it does."""
     if not item.visible or not item.path or not item.masked:
         return "no proof: path, visible or masked is empty"
-    told = item.provenance.get("told", {})
+    told = item.provenance.get("told", {}) if item.language != "en" else {}
     nodes = {label: tuple(item.nodes(label)) for label in item.options}
     wrong = misnamed(item, nodes, told)
     if wrong:
@@ -83,11 +84,15 @@ def fault(item: Item, facts: Facts) -> str | None:
         if not facts.edge(triple):
             return f"not an edge: {' | '.join(triple)}"
     asked = nodes[item.answer]
+    if astray(item.path, asked):
+        return "the path does not lead to the masked node"
     return untold(item, asked, told, facts) or unproven(item, asked, told, facts) or weak(item, nodes, facts)
 
 
 def misnamed(item: Item, nodes: dict[str, tuple[str, ...]], told: dict[str, str]) -> str | None:
     """An option that does not say the nodes it stands for, or an answer that is not masked."""
+    if len(set(told.values())) != len(told):
+        return "two names are told alike"
     if len({len(names) for names in nodes.values()}) != 1:
         return "some options stand for more nodes than others"
     for label, names in nodes.items():
@@ -96,13 +101,24 @@ def misnamed(item: Item, nodes: dict[str, tuple[str, ...]], told: dict[str, str]
     return None if "; ".join(nodes[item.answer]) == item.masked else f"option {item.answer} is not the masked node"
 
 
+def astray(path: list[Triple], asked: tuple[str, ...]) -> bool:
+    """Does the path fall apart, end elsewhere, or, where two nodes are asked, begin elsewhere?"""
+    hops = [{head, tail} for head, _, tail in path]
+    broken = any(a.isdisjoint(b) for a, b in zip(hops, hops[1:]))
+    return broken or asked[-1] not in hops[-1] or (len(asked) > 1 and asked[0] not in hops[0])
+
+
 def untold(item: Item, asked: tuple[str, ...], told: dict[str, str], facts: Facts) -> str | None:
     """A masked name that the question tells, another that it does not, or an absent finding that is there."""
     variables = names_not_told(item, told)
+    hidden = item.provenance.get("hidden", [])
+    for name in hidden:
+        if tells(item.question, told.get(name, name)):
+            return f"the question tells the hidden node '{name}'"
     missing = sorted(set(asked) - variables)
     if missing:
         return f"the question tells the masked node '{missing[0]}', or it is not visible"
-    silent = variables - {*asked, *item.provenance.get("hidden", [])}
+    silent = variables - {*asked, *hidden}
     if silent:
         return f"the question does not tell '{min(silent)}'"
     for triple in item.absent:
@@ -130,6 +146,8 @@ def weak(item: Item, nodes: dict[str, tuple[str, ...]], facts: Facts) -> str | N
             continue
         if names == asked:
             return f"option {label} satisfies the visible part"
+        if [facts.types.get(name) for name in names] != [facts.types.get(name) for name in asked]:
+            return f"option {label} is of another type"
         triple = item.discriminating.get(label)
         if triple is None or triple not in item.visible or not {triple[0], triple[2]} & set(asked):
             return f"option {label} has no discriminating triple"

@@ -168,7 +168,7 @@ def _check_provenance(provenance: dict, options: dict[str, str]) -> None:
         if not isinstance(lists, dict) or not all(k in options and _names(v) for k, v in lists.items()):
             raise ValueError(f"'provenance.{name}' must map labels to lists of names")
     told = provenance.get("told", {})
-    if not isinstance(told, dict) or not all(isinstance(v, str) for v in told.values()):
+    if not isinstance(told, dict) or not all(isinstance(v, str) and v for v in told.values()):
         raise ValueError("'provenance.told' must map names to texts")
     provenance.update({"pins": _triples("provenance.pins", provenance["pins"])} if "pins" in provenance else {})
 

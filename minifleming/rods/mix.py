@@ -20,7 +20,7 @@ import numpy as np
 
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item
-from minifleming.rods.question import PLAIN, leaks, make_item
+from minifleming.rods.question import PLAIN, leaks, make_item, tells_masked
 from minifleming.rods.walk import EVIDENCE, Walk, Walker
 from minifleming.rods.wording import Wording, read_names
 from minifleming.run.errors import BadInput
@@ -81,8 +81,10 @@ def synthesise(
                 continue
             two = both > 0 and rng.random() < both
             item = make_item(walk, walker, options, rng, prefix, owed, wording, two, apart)
-            if item is None or option_set(item) in taken or item.masked in item.question or (apart and leaks(item)):
+            if item is None or option_set(item) in taken or item.masked in item.question or tells_masked(item):
                 continue  # "expanded FXN GAA repeat" among the findings would tell the cause, FXN
+            if apart and leaks(item):
+                continue
             key = (walk.root, frozenset(walk.evidence), walk.chain, option_set(item))
             if key not in seen:
                 seen.add(key)

@@ -55,7 +55,8 @@ def make_item(walk: Walk, walker: Walker, options: int, rng: np.random.Generator
     wrong = {label: chosen[names] for label, names in zip(LABELS, order) if names != answer}
     absent = ()
     if wording.style == "vignette":
-        absent = absent_findings(walk, walker, [rival for rival, _ in wrong.values() if rival], rng, wording)
+        names = {name for pair in order for name in pair}.union(step.end for step in walk.chain)
+        absent = absent_findings(walk, walker, [rival for rival, _ in wrong.values() if rival], rng, wording, names)
     question = wording.question(walk, walker.graph, rng, both, tuple(step.end for step in absent))
     told = [wording.option(names) for names in order]
     if len(set(told)) < len(told):
@@ -99,23 +100,27 @@ def nodes_of(walk: Walk, order: list[tuple[str, ...]], wording: Wording, absent:
     if len(order[0]) > 1 or wording.language != "en":
         known["nodes"] = {label: list(names) for label, names in zip(LABELS, order)}
     if wording.language != "en":
-        names = [step.end for step in (*walk.evidence, *absent)] + [name for pair in order for name in pair]
-        known["told"] = {name: wording.told(name) for name in dict.fromkeys(names)}
+        names = [walk.root, *(step.end for step in (*walk.evidence, *walk.chain, *absent))]
+        names += [name for pair in order for name in pair]
+        known["told"] = {name: wording.told(name) for name in dict.fromkeys(names) if wording.tellable(name)}
     return known
 
 
 def absent_findings(walk: Walk, walker: Walker, rivals: list[str], rng: np.random.Generator,
-                    wording: Wording) -> tuple[Step, ...]:
-    """Up to ``ABSENT`` findings that a rival often has and the root has not, those excluded for the root first."""
+                    wording: Wording, avoid: set[str]) -> tuple[Step, ...]:
+    """Up to ``ABSENT`` findings that a rival often has and the root has not, those excluded for the root first.
+
+    None in ``avoid`` is told: what is asked for or hidden, and the options.
+    """
     graph, root = walker.graph, walker.graph.number[walk.root]
     excluded = set(graph.tails(walk.root, "lacks_phenotype"))
     steps = {}
     for rival in rivals:
         for step in walker.findings(rival):
             often = graph.frequency(rival, step.relation, step.end)
-            if (often is None or often >= OFTEN) and wording.tellable(step.end) and step.end not in steps:
-                if not has(walker.bearers(step.relation, step.end), root):
-                    steps[step.end] = Step(walk.root, step.relation, step.end, True)
+            if (often is None or often >= OFTEN) and wording.tellable(step.end) and step.end not in avoid:
+                if not any(has(walker.bearers(relation, step.end), root) for relation in walker.told):
+                    steps.setdefault(step.end, Step(walk.root, step.relation, step.end, True))
     names = [list(steps)[i] for i in rng.permutation(len(steps))]
     names.sort(key=lambda name: name not in excluded)
     return tuple(steps[name] for name in names[: int(rng.integers(1, ABSENT + 1))])
@@ -133,9 +138,26 @@ def tier_of(walk: Walk, walker: Walker) -> str:
 
 
 def leaks(item: Item) -> bool:
-    """Does the question tell a masked node, or a finding that is part of its name ("Ataxia" for "Ataxia, type 2")?"""
-    names = [name.casefold() for name in (*item.nodes(item.answer), *item.provenance["hidden"])]
+    """Does the question tell a masked node, or a finding that is part of its name ("Ataxia" for "Ataxia, type 2")?
+
+    Names are looked for in the findings too, as the graph writes them: the question may be in another language.
+    """
+    names = [name.casefold() for name in masked_names(item)]
     findings = [tail.casefold() for _, _, tail in item.evidence]
-    question = item.question.casefold()
-    return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", question) or any(f in name for f in findings)
-               for name in names)
+    text = "\n".join([item.question.casefold(), *findings])
+    return any(is_told(name, text) or any(finding in name for finding in findings) for name in names)
+
+
+def tells_masked(item: Item) -> bool:
+    """Does the question tell a masked node as words of its own, or, in another language, anywhere?"""
+    told = item.provenance.get("told", {})
+    return any(told[name] in item.question if name in told else is_told(name, item.question)
+               for name in masked_names(item))
+
+
+def masked_names(item: Item) -> list[str]:
+    return [*item.nodes(item.answer), *item.provenance["hidden"]]
+
+
+def is_told(name: str, text: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None

@@ -103,7 +103,10 @@ class Walker:
         if route is None:
             return None
         chain, pins = route
-        passed = {step.end for step in (*chain, *pins)}
+        ends = {step.end for step in chain}
+        if any(pin.end in ends for pin in pins):
+            return None  # it would be told, and is asked for or hidden
+        passed = ends | {pin.end for pin in pins}
         evidence = self.evidence(root, findings, rng, passed)
         return None if evidence is None else Walk(root, evidence, chain, pins)
 
