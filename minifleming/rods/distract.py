@@ -80,7 +80,7 @@ def pairs(walk: Walk, walker: Walker, rng: np.random.Generator, apart: bool = Fa
         if not missing or not usable(rival) or (apart and kin(graph, rival, walk.root)):
             continue
         for end in ends_of(rival, walk.chain, graph):
-            if usable(end) and lacking(walk, walker, end, apart) is not None:
+            if end != rival and usable(end) and lacking(walk, walker, end, apart) is not None:
                 found[rival, end] = (rival, missing[0].triple)
                 break
     return found

@@ -179,8 +179,8 @@ def chinese(walk: Walk, graph: Graph, rng: np.random.Generator, wording: Wording
     kind = KINDS_ZH.get(graph.type_of(walk.root), "疾病")
     before = f"该{kind}"
     for step in walk.chain:
-        forward, back = LINKS_ZH[step.relation]
-        before += f"的{forward if step.forward else back}"
+        words = LINKS_ZH[step.relation][0 if step.forward else 1]
+        before += words if words.startswith("所") else f"的{words}"
     if not walk.chain:
         return f"{text}最可能的{kind}是哪一种？"
     form = ZH_ASKED[int(rng.integers(len(ZH_ASKED)))].format(before=before)
