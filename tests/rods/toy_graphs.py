@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 
+import numpy as np
+
 from minifleming.rods.graph import Graph
 
 Triple = tuple[str, str, str]
@@ -33,17 +35,34 @@ def neighbours(triples: list[Triple]) -> tuple[dict, dict]:
     return out, into
 
 
-def solutions(query: list[Triple], variables: set[str], wanted: str, triples: list[Triple]) -> set[str]:
-    """Every node that ``wanted`` can stand for, by set logic alone: all nodes are candidates for every variable,
-    and the triples cross candidates out until nothing changes. Exact where the variables form a tree, which is
-    asserted: one triple fewer between two variables than there are variables."""
+def closed(triples: list[Triple], told: set[str]) -> list[Triple]:
+    """The triples, and for each told finding those that follow by is_a: who has the special one has it too."""
+    parents = defaultdict(set)
+    for head, relation, tail in triples:
+        if relation == "is_a":
+            parents[head].add(tail)
+    more = dict.fromkeys(triples)
+    for head, relation, tail in triples:
+        above, fresh = set(), {tail}
+        while fresh:
+            above |= fresh
+            fresh = {parent for name in fresh for parent in parents[name]} - above
+        if relation != "is_a":
+            more.update(dict.fromkeys((head, relation, name) for name in sorted(above & told)))
+    return list(more)
+
+
+def solutions(query: list[Triple], variables: set[str], wanted, triples: list[Triple]) -> set:
+    """Every node that ``wanted`` can stand for, or every tuple of nodes if it is a tuple of names, by set logic alone:
+    all nodes are candidates for every variable, the triples cross candidates out until nothing changes, and what is
+    left is tried in every combination."""
+    names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
     nodes = {name for head, _, tail in triples for name in (head, tail)}
     used = {name for head, _, tail in query for name in (head, tail)} & variables
-    inner = {(head, relation, tail) for head, relation, tail in query if head in variables and tail in variables}
-    assert len(inner) == len(used) - 1 and wanted in used
-    pairs = defaultdict(list)
+    assert set(names) <= used
+    pairs = defaultdict(set)
     for head, relation, tail in triples:
-        pairs[relation].append((head, tail))
+        pairs[relation].add((head, tail))
     left = {name: set(nodes) if name in variables else {name} for head, _, tail in query for name in (head, tail)}
     changed = True
     while changed:
@@ -54,4 +73,52 @@ def solutions(query: list[Triple], variables: set[str], wanted: str, triples: li
                 if not left[name] <= fits:
                     left[name] &= fits
                     changed = True
-    return left[wanted]
+    rows = [{}]
+    for name in left:
+        rows = [row | {name: value} for row in rows for value in left[name]]
+        rows = [row for row in rows if all((row[h], row[t]) in pairs[r] for h, r, t in query if h in row and t in row)]
+    found = {tuple(row[name] for name in names) for row in rows}
+    return {values[0] for values in found} if isinstance(wanted, str) else found
+
+
+FINDINGS = {  # invented: each general finding and its more special ones
+    "brittle toes": ["mildly brittle toes", "severely brittle toes"], "severely brittle toes": ["glassy toes"],
+    "blue shadow": ["dark blue shadow", "pale blue shadow"], "humming": ["loud humming", "nightly humming"],
+    "loud humming": ["deafening humming"], "slow blinking": [], "square freckles": ["many square freckles"],
+    "cold elbows": ["cold left elbow", "cold right elbow"], "sweet tears": [], "hiccup, endless": [], "late yawning": [],
+}
+ONSETS = ("Infantile onset", "Childhood onset", "Adult onset", "Late onset")
+INHERITANCES = ("Autosomal dominant inheritance", "Autosomal recessive inheritance", "X-linked recessive inheritance")
+SURNAMES = ("Abano Belfi Corvin Dravik Elstra Fonzel Gurnow Hestal Ilvane Jorrek Kasmir Lodrun Mervat Nuland Ostrik Pelgor "
+            "Quendi Rostam Selvig Tarnow Ulbert Vandor Wexlin Yorvik").split()
+FREQUENCIES = (float("nan"), 0.02, 0.1, 0.5, 1.0)
+
+
+def genetics(seed: int = 0) -> Graph:
+    """24 invented diseases in the shape of rods/hpo.py: phenotypes in a tree, with frequencies, and some excluded;
+    an inheritance, mostly an onset, a gene that two or three diseases share, and varieties of a disease by is_a."""
+    rng = np.random.default_rng(seed)
+    terms = list(dict.fromkeys([*FINDINGS, *(child for children in FINDINGS.values() for child in children)]))
+    diseases = [f"{name} syndrome" for name in SURNAMES]
+    types = dict.fromkeys(diseases, "Disease") | dict.fromkeys(terms, "Phenotype")
+    types |= dict.fromkeys(ONSETS, "Onset") | dict.fromkeys(INHERITANCES, "Inheritance")
+    types |= {f"GEN{i}": "Gene" for i in range(10)}
+    triples = [(child, "is_a", parent) for parent, children in FINDINGS.items() for child in children]
+    shares = [float("nan")] * len(triples)
+    for i, disease in enumerate(diseases):
+        chosen = [terms[k] for k in rng.permutation(len(terms))[:rng.integers(4, 9)]]
+        triples += [(disease, "has_phenotype", term) for term in chosen[1:]]
+        shares += [FREQUENCIES[rng.integers(5)] for _ in chosen[1:]]
+        more = [(disease, "lacks_phenotype", chosen[0]), (disease, "associated_gene", f"GEN{i % 10}"),
+                (disease, "has_inheritance", INHERITANCES[rng.integers(3)])]
+        more += [(disease, "has_onset", ONSETS[rng.integers(4)])] if i % 5 else []
+        more += [(disease, "is_a", diseases[i - 1])] if i % 8 == 7 else []
+        triples += more
+        shares += [float("nan")] * len(more)
+    return Graph(types, triples, "genetics", shares)
+
+
+def in_chinese(graph: Graph) -> dict[str, str]:
+    """A made-up Chinese name for every node: characters by its number."""
+    digits = "甲乙丙丁戊己庚辛壬癸"
+    return {name: "名" + "".join(digits[int(d)] for d in str(i)) for i, name in enumerate(graph.names)}
