@@ -85,12 +85,13 @@ FINDINGS = {  # invented: each general finding and its more special ones
     "brittle toes": ["mildly brittle toes", "severely brittle toes"], "severely brittle toes": ["glassy toes"],
     "blue shadow": ["dark blue shadow", "pale blue shadow"], "humming": ["loud humming", "nightly humming"],
     "loud humming": ["deafening humming"], "slow blinking": [], "square freckles": ["many square freckles"],
-    "cold elbows": ["cold left elbow", "cold right elbow"], "sweet tears": [], "hiccup, endless": [], "late yawning": [],
+    "cold elbows": ["cold left elbow", "cold right elbow"], "sweet tears": [], "hiccup, endless": [],
+    "late yawning": [],
 }
 ONSETS = ("Infantile onset", "Childhood onset", "Adult onset", "Late onset")
 INHERITANCES = ("Autosomal dominant inheritance", "Autosomal recessive inheritance", "X-linked recessive inheritance")
-SURNAMES = ("Abano Belfi Corvin Dravik Elstra Fonzel Gurnow Hestal Ilvane Jorrek Kasmir Lodrun Mervat Nuland Ostrik Pelgor "
-            "Quendi Rostam Selvig Tarnow Ulbert Vandor Wexlin Yorvik").split()
+SURNAMES = ("Abano Belfi Corvin Dravik Elstra Fonzel Gurnow Hestal Ilvane Jorrek Kasmir Lodrun Mervat Nuland Ostrik "
+            "Pelgor Quendi Rostam Selvig Tarnow Ulbert Vandor Wexlin Yorvik").split()
 FREQUENCIES = (float("nan"), 0.02, 0.1, 0.5, 1.0)
 
 
