@@ -68,19 +68,20 @@ DATES = [compiled(pattern, flags) for pattern, flags in (
 )]
 BORN = compiled(r"((?<!\w)(?:DOB|date of birth|born(?: on)?)\s{0,2}[:：]?\s{0,2})"
                 r"\d{1,2}([-/])\d{1,2}\2(?:\d{2}|\d{4})(?![\d/-])", re.IGNORECASE)
-NAME = compiled(r"(?<!\w)((?:Mr|Mrs|Ms|Dr|Prof)\.?(?: and (?:Mr|Mrs|Ms|Dr)\.?)?[ \t]{1,3}|(?<![Ww]e )(?<!I )(?<!to )(?<!To )(?<!ot )Miss[ \t]{1,3})"
+NAME = compiled(r"(?<!\w)((?:Mr|Mrs|Ms|Dr|Prof)\.?(?: and (?:Mr|Mrs|Ms|Dr)\.?)?[ \t]{1,3}"
+                r"|(?<![Ww]e )(?<!I )(?<!to )(?<!To )(?<!ot )Miss[ \t]{1,3})"
                 r"[A-Z](?:\w{0,30}(?:['’-][A-Z]\w{0,30}){0,2}|\.)(?:[ \t][A-Z](?:[a-z'’-]{1,30}[a-z]|\.)){0,2}(?!\w)")
 NAME_CN = compiled(rf"(?<![对该某这那位])[{SURNAMES}](?:某{{1,2}}(?!种|些|个|一|项|类)|(?=先生|女士|小姐))")
 AGE = compiled(r"(?<![\d.,/+-])(?:9\d|1[0-2]\d)(?=[- ](?:years?|yrs?|y)[- ](?:old|of age)(?!\w)|[- ]?y/?o(?!\w)"
                r"| ?周?岁)", re.IGNORECASE)
 AGED = compiled(r"((?<!\w)(?:aged|age of|age:|年龄[:：]?)\s{0,2})(?:9\d|1[0-2]\d)"
-                r"(?![\d+.%/-]|\s?(?:to|and|days|weeks|months)\b)", re.IGNORECASE)
+                r"(?![\d+%/-]|\.\d|\s?(?:to|and|days|weeks|months)\b)", re.IGNORECASE)
 
 
 PERIOD = compiled(r"(?:between|from|since|until|till|through|to|and|before|after|as of|as on|[-–—至到])\s{0,2}$",
                   re.IGNORECASE)
-PERSON = compiled(r"(?<!\w)(?:he|she|his|her|him|patient|man|woman|boy|girl|child|infant|mother|father|Mrs?|Ms|Dr|DOB|born"
-                  r"|admitted|discharged|died)(?!\w)|患者|病人|先生|女士|入院|出院|出生|就诊", re.IGNORECASE)
+PERSON = compiled(r"(?<!\w)(?:he|she|his|her|him|patient|man|woman|boy|girl|child|infant|mother|father|Mrs?|Ms|Dr|DOB"
+                  r"|born|admitted|discharged|died)(?!\w)|患者|病人|先生|女士|入院|出院|出生|就诊", re.IGNORECASE)
 IN_OPTIONS = ("URL", "EMAIL", "ID", "PHONE")
 
 

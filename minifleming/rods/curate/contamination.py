@@ -14,9 +14,10 @@ once ("mmol/L" of a list of laboratory values tells nothing a second time), and 
     retouched options >= 0.9, and the questions differ in one word, and one more for every thirty; where the shorter has
               fewer than four words, the options must also weigh 50 nats
 
-The last two read the options, because the questions of a template differ in a finding only. Numbers count as "0"
-everywhere: another age makes no other item. An item is judged alone, against the benchmarks alone, so the order and
-the company of the items change nothing.
+The last two read the options, because the questions of a template differ in a finding only. Where the shared options
+weigh less than 10 nats ("yes", "no", numbers) they tell nothing: then a question of 0.8 is near by itself. Numbers
+count as "0" everywhere: another age makes no other item. An item is judged alone, against the benchmarks alone, so the
+order and the company of the items change nothing.
 
     index = Index([("medqa", items), ...]);  index.match(item)  ->  Match(...) or None
 
@@ -38,6 +39,7 @@ from minifleming.rods.item import Item
 STEP = "contamination"
 CHARACTERS = 5  # of a gram: a word of English with its spaces, two or three ideographs
 FLOOR = 0.1  # nats of what stands in every item
+TELLING = 10.0  # nats of shared options: two or three rare grams; "yes", "no", "maybe" have 1
 SMALLEST = 20  # items: in a smaller benchmark, what stands in one item is no more telling than that
 
 
@@ -172,9 +174,11 @@ class Index:
             return None
         question = self.questions.sum(text.question & other.question) / min(weight, self.weight_of_question[i])
         evidence = {"question": round(question, 4), "options": round(options, 4)}
-        if question >= limits.question and question + options >= limits.near:
+        telling = both >= TELLING
+        least = limits.question if telling else limits.near / 2
+        if question >= least and question + options >= limits.near:
             return "near", evidence
-        if options >= limits.retouched:
+        if telling and options >= limits.retouched:
             shorter = min(len(text.tokens), len(other.tokens))
             allowed = 1 + shorter // limits.thirty if shorter >= 4 or both >= limits.nats else 0
             changed = distance(text.tokens, other.tokens, allowed)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from minifleming.rods.curate.step import noted
 from minifleming.rods.item import TIERS, Item, read_items
-from minifleming.rods.sets import READERS, read_set
+from minifleming.rods.sets.read import READERS, read_set
 from minifleming.run.checkpoint import sha256
 from minifleming.run.errors import BadInput
 

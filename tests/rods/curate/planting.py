@@ -41,7 +41,10 @@ def typos(item, rng):
 
 
 def synonym(item, rng):
-    """One word of five letters or more is another word."""
+    """One word of five letters or more is another word; without spaces, two characters are."""
+    if not item.question.isascii():
+        at = int(rng.integers(2, len(item.question) - 4))
+        return dataclasses.replace(item, question=item.question[:at] + "通常" + item.question[at + 2 :])
     words = item.question.split(" ")
     long = [i for i, w in enumerate(words) if len(w) >= 5 and w.isalpha()]
     if long:

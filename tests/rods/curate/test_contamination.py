@@ -1,0 +1,213 @@
+"""Planted copies are found, clean items are not, and the index finds what all pairs find."""
+
+import copy
+import dataclasses
+import os
+import random
+from pathlib import Path
+
+import pytest
+from bank import bank, item
+from planting import EDITS, plant
+
+from minifleming.rods.curate.contamination import (
+    Index,
+    Limits,
+    Text,
+    Weights,
+    contamination_step,
+    distance,
+    longest_run,
+)
+from minifleming.rods.graph import load_graph
+from minifleming.rods.item import LABELS
+from minifleming.rods.mix import is_held_out, synthesise
+
+DATA = os.environ.get("MINIFLEMING_DATA")
+NATURAL = [
+    ("Most common site of an ectopic pregnancy is", ("Ampulla", "Isthmus", "Fimbria", "Ovary")),
+    ("Which nerve is hurt by a fracture of the surgical neck of the humerus?",
+     ("Axillary", "Radial", "Ulnar", "Median")),
+    ("A farmer of 60 coughs since spring. His sputum is rusty, his temperature is 39 degrees and a lobe sounds "
+     "dull. He has kept geese for years. "
+     "What grows in the culture?", ("Pneumococcus", "Legionella", "Chlamydia", "Aspergillus")),
+    ("The drug of choice in absence seizures", ("Ethosuximide", "Phenytoin", "Gabapentin", "Carbamazepine")),
+    ("男性，45岁，突发胸痛2小时，向左肩放射，伴大汗。心电图示胸前导联抬高。首选治疗是",
+     ("溶栓治疗", "抗生素", "手术切除", "观察随访")),
+    ("糖尿病患者最常见的死亡原因是", ("心血管疾病", "感染性休克", "酮症酸中毒", "肾功能衰竭")),
+    ("Not a feature of nephrotic syndrome:", ("Haematuria", "Oedema", "Proteinuria", "Lipiduria")),
+    ("A newborn of 12 hours turns blue when he drinks and pink when he cries. A catheter cannot be passed through "
+     "the nose. "
+     "Which step comes first? His mother is well.", ("Oral airway", "Antibiotics", "Surgery", "Echocardiography")),
+]
+BENCH = [item(f"n{i}", q, o) for i, (q, o) in enumerate(NATURAL)] + bank(120, 1)
+
+
+@pytest.fixture(scope="module")
+def index():
+    return Index([("natural", BENCH[: len(NATURAL)]), ("bank", BENCH[len(NATURAL):])])
+
+
+@pytest.fixture(scope="module")
+def synthetic():
+    """(a benchmark, items with other combinations of findings)"""
+    graph = load_graph("embedded")
+    held = synthesise(graph, 300, [1, 2, 3], seed=2, keep=is_held_out)
+    return held, synthesise(graph, 600, [1, 2, 3], seed=1, keep=lambda walk: not is_held_out(walk))
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda e: e.__name__)
+@pytest.mark.parametrize("twice", [False, True])
+def test_every_edit_of_every_item_is_found(index, edit, twice):
+    from numpy.random import default_rng
+    rng = default_rng(5)
+    copies = [dataclasses.replace(edit(i, rng), id=f"copy-{i.id}") for i in BENCH for _ in range(2)]
+    copies = plant(copies, twice=True)[::10] if twice else copies
+    kept, left = contamination_step(copies, index)
+    assert [(i.question, i.options) for i in kept] == [] and len(left) == len(copies)
+
+
+def test_what_is_found_is_told(index):
+    [found] = contamination_step([dataclasses.replace(BENCH[2], id="x")], index)[1]
+    assert (found.step, found.reason, found.quarantined) == ("contamination", "in natural", False)
+    assert found.evidence["benchmark"] == "natural" and found.evidence["id"] == "n2"
+    assert found.evidence["rule"] == "covered" and found.evidence["covered"] == 1.0
+    assert found.evidence["words"].startswith("a farmer of 0 coughs")
+    [short] = contamination_step([dataclasses.replace(BENCH[0], id="x")], index)[1]
+    assert (short.evidence["id"], short.evidence["rule"], short.evidence["options"]) == ("n0", "near", 1.0)
+
+
+def test_a_long_vignette_is_found_under_other_options(index):
+    other = dataclasses.replace(BENCH[2], options=dict(zip(LABELS, ("Virus", "Fungus"))), answer="A")
+    assert contamination_step([other], index)[1][0].evidence["id"] == "n2"
+
+
+def test_a_part_of_a_longer_text_is_found(index):
+    longer = item("x", f"{BENCH[2].question} Before that he was well and worked on his farm every day without help.")
+    assert contamination_step([longer], index)[1][0].evidence["rule"] == "covered"
+
+
+@pytest.mark.parametrize("question, options", [
+    ("Which nerve is hurt by a fracture of the wrist?", ("Tibial", "Sural", "Ulnar", "Femoral")),
+    ("Most common site of an ectopic kidney is", ("Pelvis", "Chest", "Neck", "Groin")),
+    ("The drug of choice in pneumonia", ("Ethosuximide", "Amoxicillin", "Colchicine", "Warfarin")),
+    ("糖尿病患者最常见的并发症是", ("视网膜病变", "骨折", "脱发", "耳鸣")),
+    ("Which of the following is true?", ("Axillary", "Radial", "Ulnar", "Median")),
+    ("Which of these four fishes lives deepest in the sea?", ("Cod", "Eel", "Ray", "Tuna")),
+])
+def test_what_only_resembles_stays(index, question, options):
+    assert contamination_step([item("x", question, options)], index)[1] == []
+
+
+def test_one_planted_copy_in_each_of_a_hundred_synthetic_items_and_few_alarms_without(synthetic):
+    held, clean = synthetic
+    index = Index([("held", held)])
+    assert len(contamination_step(plant(held[:100], twice=True), index)[1]) == 100
+    assert len(contamination_step(clean, index)[1]) <= 0.01 * len(clean)
+
+
+def test_synthetic_items_are_clean_against_a_natural_benchmark_and_the_other_way_round(synthetic, index):
+    assert contamination_step(synthetic[1], index)[1] == []
+    assert contamination_step(BENCH, Index([("held", synthetic[0])]))[1] == []
+
+
+def test_stock_phrases_are_no_evidence():
+    """Items that share a long sentence with every item of the benchmark."""
+    frame = "On physical examination there are no abnormalities and the vital signs are within normal limits today."
+    bench = [dataclasses.replace(i, question=f"{i.question} {frame}") for i in bank(60, 3)]
+    clean = [dataclasses.replace(i, question=f"{i.question} {frame}") for i in bank(60, 4)]
+    assert len(contamination_step(clean, Index([("b", bench)]))[1]) <= 1
+
+
+def test_a_gram_in_more_than_three_items_does_not_count():
+    phrase = "the quick brown fox jumps over one lazy dog"
+    bench = [item(f"b{i}", f"{phrase} {w} ?", (w, "other")) for i, w in enumerate(("alpha", "bravo", "delta", "gamma"))]
+    run = ("the", "quick", "brown", "fox", "jumps", "over", "one", "lazy")
+    assert run not in Index([("b", bench)]).by_run
+    assert Index([("b", bench[:3])]).by_run[run] == [0, 1, 2]
+    assert run in Index([("b", bench[:2]), ("c", bench[2:])], Limits(common=4)).by_run
+    assert run not in Index([("b", bench[:2]), ("c", bench[2:])]).by_run  # counted over all benchmarks together
+
+
+def test_the_index_compares_every_pair_that_may_be_a_copy():
+    """The rules on all pairs find a match exactly where the index does, options that all share aside."""
+    bench, items = bank(80, 1), [*bank(80, 2), *plant(bank(80, 1), 4, twice=True)]
+    index = Index([("b", bench)])
+    for one in items:
+        text = Text.of(one, 8)
+        weights = index.words.sum(set(text.tokens)), index.questions.sum(text.question)
+        every = [i for i in range(80) if index.covered(text, i, weights[0]) or index.near(text, i, weights[1])]
+        found = index.match(one)
+        assert (found.id if found else None) == (bench[every[0]].id if every else None)
+
+
+def test_order_and_company_change_nothing(index):
+    items = [*bank(30, 9), *plant(BENCH[10:70], 2)]
+    found = {d.item.id: d.evidence for d in contamination_step(items, index)[1]}
+    assert len(found) == 60
+    random.Random(1).shuffle(items)
+    assert {d.item.id: d.evidence for d in contamination_step(items, index)[1]} == found
+    assert {d.item.id for d in contamination_step(items[:25], index)[1]} == {i.id for i in items[:25]} & set(found)
+
+
+def test_the_step_is_pure_keeps_all_items_and_is_idempotent(index):
+    items = [*bank(30, 9), *plant(BENCH[10:40], 2)]
+    before = copy.deepcopy(items)
+    kept, left = contamination_step(items, index)
+    assert items == before and [i.id for i in kept] + [d.item.id for d in left] == [i.id for i in items]
+    assert contamination_step(kept, index)[1] == [] and kept[0].provenance["lineage"] == [{"step": "contamination"}]
+
+
+def test_the_own_file_is_all_contaminated(index):
+    assert contamination_step(BENCH, index)[0] == []
+
+
+def test_a_benchmark_of_one_item_and_options_that_all_share():
+    one = Index([("one", BENCH[:1])])
+    assert len(contamination_step(BENCH[:1], one)[1]) == 1 and contamination_step(BENCH[1:9], one)[1] == []
+    yes = [dataclasses.replace(i, options={"A": "yes", "B": "no"}, answer="A") for i in bank(60, 1)]
+    kept, left = contamination_step([*yes, *(dataclasses.replace(i, options={"A": "yes", "B": "no"}, answer="A")
+                                              for i in bank(60, 2))], Index([("yes", yes)]))
+    assert len(left) >= 60 and {d.item.id for d in left} >= {i.id for i in yes} and len(left) <= 62
+
+
+def test_weights_are_nats_with_a_floor():
+    weights = Weights([frozenset("ab"), frozenset("a")] + [frozenset("a")] * 38)
+    assert weights["a"] == 0.1 and weights["b"] == pytest.approx(3.6888794541) and weights["z"] == weights["b"]
+    assert Weights([frozenset("a")])["a"] == pytest.approx(2.9957322736)  # one of twenty, not one of one
+
+
+@pytest.mark.parametrize("a, b, limit, found", [("abc", "abc", 0, 0), ("abc", "abd", 1, 1), ("abc", "ab", 1, 1),
+                                                ("abc", "xbcd", 2, 2), ("abc", "cba", 1, 2), ("", "abc", 5, 3),
+                                                ("abcdef", "a", 2, 3), ("abc", "xabc", 0, 1)])
+def test_distance(a, b, limit, found):
+    assert distance(list(a), list(b), limit) == found
+
+
+def test_distance_against_the_whole_table():
+    rng = random.Random(0)
+    for _ in range(300):
+        a, b = ([rng.choice("ab") for _ in range(rng.randint(0, 8))] for _ in range(2))
+        table = {(i, j): i + j for i in range(9) for j in range(9)}
+        for i, x in enumerate(a, 1):
+            for j, y in enumerate(b, 1):
+                table[i, j] = min(table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + (x != y))
+        for limit in range(9):
+            assert distance(a, b, limit) == min(table[len(a), len(b)], limit + 1)
+
+
+def test_the_longest_run():
+    assert longest_run([1, 2, 5, 6, 7, 9]) == [5, 6, 7] and longest_run([4]) == [4] and longest_run([1, 3]) == [1]
+
+
+@pytest.mark.skipif(not DATA, reason="needs MINIFLEMING_DATA")
+def test_on_the_real_benchmarks():
+    from minifleming.rods.sets.read import read_set
+    folder = Path(DATA) / "benchmarks"
+    test, _ = read_set("medqa", folder / "medqa_test_4options.jsonl")
+    mmlu, _ = read_set("mmlu", folder / "mmlu")
+    clean, _ = read_set("medmcqa_from1", folder / "medmcqa_dev.jsonl")
+    index = Index([("medqa", test), ("mmlu", mmlu)])
+    assert len(contamination_step(clean, index, workers=2)[1]) <= 0.01 * len(clean)
+    for group in (test, mmlu):
+        assert len(contamination_step(plant(group[::9][:100], twice=True), index)[1]) == 100
