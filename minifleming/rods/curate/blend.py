@@ -57,7 +57,7 @@ def blend_step(items: list[Item], n: int, ratios: Ratios, seed: int, report: Ble
     if report is not None:
         report.classes = [Class(values, count, len(members[values])) for values, count in asked.items()]
     drawn = {place for values, count in asked.items() for place in draw(items, members[values], count, seed)}
-    kept = sorted(drawn, key=lambda place: ticket(items[place], seed, "order"))
+    kept = sorted(drawn, key=lambda place: ticket(items[place], seed))
     left = [not_drawn(item, tuple(getattr(item, name) for name in fields) in asked)
             for place, item in enumerate(items) if place not in drawn]
     return [noted(items[place], STEP) for place in kept], left
@@ -98,12 +98,12 @@ def largest_remainder(shares: list[Fraction], n: int) -> list[int]:
     return counts
 
 
-def ticket(item: Item, seed: int, use: str) -> tuple[bytes, str]:
-    return hashlib.sha256(f"{use}\x1f{seed}\x1f{item.id}".encode()).digest(), item.id
+def ticket(item: Item, seed: int) -> tuple[bytes, str]:
+    return hashlib.sha256(f"{seed}\x1f{item.id}".encode()).digest(), item.id
 
 
 def draw(items: list[Item], places: list[int], count: int, seed: int) -> list[int]:
-    return sorted(places, key=lambda place: ticket(items[place], seed, "draw"))[:count]
+    return sorted(places, key=lambda place: ticket(items[place], seed))[:count]
 
 
 def not_drawn(item: Item, has_class: bool) -> Dropped:

@@ -55,7 +55,7 @@ MEDICINE = [
     "a 45-year-old", "aged 89",
     "89 years old", "a 95-day-old calf", "95% of 100 patients", "aged 90 to 95 weeks",
     "within 100 years",
-    "HLA-B27", "CD4 count 350", "+2 +3 reflexes", "+1.25 -0.50 lens", "x@y", "user@host",
+    "HLA-B27", "CD4 count 350", "+2 +3 reflexes", "+2 20 40", "+1.25 -0.50 lens", "x@y", "user@host",
     "12.05.20",
     "1/2/3", "pH 7.35-7.45", "SpO2 98%", "grade 2/6",
     "90-120-150", "QT 400-440 ms", "10^12/L",
@@ -105,6 +105,8 @@ def test_every_written_day_of_a_year_is_a_date():
 def test_options_keep_what_may_be_the_answer():
     dates = item(options=("March 5, 2019", "March 6, 2019", "Dr. Smith", "Mr. Jones"))
     assert anonymise(dates).options == dates.options
+    people = item(options=("Dr. Smith", "a nurse of 95 years old", "seen March 5, 2019"))
+    assert anonymise(people).options == people.options
     sites = item(options=("https://a.org", "https://b.org"))
     assert anonymise(sites).options == sites.options and anonymise(sites).provenance["lineage"][0]["replaced"] == {}
     mixed = anonymise(item(options=("ask j@x.org", "ask nobody")))

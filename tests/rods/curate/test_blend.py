@@ -89,4 +89,4 @@ def test_the_step_is_pure_and_keeps_all_items():
 def test_without_ratios_n_of_all_are_drawn_and_a_share_of_nothing_is_nothing():
     assert len(blend_step(POOL, 17, {}, 0)[0]) == 17 and len(blend_step(POOL, 999, {}, 0)[0]) == len(POOL)
     none = {"tier": {"easy": Fraction(1), "difficult": Fraction(0)}}
-    assert {i.tier for i in blend_step(POOL, 30, none, 0)[0]} == {"easy"}
+    assert {i.tier for i in blend_step(POOL, 30, none, 0)[0]} == {"easy"} and most(POOL, none) == 120

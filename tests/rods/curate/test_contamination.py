@@ -83,8 +83,55 @@ def test_a_long_vignette_is_found_under_other_options(index):
 
 
 def test_a_part_of_a_longer_text_is_found(index):
-    longer = item("x", f"{BENCH[2].question} Before that he was well and worked on his farm every day without help.")
+    longer = item("x", f"{BENCH[2].question} Before that he was well and worked on his farm every day without help. "
+                       "Neighbours remember cheerful evenings, excellent cider, accordion music, wrestling matches, "
+                       "pumpkin contests, steam engines, thunderstorms, lanterns, beehives and wagons full of timber.")
     assert contamination_step([longer], index)[1][0].evidence["rule"] == "covered"
+
+
+def test_one_sentence_of_a_long_vignette_is_no_copy(index):
+    """Fifty nats of shared words, but a third of either text."""
+    phrase = "his sputum is rusty his temperature is 39 degrees and a lobe sounds dull"
+    own = ("Yesterday our lighthouse keeper juggled seventeen porcelain teacups while {} whistling admirals discussed "
+           "chess, glaciers, umbrellas, violins, cathedrals and volcanoes. Which wine do they order?").format
+    bench = Index([("b", [item("b", f"{own('five')[::-1]} {phrase}", ("Port", "Cava")), *bank(200, 1)])])
+    one = item("x", f"{own('six')} {phrase}", ("Merlot", "Rioja"))
+    text = Text.of(one, 8)
+    assert bench.words.sum(set(phrase.replace("39", "0").split())) > 40 and bench.candidates(text) != []
+    assert contamination_step([one], bench)[1] == []
+
+
+def test_a_word_of_a_very_short_question_may_differ_if_the_options_tell_enough():
+    bench = [item("h", "Hapten is?", ("Antigenic and a protein", "Not antigenic alone", "A whole cell", "A lipid"))]
+    index = Index([("b", [*bench, *bank(100, 1)])])
+    [found] = contamination_step([dataclasses.replace(bench[0], question="Hatpen is?", id="x")], index)[1]
+    assert found.evidence["rule"] == "retouched" and found.evidence["words changed"] == 1
+    for question in ("Which of these is no hapten at all?", "Immunogen means what?"):
+        assert contamination_step([dataclasses.replace(bench[0], question=question, id="x")], index)[1] == []
+    flag = [item("f", "Is cocaine legal?", ("yes", "no")), *(item(f"f{i}", b.question, ("yes", "no"))
+                                                            for i, b in enumerate(bank(60, 1)))]
+    yes = Index([("b", flag)])
+    assert contamination_step(flag[:1], yes)[1][0].evidence["id"] == "f"  # by its rare grams: nothing else leads to it
+    assert contamination_step([item("x", "Is quinine legal?", ("yes", "no"))], yes)[1] == []
+
+
+def test_similar_options_share_a_gram_of_their_prefixes():
+    """Whatever reaches the least similarity of options that counts, unless each shared gram is common."""
+    bench = [dataclasses.replace(one, options={k: f"{v} {chr(97 + i % 26) * 3}{chr(97 + i // 26) * 3}"
+                                               for k, v in one.options.items()}) for i, one in enumerate(bank(100, 1))]
+    index = Index([("b", bench)])
+    texts, met = [Text.of(i, 8) for i in [*plant(bench, 4), *bank(60, 2)]], 0
+    for text in texts:
+        prefix = set(index.prefix(text.options))
+        for i, other in enumerate(index.texts):
+            union = index.options.sum(text.options | other.options)
+            alike = index.options.sum(text.options & other.options) / union
+            rare = {g for g in text.options & other.options if index.options.counts[g] <= 10}
+            first = sorted(text.options & other.options, key=lambda g: (index.options.counts[g], g))[:1]
+            if alike >= 0.6 and rare and first[0] in rare:
+                met += 1
+                assert first[0] in prefix and i in index.by_option[first[0]]
+    assert met >= 100
 
 
 @pytest.mark.parametrize("question, options", [
@@ -169,6 +216,12 @@ def test_a_benchmark_of_one_item_and_options_that_all_share():
     kept, left = contamination_step([*yes, *(dataclasses.replace(i, options={"A": "yes", "B": "no"}, answer="A")
                                               for i in bank(60, 2))], Index([("yes", yes)]))
     assert len(left) >= 60 and {d.item.id for d in left} >= {i.id for i in yes} and len(left) <= 62
+
+
+def test_a_weight_is_the_same_in_every_order():
+    weights = Weights([frozenset(f"{i % n}" for n in range(1, 40)) for i in range(200)])
+    names = [str(i) for i in range(60)]
+    assert len({weights.sum(random.Random(seed).sample(names, 60)) for seed in range(50)}) == 1
 
 
 def test_weights_are_nats_with_a_floor():

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from planting import plant
 
 from minifleming.rods.curate.__main__ import main
 from minifleming.rods.curate.card import cell
+from minifleming.rods.curate.step import each
 from minifleming.rods.curate.steps import Settings, curate
 from minifleming.rods.item import read_items, write_items
 from minifleming.run.errors import BadInput, RunFailed, guarded
@@ -76,6 +78,9 @@ def test_the_whole_funnel(folder, capsys):
     assert [e["step"] for e in person.provenance["lineage"]] == ["read", "anonymise", "format", "duplicates",
                                                                  "contamination", "labels", "tiers"]
     assert next(i for i in items if i.id == "pool-1").tier == "easy"
+    card = Path("out/F.jsonl.card.md").read_text(encoding="utf-8")
+    held = [line.split(" | ") for line in card.splitlines() if line.startswith(("| duplicates |", "| labels |"))]
+    assert sum(int(row[3]) for row in held) == len(quarantine)
     order = [i.id for i in items]
     assert order == sorted(order, key=[*(f"pool-{i}" for i in range(150)), "person",
                                        *(f"pool-{i}~2" for i in range(30))].index)
@@ -92,6 +97,19 @@ def test_the_same_bytes_for_any_number_of_workers_and_hash_seed(folder):
         assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
         found.append({end: Path(out + end).read_bytes() for end in ENDS if Path(out + end).exists()})
     assert found[0] == found[1] == found[2] and set(ENDS) - {".funnel.svg"} <= set(found[0])
+
+
+def test_a_slow_worker_changes_no_order_and_a_fault_in_one_is_not_lost():
+    def slow(one):
+        time.sleep(0.3 if one.id == "bank-0" else 0)
+        return one
+
+    def broken(one):
+        raise BadInput("planted")
+
+    assert [i.id for i in each(slow, bank(300), 2)] == [f"bank-{i}" for i in range(300)]
+    with pytest.raises(BadInput, match="planted"):
+        each(broken, bank(300), 2)
 
 
 def test_the_card(folder):
@@ -135,6 +153,21 @@ def test_the_blend_is_of_the_asked_size_and_says_what_is_short(folder, capsys):
     assert run("--mix", "a=1,b=1") == 0
     sources = [i.source for i in read_items("out/F.jsonl")]
     assert abs(sources.count("a") - sources.count("b")) <= 1
+
+
+def test_ids_that_come_again_are_told_apart_and_sources_of_their_own_stay(folder):
+    for name, source in (("x", "graph"), ("y", ""), ("z", "")):
+        write_items(f"{name}.jsonl", [item("same", f"What does the letter {name} stand for here?", source=source)])
+    assert guarded(main, ["x=x.jsonl", "y=y.jsonl", "z=z.jsonl", "--out", "F.jsonl"]) == 0
+    items = read_items("F.jsonl")
+    assert [(i.id, i.source) for i in items] == [("same", "graph"), ("same~2", "y"), ("same~3", "z")]
+    assert items[2].provenance["lineage"][0] == {"step": "read", "set": "z", "was": "same"}
+
+
+def test_benchmarks_are_anonymised_as_the_items_are():
+    one = item("x", "Mr. Alexander Montgomery and Mrs. Wilhelmina Featherstone call Dr. Bartholomew Cunningham: why?",
+               ("yes", "no"))
+    assert [d.step for d in curate([one], Settings(), against=[("b", [one, *bank(40)])]).left] == ["contamination"]
 
 
 def test_curate_changes_no_input():
