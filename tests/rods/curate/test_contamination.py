@@ -91,13 +91,13 @@ def test_a_part_of_a_longer_text_is_found(index):
 
 def test_one_sentence_of_a_long_vignette_is_no_copy(index):
     """Fifty nats of shared words, but a third of either text."""
-    phrase = "his sputum is rusty his temperature is 39 degrees and a lobe sounds dull"
+    phrase = "purple octopus wearing sandals quietly devours marmalade beside frozen waterfalls near Lisbon"
     own = ("Yesterday our lighthouse keeper juggled seventeen porcelain teacups while {} whistling admirals discussed "
            "chess, glaciers, umbrellas, violins, cathedrals and volcanoes. Which wine do they order?").format
     bench = Index([("b", [item("b", f"{own('five')[::-1]} {phrase}", ("Port", "Cava")), *bank(200, 1)])])
     one = item("x", f"{own('six')} {phrase}", ("Merlot", "Rioja"))
     text = Text.of(one, 8)
-    assert bench.words.sum(set(phrase.replace("39", "0").split())) > 40 and bench.candidates(text) != []
+    assert bench.words.sum(set(phrase.lower().split())) > 55 and bench.candidates(text) != []
     assert contamination_step([one], bench)[1] == []
 
 

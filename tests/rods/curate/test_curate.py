@@ -156,8 +156,8 @@ def test_the_blend_is_of_the_asked_size_and_says_what_is_short(folder, capsys):
 
 
 def test_ids_that_come_again_are_told_apart_and_sources_of_their_own_stay(folder):
-    for name, source in (("x", "graph"), ("y", ""), ("z", "")):
-        write_items(f"{name}.jsonl", [item("same", f"What does the letter {name} stand for here?", source=source)])
+    for name, id, source in (("x", "same", "graph"), ("y", "same~2", ""), ("z", "same", "")):
+        write_items(f"{name}.jsonl", [item(id, f"What does the letter {name} stand for here?", source=source)])
     assert guarded(main, ["x=x.jsonl", "y=y.jsonl", "z=z.jsonl", "--out", "F.jsonl"]) == 0
     items = read_items("F.jsonl")
     assert [(i.id, i.source) for i in items] == [("same", "graph"), ("same~2", "y"), ("same~3", "z")]
