@@ -5,8 +5,8 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from minifleming.rods import hpo
-from minifleming.rods.readers import load_graph
+from minifleming.rods.graphs import hpo
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.run.errors import BadInput
 
 TERMS = {  # id: name, parents, further lines

@@ -8,9 +8,9 @@ import pytest
 from toy_graphs import build, closed, genetics, neighbours, solutions
 
 from minifleming.rods.check import Facts, fault
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.mix import synthesise
 from minifleming.rods.question import make_item
-from minifleming.rods.readers import load_graph
 from minifleming.rods.walk import EVIDENCE, MOST_PINNED, TYPICAL, Step, Walker
 from minifleming.rods.wording import Wording
 

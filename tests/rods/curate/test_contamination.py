@@ -19,7 +19,7 @@ from minifleming.rods.curate.contamination import (
     distance,
     longest_run,
 )
-from minifleming.rods.graph import load_graph
+from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.item import LABELS
 from minifleming.rods.mix import is_held_out, synthesise
 
