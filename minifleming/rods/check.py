@@ -112,9 +112,6 @@ def untold(item: Item, asked: tuple[str, ...], told: dict[str, str], facts: Fact
     """A masked name that the question tells, another that it does not, or an absent finding that is there."""
     variables = names_not_told(item, told)
     hidden = item.provenance.get("hidden", [])
-    for name in hidden:
-        if tells(item.question, told.get(name, name)):
-            return f"the question tells the hidden node '{name}'"
     missing = sorted(set(asked) - variables)
     if missing:
         return f"the question tells the masked node '{missing[0]}', or it is not visible"

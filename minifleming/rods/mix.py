@@ -72,6 +72,7 @@ def synthesise(
     """
     walker = Walker(graph, rarity, rare_boost, roots, evidence, pins)
     rng = np.random.default_rng([seed, 0x5EED])
+    strict = apart or wording.language != "en"
     taken, seen, items, owed, vain = set(taken), set(), [], Counter(), Counter()
     for number in progress(range(count)):
         length = hops[number % len(hops)]
@@ -81,9 +82,9 @@ def synthesise(
                 continue
             two = both > 0 and rng.random() < both
             item = make_item(walk, walker, options, rng, prefix, owed, wording, two, apart)
-            if item is None or option_set(item) in taken or item.masked in item.question or tells_masked(item):
+            if item is None or option_set(item) in taken or item.masked in item.question:
                 continue  # "expanded FXN GAA repeat" among the findings would tell the cause, FXN
-            if apart and leaks(item):
+            if strict and (tells_masked(item) or leaks(item)):
                 continue
             key = (walk.root, frozenset(walk.evidence), walk.chain, option_set(item))
             if key not in seen:

@@ -155,8 +155,8 @@ def test_frequencies_of_one_finding_are_averaged_over_the_rows_that_tell_one(tmp
 def test_entries_of_one_name_are_one_disease_under_its_first_spelling(tmp_path):
     notes = [note("OMIM:1", "Big  Flu", "HP:1000001", "1/4"), note("ORPHA:7", "BIG flu ", "HP:1000001", "3/4"),
              note("ORPHA:7", "BIG flu ", "HP:1000003"), note("OMIM:2", "Ache", "HP:1000003")]
-    graph = load_graph(release(tmp_path, notes, [gene("ONE1", "OMIM:1"), gene("SVN7", "ORPHA:7"), gene("TWO2", "OMIM:2"),
-                                                 gene("ONE1", "ORPHA:7")]))
+    genes = [gene("ONE1", "OMIM:1"), gene("SVN7", "ORPHA:7"), gene("TWO2", "OMIM:2"), gene("ONE1", "ORPHA:7")]
+    graph = load_graph(release(tmp_path, notes, genes))
     assert facts(graph) == {("Big Flu", "has_phenotype", "Odd gait"), ("Big Flu", "has_phenotype", "Blue ears"),
                             ("Ache", "has_phenotype", "Blue ears"), ("Big Flu", "associated_gene", "ONE1"),
                             ("Big Flu", "associated_gene", "SVN7"), ("Ache", "associated_gene", "TWO2")}

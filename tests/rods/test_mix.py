@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-import numpy as np
 import pytest
 from toy_graphs import clinic
 
@@ -120,16 +119,12 @@ def test_tier_counts_count():
 
 
 def test_options_do_not_give_the_answer_away():
-    """A rule that never reads the question stays near chance on held-out items, also with few roots: on the mean of
-    three seeds, whose standard error is below 0.01 (one seed alone swings by 0.02)."""
+    """A rule that never reads the question stays near chance on held-out items, also with few roots."""
     for roots, options in ((80, 8), (0, 4)):
-        blind = []
-        for draw in (0, 10, 20):
-            train, held = (synthesise(GRAPH, n, [1, 2, 3], seed=seed + draw, options=options, roots=roots, prefix=name,
-                                      keep=lambda walk, held=held: is_held_out(walk) == held)
-                           for n, seed, name, held in ((1500, 0, "train", False), (600, 1, "held", True)))
-            blind.append(blind_accuracy(train, held))
-        assert abs(np.mean(blind) - 1 / options) < 0.06
+        train, held = (synthesise(GRAPH, n, [1, 2, 3], seed=seed, options=options, roots=roots, prefix=name,
+                                  keep=lambda walk, held=held: is_held_out(walk) == held)
+                       for n, seed, name, held in ((1500, 0, "train", False), (600, 1, "held", True)))
+        assert abs(blind_accuracy(train, held) - 1 / options) < 0.05
         asked = {item.provenance["root"] for item in train}
         rivals = {rival for item in held for rival in item.provenance["rivals"].values() if rival}
         assert len(rivals - asked) < 0.1 * len(rivals), "a rival is a disease that may be asked about, too"
