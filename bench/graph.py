@@ -107,6 +107,7 @@ class NetworkxFacts(Facts):
 
     def __init__(self, graph: Graph, network):
         self.names, self.size, self.number, self.code = graph.names, len(graph), graph.number, graph.code
+        self.types = dict(zip(graph.names, graph.types))
         self.network = network
 
     def out(self, head: str, relation: str) -> set[str]:
