@@ -46,9 +46,9 @@ def main(argv: list[str] | None = None) -> int:
                                        "refuse": Support([load_graph(source) for source in cfg.data.also])}
     items = synthesise(graph, args.n, cfg.data.hops, **how, refused=refused, progress=lambda x: bar(x, desc="items"))
     facts = Facts(graph)
-    wrong = [item.id for item in items if fault(item, facts)]
+    wrong = [(item.id, reason) for item in items if (reason := fault(item, facts))]
     if wrong:
-        raise RunFailed(f"{wrong[0]} and {len(wrong) - 1} others fail their proof: this is a bug")
+        raise RunFailed(f"{wrong[0][0]} and {len(wrong) - 1} others fail their proof ({wrong[0][1]}): this is a bug")
     for reason, count in sorted(refused.items()):
         print(f"{count} items dropped: a distractor is {reason}")
     if len(items) < args.n:

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from bench import side_by_side
+from bench import graph, side_by_side
 from bench.tiny_seeds import markdown
 
 ROOT = Path(__file__).parents[1]
@@ -80,3 +80,16 @@ def test_every_trap_has_a_test_of_its_number_or_a_reason():
         named = re.findall(r"`(test_\w+)`", found)
         assert set(named) <= there, set(named) - there
         assert any(f"T{number}_" in name for name in named) or (number == "31" and found.startswith("cannot occur"))
+
+
+def test_the_table_of_the_large_graph_is_that_of_the_newest_measurement():
+    assert graph.markdown(json.loads(newest("graph_*.json").read_text())) in (ROOT / "docs" / "data.md").read_text()
+
+
+def test_the_table_of_the_extraction_is_that_of_the_newest_measurement():
+    text = (ROOT / "docs" / "data.md").read_text()
+    for part in json.loads(newest("extract_*.json").read_text()):
+        shares = [part[name] for name in ("precision", "recall")]
+        cells = [f"{100 * s['rate']:.1f} [{100 * s['low']:.1f}, {100 * s['high']:.1f}] ({s['right']} of {s['n']})"
+                 for s in shares]
+        assert f"| {part['part']} ({part['pages']}) | {cells[0]} | {cells[1]} |" in text
