@@ -122,7 +122,8 @@ def lacking(walk: Walk, walker: Walker, candidate: str, apart: bool) -> Triple |
         missing = lacked(walk, walker, candidate)
         return missing[0].triple if missing else None
     last = walk.chain[-1]
-    if candidate in (walk.root, last.start) or connected(graph, last.start, candidate):
+    below = [graph.names[node] for node in graph.below(graph.number[last.start])]  # who has these has last.start too
+    if candidate == walk.root or candidate in below or any(connected(graph, name, candidate) for name in below):
         return None
     return last.triple
 

@@ -8,10 +8,11 @@ import pytest
 from toy_graphs import build, closed, genetics, neighbours, solutions
 
 from minifleming.rods.check import Facts, fault
+from minifleming.rods.distract import lacking
 from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.mix import synthesise
 from minifleming.rods.question import make_item
-from minifleming.rods.walk import EVIDENCE, MOST_PINNED, TYPICAL, Step, Walker
+from minifleming.rods.walk import EVIDENCE, MOST_PINNED, TYPICAL, Step, Walk, Walker
 from minifleming.rods.wording import Wording
 
 VARIED = Wording("varied")
@@ -178,3 +179,17 @@ def test_neither_the_plain_style_nor_chinese_can_tell_a_pin():
     for wording in (Wording(), Wording("vignette", "zh", {name: f"名{i}" for i, name in enumerate(graph.names)})):
         items = synthesise(graph, 20, [2], seed=0, findings=(1, 4), pins=True, wording=wording)
         assert all(fault(item, Facts(graph)) is None and "pins" not in item.provenance for item in items)
+
+
+def test_who_has_something_more_special_than_the_last_node_is_no_distractor():
+    """d9 is inherited in a special way, k, of the mode j: it follows j as well, and may not stand beside d2."""
+    kinds = {"j": "Mode", "k": "Mode"}
+    findings = [("d1", "has_symptom", s) for s in ("s1", "s2")] + [("d8", "has_symptom", "s1")]
+    modes = [("d1", "has_inheritance", "j"), ("d2", "has_inheritance", "j"), ("d9", "has_inheritance", "k"),
+             ("d8", "has_inheritance", "m"), ("d7", "has_inheritance", "m")]
+    walk = Walk("d1", tuple(Step("d1", "has_symptom", s, True) for s in ("s1", "s2")),
+                (Step("d1", "has_inheritance", "j", True), Step("j", "has_inheritance", "d2", False)))
+    for special, allowed in (([], True), ([("k", "is_a", "j")], False)):
+        walker = Walker(build([*findings, *modes, *special], kinds))
+        assert (lacking(walk, walker, "d9", False) is not None) == allowed
+        assert lacking(walk, walker, "d7", False) is not None
