@@ -21,7 +21,7 @@ import numpy as np
 from minifleming.rods.graph import Graph, Rows
 from minifleming.run.errors import BadInput
 
-FORMAT = "2"  # of the entries, and of what the readers make of a file: count up when either changes
+FORMAT = "3"  # of the entries, and of what the readers make of a file: count up when either changes
 PARTS = ("key", "start", "other")
 ARRAYS = ("table", *(f"{side}_{part}" for side in ("out", "into") for part in PARTS))
 SMALL = 1_000_000

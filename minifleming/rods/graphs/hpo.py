@@ -13,8 +13,8 @@ asks to cite the Human Phenotype Ontology and its version, which ``source`` carr
     disease   associated_gene                   gene
     term      is_a                              term        what has the special finding has the general one
 
-OMIM and Orphanet entries of one name (upper and lower case alike) are one disease here. A disease that has the name of
-a phenotype has "(disease)" behind its own.
+OMIM and Orphanet entries of one name are one disease here; case and punctuation do not count ("Waardenburg syndrome,
+type 1" and "Waardenburg syndrome type 1"). A disease that has the name of a phenotype has "(disease)" behind its own.
 """
 
 from __future__ import annotations
@@ -123,8 +123,10 @@ def read_annotations(path: Path, builder: Builder, terms: dict[str, str], kinds:
         if kind is None:
             continue  # modifiers, past history, and courses that are no onset
         name = " ".join(name.split())
+        key = ("disease", spoken(name))
         name = f"{name} (disease)" if name.casefold() in phenotypes else name
-        node = nodes[disease] = builder.node(("disease", name.casefold()), *first_spelling(builder, name))
+        first = builder.names[builder.number[key]] if key in builder.number else name
+        node = nodes[disease] = builder.node(key, first, "Disease")
         share = parse_frequency(frequency)
         relation = RELATIONS[kind] if qualifier != "NOT" and share != 0 else f"lacks_{kind.lower()}"
         known.setdefault((node, relation, term), []).append(share)
@@ -140,10 +142,9 @@ def read_annotations(path: Path, builder: Builder, terms: dict[str, str], kinds:
     return version, nodes
 
 
-def first_spelling(builder: Builder, name: str) -> tuple[str, str]:
-    """The name under which the disease came first, and its type."""
-    number = builder.number.get(("disease", name.casefold()))
-    return (name if number is None else builder.names[number]), "Disease"
+def spoken(name: str) -> str:
+    """What names of one disease share: their words, without case and punctuation."""
+    return " ".join(re.findall(r"[^\W_]+", name.casefold()))
 
 
 def read_genes(path: Path, builder: Builder, nodes: dict[str, int]) -> None:
