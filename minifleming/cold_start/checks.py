@@ -1,0 +1,84 @@
+"""The verification of a trace (§1 item 2, §3.2): each check is a function of text, and each verdict is recorded.
+
+    format        think block, answer block, and nothing else (rods/answer.py)
+    answer        the label is the item's
+    leak          no words of someone who was told the answer (leaks.txt)
+    brevity       at most ``longest`` characters
+    numbers       every equation in it is right; units.py
+    units         no number of the question comes back with another unit of its kind; units.py
+    assumptions   a quantity that is neither in the question nor computed is said to be an assumption or a norm
+    guidelines    no snippet that applies is contradicted (guidelines.py)
+    hops          graph items: every stated hop is an edge, the last one at the answer (rods/hops.py)
+    resolved      the reasoning alone, its labels struck out, leads to the answer
+
+A check that does not apply is left out. The last asks a teacher or the graph, so it comes last and only for those that
+passed the others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from minifleming.cold_start.guidelines import Snippet, agrees
+from minifleming.cold_start.teacher import Teacher
+from minifleming.cold_start.trace import Trace
+from minifleming.cold_start.units import assumed, equations_hold, units_kept
+from minifleming.rods.answer import parse_strict
+from minifleming.rods.graph import Graph
+from minifleming.rods.hops import support
+from minifleming.rods.item import Item
+
+LEAKS = Path(__file__).with_name("leaks.txt")
+LABEL = re.compile(r"\(([A-Z])\)|\b(?:[Oo]ption|[Aa]nswer|[Cc]hoice)(?: is|:)? ([A-Z])\b")
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What to check with. ``graph`` and ``judge`` may be None, ``guidelines`` empty: what needs them is left out."""
+
+    graph: Graph | None = None
+    judge: Teacher | None = None
+    guidelines: tuple[Snippet, ...] = ()
+    longest: int = 4000
+
+    def __call__(self, items: Sequence[Item], traces: Sequence[Trace]) -> None:
+        """Fill ``checks`` of every trace."""
+        for item, trace in zip(items, traces):
+            trace.checks = self.of_text(item, trace)
+        if self.judge is None:
+            return
+        asked = [(item, trace) for item, trace in zip(items, traces) if trace.verified]
+        found = self.judge.resolve([item for item, _ in asked], [blinded(trace.reasoning) for _, trace in asked])
+        for (item, trace), label in zip(asked, found):
+            trace.checks["resolved"] = label == item.answer
+
+    def of_text(self, item: Item, trace: Trace) -> dict[str, bool]:
+        verdict, text = parse_strict(trace.completion, item.labels), trace.reasoning
+        known = "\n".join((item.question, *item.options.values()))
+        found = {"format": verdict.formatted, "answer": trace.answer == item.answer, "leak": not leaks(text),
+                 "brevity": len(text) <= self.longest, "numbers": equations_hold(text),
+                 "units": units_kept(text, known), "assumptions": assumed(text, known),
+                 "guidelines": agrees(text, known, self.guidelines)}
+        if self.graph and item.path and item.provenance.get("root") in self.graph.number:
+            found["hops"] = support(text, item.nodes(item.answer)[-1], self.graph) == "chain"
+        return {name: passed for name, passed in found.items() if passed is not None}
+
+
+@cache
+def leak_pattern() -> re.Pattern:
+    lines = LEAKS.read_text(encoding="utf-8").splitlines()
+    return re.compile("|".join(line for line in lines if line and not line.startswith("#")), re.IGNORECASE)
+
+
+def leaks(text: str) -> bool:
+    """Does the reasoning speak of an answer that it was given?"""
+    return leak_pattern().search(text) is not None
+
+
+def blinded(text: str) -> str:
+    """The reasoning without the labels that it names."""
+    return LABEL.sub(" ", text)
