@@ -8,7 +8,8 @@ Research software. Not for clinical use.
 from pathlib import Path
 
 from minifleming.cold_start import sft
-from minifleming.cold_start.teacher import read_traces
+from minifleming.cold_start.heldout import split
+from minifleming.cold_start.trace import read_traces
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder, save_model
 from minifleming.run import config as configuration
@@ -47,16 +48,19 @@ def main(argv: list[str] | None = None) -> int:
 def train(cfg: configuration.Config, args, device) -> None:
     folder = model_folder(cfg.model.base)
     tokenizer = Tokenizer(folder)
-    examples, dropped = sft.examples_of(read_traces(args.traces), tokenizer, cfg.cold_start.max_tokens)
+    traces, held = split(read_traces(args.traces), cfg.cold_start.heldout, cfg.run.seed)
+    examples, dropped = sft.examples_of(traces, tokenizer, cfg.cold_start.max_tokens)
     if not examples:
         raise BadInput(f"all {dropped} traces are longer than cold_start.max_tokens", args.traces)
     model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(args.out.parent, prefix=f"{args.out.name}.")
-    sft.train(model, examples, cfg.cold_start, seed=cfg.run.seed, tokens=cfg.rl.micro_batch_tokens, journal=journal)
+    sft.train(model, examples, cfg.cold_start, seed=cfg.run.seed, journal=journal,
+              held=sft.held_out(held, tokenizer, cfg.cold_start),
+              scratch=args.out.with_name(f"{args.out.name}.best.safetensors"))
     if parallel.rank() == 0:
         write_folder(args.out, lambda path: save_model(model, tokenizer, path))
-        print(f"{len(examples)} traces ({dropped} too long), model in {args.out}")
+        print(f"{len(examples)} traces ({dropped} too long, {len(held)} held out), model in {args.out}")
     parallel.barrier()
 
 

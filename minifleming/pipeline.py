@@ -17,7 +17,11 @@ import torch
 
 from minifleming import __version__
 from minifleming.cold_start import sft
-from minifleming.cold_start.teacher import Oracle, check, read_traces, write_traces
+from minifleming.cold_start.checks import Checks
+from minifleming.cold_start.heldout import split
+from minifleming.cold_start.oracle import Oracle, tells
+from minifleming.cold_start.refine import collect
+from minifleming.cold_start.trace import Trace, read_traces, write_traces
 from minifleming.evaluation.benchmarks import evaluate, read_records, write_records
 from minifleming.evaluation.tables import VARIANTS, write_report
 from minifleming.lm.model import LanguageModel
@@ -154,6 +158,7 @@ class Run:
         for trace in traces:
             if asked(trace.question, trace.options) in self.tested:
                 raise BadInput(f"the trace of '{trace.item}' tells an item that is evaluated", cfg.traces_file)
+        traces, held = split(traces, cfg.heldout, self.cfg.run.seed)
         examples, dropped = sft.examples_of(traces, self.tokenizer, cfg.max_tokens)
         if not examples:
             raise BadInput(f"all {dropped} traces are longer than cold_start.max_tokens {cfg.max_tokens}")
@@ -162,28 +167,27 @@ class Run:
         self.journal.truncate("metrics.jsonl", lambda record: False)
         model = self.load(self.base)
         with self.journal.timed("cold_start"):
-            sft.train(model, examples, cfg, seed=self.cfg.run.seed, tokens=self.cfg.rl.micro_batch_tokens,
-                      journal=self.journal)
+            sft.train(model, examples, cfg, seed=self.cfg.run.seed, journal=self.journal,
+                      held=sft.held_out(held, self.tokenizer, cfg), scratch=self.folder / "cold_start.best.safetensors")
         self.journal.metric(stage="cold_start", step=0, traces=len(examples), dropped=dropped)
         if parallel.rank() == 0:
             write_folder(folder, lambda path: save_model(model, self.tokenizer, path))
         parallel.barrier()
         return folder
 
-    def traces(self, items: list[Item]):
+    def traces(self, items: list[Item]) -> list[Trace]:
         """Given traces, or the oracle's for the items of a share of the root diseases."""
         cfg, path = self.cfg.cold_start, self.folder / "traces.jsonl"
         if cfg.traces_file:
             return read_traces(Path(cfg.traces_file))
         if self.graph is None:
             raise BadInput("cold_start.traces_file: needed when there is no graph to tell paths from")
-        told = [i for i in items if i.path and i.provenance.get("root") in self.graph.number
-                and covered(i.provenance["root"], cfg.coverage)][: cfg.traces]
-        if not told:
+        covers = [i for i in items if tells(i, self.graph) and covered(i.provenance["root"], cfg.coverage)][: cfg.traces]
+        if not covers:
             raise BadInput("cold_start.coverage: no training item is covered")
-        proposed = Oracle(self.graph, cfg.detours, self.cfg.run.seed).propose(told)
-        traces = [check(trace, item, self.graph) for trace, item in zip(proposed, told)]
-        traces = [trace for trace in traces if all(trace.checks.values())]
+        oracle = Oracle(self.graph, cfg.detours, seed=self.cfg.run.seed)
+        told = collect(covers, [oracle], Checks(self.graph), samples=1)
+        traces = [one.kept for one in told if one.kept]
         if not traces:
             raise RunFailed(f"none of {len(told)} traces passed its checks")
         if parallel.rank() == 0:

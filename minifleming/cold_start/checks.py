@@ -24,7 +24,7 @@ from functools import cache
 from pathlib import Path
 
 from minifleming.cold_start.guidelines import Snippet, agrees
-from minifleming.cold_start.teacher import Teacher
+from minifleming.cold_start.protocol import Teacher
 from minifleming.cold_start.trace import Trace
 from minifleming.cold_start.units import assumed, equations_hold, units_kept
 from minifleming.rods.answer import parse_strict
@@ -38,21 +38,26 @@ LABEL = re.compile(r"\(([A-Z])\)|\b(?:[Oo]ption|[Aa]nswer|[Cc]hoice)(?: is|:)? (
 
 @dataclass(frozen=True)
 class Checks:
-    """What to check with. ``graph`` and ``judge`` may be None, ``guidelines`` empty: what needs them is left out."""
+    """What to check with; a check that lacks what it needs is left out.
+
+    ``judge`` resolves the traces of all teachers; without one, each teacher its own. ``resolve``: at all.
+    """
 
     graph: Graph | None = None
     judge: Teacher | None = None
+    resolve: bool = True
     guidelines: tuple[Snippet, ...] = ()
     longest: int = 4000
 
-    def __call__(self, items: Sequence[Item], traces: Sequence[Trace]) -> None:
-        """Fill ``checks`` of every trace."""
+    def __call__(self, items: Sequence[Item], traces: Sequence[Trace], teacher: Teacher) -> None:
+        """Fill ``checks`` of every trace, all of one teacher."""
         for item, trace in zip(items, traces):
             trace.checks = self.of_text(item, trace)
-        if self.judge is None:
+        if not self.resolve:
             return
         asked = [(item, trace) for item, trace in zip(items, traces) if trace.verified]
-        found = self.judge.resolve([item for item, _ in asked], [blinded(trace.reasoning) for _, trace in asked])
+        judge = self.judge or teacher
+        found = judge.resolve([item for item, _ in asked], [blinded(trace.reasoning) for _, trace in asked])
         for (item, trace), label in zip(asked, found):
             trace.checks["resolved"] = label == item.answer
 

@@ -41,8 +41,9 @@ def fill(name: str, **values: str) -> str:
 def ask(item: Item, strategy: str, earlier: Trace | None = None) -> str:
     """What stands where a question would; a round of refinement shows the earlier reasoning and what it failed."""
     failed = [name for name, passed in earlier.checks.items() if not passed] if earlier else []
+    reasoning = earlier.reasoning.strip() if earlier else ""
     return fill(strategy, question=item.question, answer=item.answer, option=item.options[item.answer],
-                reasoning=earlier.reasoning.strip() if earlier else "", failed=", ".join(failed) or "no reason is known")
+                reasoning=reasoning, failed=", ".join(failed) or "no reason is known")
 
 
 def listing(options: dict[str, str]) -> str:

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minifleming.cold_start.prompts import ROUNDS
-from minifleming.cold_start.teacher import Teacher
+from minifleming.cold_start.protocol import Teacher
 from minifleming.cold_start.trace import Trace
 from minifleming.rods.answer import pass_at_k
 from minifleming.rods.item import Item
 
-Check = Callable[[Sequence[Item], Sequence[Trace]], None]  # fills ``checks`` of each trace
+Check = Callable[[Sequence[Item], Sequence[Trace], Teacher], None]  # fills ``checks`` of each of a teacher's traces
 
 
 @dataclass
@@ -31,34 +31,47 @@ class Told:
     item: Item
     proposals: list[Trace] = field(default_factory=list)
     kept: Trace | None = None
-    hard: bool = False
+    hard: bool = False  # for the first teacher
 
     def attempts(self) -> dict[str, list[int]]:
-        """strategy -> [proposed, verified]"""
+        """"teacher strategy" -> [proposed, verified]"""
         count: dict[str, list[int]] = {}
         for trace in self.proposals:
-            pair = count.setdefault(trace.strategy, [0, 0])
+            pair = count.setdefault(f"{trace.teacher} {trace.strategy}", [0, 0])
             pair[0] += 1
             pair[1] += trace.verified
         return count
 
 
-def collect(items: Sequence[Item], teacher: Teacher, check: Check, *, samples: int = 8, pass_k: int = 1,
+def collect(items: Sequence[Item], teachers: Sequence[Teacher], check: Check, *, samples: int = 8, pass_k: int = 1,
             hard: float = 0.0, floor: float = 0.25, rounds: int = len(ROUNDS)) -> list[Told]:
-    """One ``Told`` an item, in their order. Raises ValueError unless 1 <= pass_k <= samples."""
+    """One ``Told`` an item, in their order. A later teacher is asked where the earlier ones gave nothing.
+
+    Raises ValueError unless 1 <= pass_k <= samples.
+    """
     found = [Told(item) for item in items]
-    for told, traces in zip(found, propose(found, teacher, check, "blind", samples)):
-        told.hard = pass_at_k(samples, sum(trace.verified for trace in traces), pass_k) <= hard
-        told.kept = choose(traces, floor)
-    unsettled = [told for told in found if told.hard]
-    for strategy in ("conditioned", *ROUNDS[:rounds]):
-        for told, (trace,) in zip(unsettled, propose(unsettled, teacher, check, strategy, 1)):
-            told.kept = trace if trace.verified else told.kept
-        unsettled = [told for told in unsettled if not told.proposals[-1].verified]
+    for teacher in teachers:
+        still = [told for told in found if told.kept is None]
+        unsolved = []
+        for told, traces in zip(still, propose(still, teacher, check, "blind", samples)):
+            told.kept = choose(traces, floor)
+            if pass_at_k(samples, sum(trace.verified for trace in traces), pass_k) <= hard:
+                unsolved.append(told)
+        refine(unsolved, teacher, check, rounds)
+        for told in unsolved if teacher is teachers[0] else []:
+            told.hard = True
     for told in found:
         if told.kept:
             told.kept.attempts = told.attempts()
     return found
+
+
+def refine(hard: list[Told], teacher: Teacher, check: Check, rounds: int) -> None:
+    """The right option is told; where that gives no verified trace, the rounds follow, each on the last failure."""
+    for strategy in ("conditioned", *ROUNDS[:rounds]):
+        for told, (trace,) in zip(hard, propose(hard, teacher, check, strategy, 1)):
+            told.kept = trace if trace.verified else told.kept
+        hard = [told for told in hard if not told.proposals[-1].verified]
 
 
 def propose(found: list[Told], teacher: Teacher, check: Check, strategy: str, samples: int) -> list[list[Trace]]:
@@ -68,7 +81,7 @@ def propose(found: list[Told], teacher: Teacher, check: Check, strategy: str, sa
     earlier = [told.proposals[-1] for told in found] if strategy in ROUNDS else []
     proposed = teacher.propose([told.item for told in found], strategy, samples, earlier)
     check([told.item for told, traces in zip(found, proposed) for _ in traces],
-          [trace for traces in proposed for trace in traces])
+          [trace for traces in proposed for trace in traces], teacher)
     for told, traces in zip(found, proposed):
         told.proposals += traces
     return proposed

@@ -2,20 +2,28 @@
 
     L = - (1/N) Σ_(x,y) Σ_t log π(y_t | x, y_<t)        N = target tokens of the optimizer step, over all ranks
 
-Targets are the completion's tokens and the end token; the prompt is masked. AdamW, linear warm-up, cosine.
+Targets are the completion's tokens and the end token; the prompt is masked. Documents are packed without padding, and
+none sees another (lm/pack.py). AdamW, linear warm-up, cosine, clipping; on a GPU the products run in bf16 over fp32
+weights. Held-out traces are measured along the way, and the model ends as the best of these times.
 """
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_model as load_tensors
+from safetensors.torch import save_model as save_tensors
 
-from minifleming.cold_start.teacher import Trace
+from minifleming.cold_start.heldout import HeldOut
+from minifleming.cold_start.trace import Trace
 from minifleming.lm import optimizer as optim
 from minifleming.lm.batch import Example, fits, micro_batches
+from minifleming.lm.checkpointing import activation_checkpointing
 from minifleming.lm.model import LanguageModel
+from minifleming.lm.pack import packed_logprobs, packs
 from minifleming.lm.score import completion_logprobs
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.run import parallel
@@ -26,46 +34,78 @@ from minifleming.run.progress import Journal, bar
 
 def examples_of(traces: list[Trace], tokenizer: Tokenizer, longest: int) -> tuple[list[Example], int]:
     """Each trace as (prompt ids, completion ids + end token), and how many were too long and dropped."""
-    return fits([
-        Example(tokenizer.encode(tokenizer.prompt(trace.question, trace.options)),
-                tokenizer.encode(trace.completion) + tokenizer.end_ids[:1])
-        for trace in traces
-    ], longest)
+    return fits([example_of(trace, tokenizer) for trace in traces], longest)
 
 
-def train(model: LanguageModel, examples: list[Example], cfg: ColdStart, *, seed: int, tokens: int,
-          journal: Journal) -> None:
-    """``cfg.epochs`` passes in seeded order, ``cfg.batch`` sequences a step."""
+def example_of(trace: Trace, tokenizer: Tokenizer) -> Example:
+    return Example(tokenizer.encode(tokenizer.prompt(trace.question, trace.options)),
+                   tokenizer.encode(trace.completion) + tokenizer.end_ids[:1])
+
+
+def held_out(traces: list[Trace], tokenizer: Tokenizer, cfg: ColdStart) -> HeldOut | None:
+    """What is measured while training; None if no held-out trace fits."""
+    pairs = [(example_of(trace, tokenizer), trace) for trace in traces]
+    pairs = [(example, trace) for example, trace in pairs if len(example) <= cfg.max_tokens]
+    return HeldOut([example for example, _ in pairs], ["".join(trace.options) for _, trace in pairs],
+                   [trace.answer for _, trace in pairs], tokenizer, cfg.micro_batch_tokens) if pairs else None
+
+
+def train(model: LanguageModel, examples: list[Example], cfg: ColdStart, *, seed: int, journal: Journal,
+          held: HeldOut | None = None, scratch: Path | None = None) -> None:
+    """``cfg.epochs`` passes in seeded order, ``cfg.batch`` sequences a step.
+
+    With ``held`` the model ends as it was at the measurement with the best accuracy (of equals, the lower loss);
+    ``scratch`` is a file for its weights, gone at the end.
+    """
     steps = max(1, math.ceil(cfg.epochs * len(examples) / cfg.batch))
     order = epoch_order(len(examples), steps * cfg.batch, seed)
     optimizer = optim.adamw(model, cfg.lr, (0.9, 0.95), cfg.weight_decay)
-    for step in bar(range(steps), desc="cold start"):
-        drawn = [examples[i] for i in order[step * cfg.batch : (step + 1) * cfg.batch]]
-        total = sum(len(example.completion) for example in drawn)
-        lr = cfg.lr * optim.cosine(step, steps, cfg.warmup)
-        optim.set_lr(optimizer, lr)
-        optimizer.zero_grad(set_to_none=True)
-        loss = backward(model, parallel.share(drawn), total, tokens)
-        loss = parallel.all_sum([loss], model.device)[0]
-        parameters = list(model.parameters())
-        parallel.sum_gradients(parameters)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm).item()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise RunFailed(f"cold start, step {step + 1}: loss {loss}, gradient norm {norm}")
-        optimizer.step()
-        journal.metric(stage="cold_start", step=step + 1, loss=loss, grad_norm=norm, lr=lr, target_tokens=total)
+    best = Best(model, scratch, journal)
+    times = {round(steps * (i + 1) / cfg.evaluations) for i in range(cfg.evaluations)}
+    with activation_checkpointing(model, cfg.activation_checkpointing):
+        for step in bar(range(steps), desc="cold start"):
+            drawn = [examples[i] for i in order[step * cfg.batch : (step + 1) * cfg.batch]]
+            optim.set_lr(optimizer, cfg.lr * optim.cosine(step, steps, cfg.warmup))
+            journal.metric(stage="cold_start", step=step + 1, **one_step(model, optimizer, drawn, cfg, step))
+            if held and step + 1 in times:
+                best.measure(held, step + 1)
     optimizer.zero_grad(set_to_none=True)
+    best.take()
 
 
-def backward(model: LanguageModel, examples: list[Example], total: int, tokens: int) -> float:
+def one_step(model: LanguageModel, optimizer: torch.optim.Optimizer, drawn: list[Example], cfg: ColdStart,
+             step: int) -> dict[str, float]:
+    """Forward, backward, sums over ranks, clipping, update. Raises RunFailed before an update that is not finite."""
+    total = sum(len(example.completion) for example in drawn)
+    optimizer.zero_grad(set_to_none=True)
+    loss = backward(model, parallel.share(drawn), total, cfg)
+    loss = parallel.all_sum([loss], model.device)[0]
+    parameters = list(model.parameters())
+    parallel.sum_gradients(parameters)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm).item()
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise RunFailed(f"cold start, step {step + 1}: loss {loss}, gradient norm {norm}")
+    optimizer.step()
+    return {"loss": loss, "grad_norm": norm, "lr": optimizer.param_groups[0]["lr"], "target_tokens": total}
+
+
+def backward(model: LanguageModel, examples: list[Example], total: int, cfg: ColdStart) -> float:
     """Add the gradient of these examples' share of the loss; ``total`` is the global target count."""
     loss = 0.0
-    for batch in micro_batches(examples, tokens):
-        logprobs, _ = completion_logprobs(model, batch)
+    cut, logprobs_of = (packs, packed_logprobs) if cfg.packing else (micro_batches, completion_logprobs)
+    for batch in cut(examples, cfg.micro_batch_tokens):
+        with bf16_products(model.device, cfg.compute):
+            logprobs, _ = logprobs_of(model, batch)
         part = -logprobs.sum() / total
         part.backward()
         loss += part.item()
     return loss
+
+
+def bf16_products(device: torch.device, compute: str) -> torch.autocast:
+    """Matrix products in bf16, weights, sums and log-probabilities in fp32; "auto": on a GPU."""
+    enabled = compute == "bfloat16" or (compute == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def epoch_order(count: int, length: int, seed: int) -> list[int]:
@@ -76,3 +116,30 @@ def epoch_order(count: int, length: int, seed: int) -> list[int]:
         order += np.random.default_rng([seed, 0x5F7, epoch]).permutation(count).tolist()
         epoch += 1
     return order[:length]
+
+
+class Best:
+    """The weights with the best held-out accuracy so far, in a file."""
+
+    def __init__(self, model: LanguageModel, scratch: Path | None, journal: Journal):
+        self.model, self.scratch, self.journal = model, scratch, journal
+        self.score, self.step, self.last = (-1.0, 0.0), 0, 0
+
+    def measure(self, held: HeldOut, step: int) -> None:
+        loss, accuracy = held.measure(self.model)
+        self.journal.metric(stage="cold_start", step=step, heldout_loss=loss, heldout_accuracy=accuracy,
+                            heldout=len(held.examples))
+        self.last = step
+        if (accuracy, -loss) > self.score:
+            self.score, self.step = (accuracy, -loss), step
+            if self.scratch and parallel.rank() == 0:
+                save_tensors(self.model, str(self.scratch))
+
+    def take(self) -> None:
+        """Give the model the best weights back, if they are not its own."""
+        parallel.barrier()
+        if self.scratch and self.step != self.last:
+            load_tensors(self.model, str(self.scratch), device=str(self.model.device))
+        parallel.barrier()
+        if self.scratch and parallel.rank() == 0:
+            self.scratch.unlink(missing_ok=True)

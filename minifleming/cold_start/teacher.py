@@ -1,24 +1,129 @@
-"""What a teacher is. Three kinds follow it: the graph (oracle.py), a model folder (local.py), a server (endpoint.py)."""
+"""Teachers write reasoning traces (arXiv:2509.15279 §3.2).
+
+    python -m minifleming.cold_start.teacher --items F --teacher oracle --out traces.jsonl
+    ... --teacher runs/tiny/cold_start --fallback oracle
+    ... --teacher http://localhost:8000/v1 --model NAME
+
+Each item: --samples blind samples, of which a short verified one is kept; where none is, the right option is told, then
+up to three rounds of refinement; then the --fallback teacher. Beside the traces stand the record of all that was
+proposed (.record.jsonl; a killed run goes on from it) and a card with the yield by strategy and tier (.card.md).
+
+Research software. Not for clinical use.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import argparse
+from pathlib import Path
 
-from minifleming.cold_start.trace import Trace
-from minifleming.rods.item import Item
+from minifleming.cold_start.card import card, yield_table
+from minifleming.cold_start.checks import Checks
+from minifleming.cold_start.guidelines import read_guidelines
+from minifleming.cold_start.local import Local
+from minifleming.cold_start.oracle import Oracle
+from minifleming.cold_start.protocol import Teacher
+from minifleming.cold_start.record import tell_all
+from minifleming.cold_start.refine import collect
+from minifleming.cold_start.trace import write_traces
+from minifleming.lm.tokenizer import Tokenizer
+from minifleming.lm.weights import files_of, load_model, model_folder
+from minifleming.rods.graph import Graph
+from minifleming.rods.graphs.readers import load_graph
+from minifleming.rods.item import read_items
+from minifleming.run import parallel
+from minifleming.run.checkpoint import sha256, writable, write_text
+from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
+from minifleming.run.progress import bar
+
+SELECTION = ("samples", "pass_k", "hard", "floor", "rounds")
 
 
-class Teacher(Protocol):
-    name: str  # stands in every trace
+def arguments() -> Parser:
+    parser = Parser(prog="teacher", description=__doc__, allow_abbrev=False,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--items", type=Path, required=True, help="the items (JSONL)")
+    add("--teacher", default="oracle", help="oracle: the graph; a model folder (or tiny); or the URL of a server")
+    add("--fallback", help="a second teacher, for the items that the first gives nothing for")
+    add("--judge", default="self", help="who says where a reasoning leads without its question: self (each "
+                                        "teacher), none, or a teacher")
+    add("--graph", default="embedded", help="embedded, hpo or a path: tells and checks paths")
+    add("--samples", type=int, default=8, help="blind samples an item")
+    add("--pass-k", type=int, default=1, help="k of the unbiased pass@k that says which items are hard")
+    add("--hard", type=float, default=0.0, help="an item is hard, and refined, if its pass@k is not above this")
+    add("--floor", type=float, default=0.25, help="of the verified samples, lengths below this quantile are not kept")
+    add("--rounds", type=int, default=3, help="rounds of refinement at the most, 0 to 3")
+    add("--longest", type=int, default=4000, help="characters of a reasoning at the most")
+    add("--guidelines", type=Path, help="a TSV of guideline snippets (cold_start/guidelines.py)")
+    add("--detours", type=float, default=0.3, help="oracle: share of its blind traces with a detour")
+    add("--errs", type=float, default=0.0, help="oracle: share of its traces that go wrong on purpose")
+    add("--temperature", type=float, default=1.0)
+    add("--max-new-tokens", type=int, default=1024)
+    add("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    add("--seed", type=int, default=0)
+    add("--chunk", type=int, default=256, help="items told before they are recorded")
+    add("--out", type=Path, required=True, help="the traces (JSONL)")
+    return parser
 
-    def propose(self, items: Sequence[Item], strategy: str = "blind", samples: int = 1,
-                earlier: Sequence[Trace] = ()) -> list[list[Trace]]:
-        """``samples`` traces of each item, told by a strategy of prompts.STRATEGIES.
 
-        ``earlier`` has, for a round of refinement, one trace an item that failed, with what it failed in its
-        ``checks``. An answer that could not be read is a trace with the answer "": it counts as tried.
-        """
+def main(argv: list[str] | None = None) -> int:
+    args = arguments().parse_args(argv)
+    check(args)
+    items = read_items(args.items)
+    graph = load_graph(args.graph) if args.graph else None
+    guidelines = read_guidelines(args.guidelines) if args.guidelines else ()
+    with bar(total=len(items), desc="items") as progress:
+        teachers = [open_teacher(name, args, graph) for name in (args.teacher, args.fallback) if name]
+        judge = open_teacher(args.judge, args, graph) if args.judge not in ("self", "none") else None
+        checks = Checks(graph, judge, args.judge != "none", guidelines, args.longest)
+        selection = {name: getattr(args, name) for name in SELECTION}
+        told = tell_all(items, lambda part: collect(part, teachers, checks, **selection),
+                        args.out.with_name(f"{args.out.name}.record.jsonl"), made_with(args), chunk=args.chunk,
+                        done=progress.update)
+    traces = [one.kept for one in told if one.kept]
+    write_text(args.out.with_name(f"{args.out.name}.card.md"), card(args.out.name, told, settings_of(args)))
+    if not traces:
+        raise RunFailed(f"none of {len(items)} items has a verified trace; see {args.out.name}.card.md")
+    write_traces(args.out, traces)
+    print(f"{yield_table(told)}\n{len(traces)} traces of {len(items)} items in {args.out}")
+    return 0
 
-    def resolve(self, items: Sequence[Item], reasonings: Sequence[str]) -> list[str]:
-        """The label that each reasoning leads to for one who does not see the question; "" where it leads nowhere."""
+
+def check(args) -> None:
+    for name, low, high in [("detours", 0, 1), ("errs", 0, 1), ("floor", 0, 1), ("hard", 0, 1), ("rounds", 0, 3),
+                            ("samples", 1, 10_000), ("pass_k", 1, args.samples), ("chunk", 1, 10**9),
+                            ("seed", 0, 2**63), ("longest", 1, 10**9), ("temperature", 0, 100),
+                            ("max_new_tokens", 1, 10**9)]:
+        if not low <= getattr(args, name) <= high:
+            raise BadInput(f"--{name.replace('_', '-')}: must lie between {low} and {high}")
+    writable(args.out)
+
+
+def open_teacher(name: str, args, graph: Graph | None) -> Teacher:
+    if name == "oracle":
+        if graph is None:
+            raise BadInput("--graph: the oracle needs one")
+        return Oracle(graph, args.detours, args.errs, args.seed)
+    folder = model_folder(name)
+    device = parallel.pick_device(args.device)
+    model = load_model(folder, "bfloat16" if device.type == "cuda" else "float32", device)
+    return Local(model, Tokenizer(folder), name, temperature=args.temperature, max_new_tokens=args.max_new_tokens,
+                 seed=args.seed)
+
+
+def settings_of(args) -> dict[str, str]:
+    return {name.replace("_", "-"): str(value) for name, value in vars(args).items()
+            if name not in ("out", "chunk", "device") and value is not None}
+
+
+def made_with(args) -> dict:
+    """What a record must agree on to be gone on with: the settings, and the bytes of what is read."""
+    files = [args.items, *([args.guidelines] if args.guidelines else [])]
+    for name in {args.teacher, args.fallback, args.judge} - {None, "oracle", "self", "none"}:
+        folder = model_folder(name)
+        files += [folder / "config.json", *files_of(folder)]
+    return settings_of(args) | {f"sha256 {file.name}": sha256(file) for file in files}
+
+
+if __name__ == "__main__":
+    raise SystemExit(guarded(main))

@@ -2,10 +2,10 @@
 
     {"item": "kg-2-5d41a2c07be9", "question": "A patient has fever and rash . ...", "options": {"A": "prednisone", ...},
      "reasoning": " fever and rash point to lupus . ...", "answer": "B", "strategy": "blind", "teacher": "oracle",
-     "checks": {"format": true, "answer": true, "hops": true}, "attempts": {"blind": [8, 3]}}
+     "checks": {"format": true, "answer": true, "hops": true}, "attempts": {"oracle blind": [8, 3]}}
 
-``strategy`` is one of prompts.STRATEGIES; ``checks`` what verify.py found; ``attempts`` how many traces of each strategy
-the teacher proposed for this item and how many of them were verified.
+``strategy`` is one of prompts.STRATEGIES; ``checks`` what checks.py found; ``attempts`` how many traces each teacher
+proposed for this item by each strategy, and how many of them were verified.
 """
 
 from __future__ import annotations

@@ -18,8 +18,9 @@ from pathlib import Path
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.sampler import Completion, steps
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.run.checkpoint import read_json, writable, write_text
+from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput
+from minifleming.run.lines import begin, whole_lines
 
 
 def answer_all(model: LanguageModel, tokenizer: Tokenizer, prompts: dict[str, list[int]], out: Path, settings: dict, *,
@@ -56,26 +57,11 @@ def resume(out: Path, prompts: dict[str, list[int]], samples: int, made_with: di
 
     ``made_with``: what identifies a run, the model and the settings of sampling.
     """
-    writable(out)
-    beside = out.with_name(out.name + ".settings.json")
-    if not out.exists():
-        if beside.exists() and read_json(beside) != made_with:
-            raise BadInput("exists already, with other settings; nothing is overwritten", beside)
-        write_text(beside, json.dumps(made_with, indent=1) + "\n")
-        return {}
-    if not beside.exists():
-        raise BadInput("exists already, and not from a run of this command; nothing is overwritten", out)
-    earlier = read_json(beside)
-    if earlier != made_with:
-        keys = [k for k in made_with if not isinstance(earlier, dict) or earlier.get(k) != made_with[k]]
-        raise BadInput(f"was made with other settings ({', '.join(keys)}); nothing is overwritten", out)
-    whole, kept = out.read_bytes(), {}
-    end = whole.rfind(b"\n") + 1
-    if end < len(whole):
-        with open(out, "r+b") as file:
-            file.truncate(end)
-    for number, raw in enumerate(whole[:end].split(b"\n")[:-1], 1):  # str.splitlines would also split at U+2028
-        text = raw.decode("utf-8", "replace") + "\n"
+    kept: dict[tuple[str, int], str] = {}
+    if not begin(out, made_with):
+        return kept
+    for number, line in whole_lines(out):
+        text = line + "\n"
         try:
             row = json.loads(text)
             at = row["id"], row["sample"]

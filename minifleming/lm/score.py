@@ -22,8 +22,7 @@ def completion_logprobs(model: LanguageModel, batch: Batch, temperature: float =
     ids, targets = batch.ids.to(model.device), batch.targets.to(model.device)
     hidden = model(ids[:, :-1])  # the last token predicts nothing
     rows, columns = targets[:, :-1].nonzero(as_tuple=True)
-    logits = model.logits(hidden[rows, columns])  # [N, V]
-    return _token_logprobs(model, logits, ids[rows, columns + 1], temperature), rows
+    return next_logprobs(model, hidden[rows, columns], ids[rows, columns + 1], temperature), rows
 
 
 def group_logprobs(model: LanguageModel, prompts: list[list[int]], owner: list[int], completions: list[list[int]],
@@ -44,8 +43,10 @@ def group_logprobs(model: LanguageModel, prompts: list[list[int]], owner: list[i
     first = first.index_select(0, owners)[:, None]  # [B, 1, C]
     hidden = torch.cat((first, later), dim=1)  # column t predicts token t of the completion
     rows, columns = (torch.arange(ids.shape[1], device=device) < sizes[:, None]).nonzero(as_tuple=True)
-    return _token_logprobs(model, model.logits(hidden[rows, columns]), ids[rows, columns], temperature), rows
+    return next_logprobs(model, hidden[rows, columns], ids[rows, columns], temperature), rows
 
 
-def _token_logprobs(model: LanguageModel, logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
+def next_logprobs(model: LanguageModel, hidden: Tensor, ids: Tensor, temperature: float) -> Tensor:
+    """log π(ids | hidden). hidden [N, C], ids [N] -> [N]"""
+    logits = model.logits(hidden)  # [N, V]
     return model.by_rows(lambda z, i: token_logprobs(z, i[:, 0], temperature), logits, ids[:, None])

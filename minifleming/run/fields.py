@@ -69,6 +69,9 @@ class ColdStart:
     traces: int = field(600, "traces the oracle writes", low=1)
     coverage: float = field(0.3, "share of the root diseases whose items get traces", low=0, high=1)
     detours: float = field(0.3, "share of traces that backtrack, explore or correct themselves", "§3.2", 0, 1)
+    heldout: float = field(0.05, "share of the traces held out: their loss and greedy accuracy choose the best model",
+                           low=0, high=0.9)
+    evaluations: int = field(5, "times that the held-out traces are measured, the last at the end", low=1)
     epochs: float = field(3.0, "passes over the traces", low=1e-3)
     batch: int = field(32, "sequences per optimizer step", low=1)
     lr: float = field(1e-5, "peak learning rate; cosine to a tenth", low=0)
@@ -76,6 +79,10 @@ class ColdStart:
     weight_decay: float = field(0.1, "AdamW weight decay, on matrices only", low=0)
     max_grad_norm: float = field(1.0, "gradient clipping", low=0)
     max_tokens: int = field(8192, "longest prompt + trace; longer ones are dropped and counted", low=8)
+    micro_batch_tokens: int = field(16384, "tokens per forward/backward: memory, not mathematics", low=1)
+    packing: bool = field(True, "documents one behind the other, none sees another; false: rows with padding")
+    activation_checkpointing: bool = field(False, "compute activations again on the way back: less memory, slower")
+    compute: str = field("auto", "of matrix products: float32, bfloat16, or auto (bfloat16 on a GPU)")
 
 
 @dataclass
