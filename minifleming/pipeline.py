@@ -16,9 +16,8 @@ from pathlib import Path
 import torch
 
 from minifleming import __version__
-from minifleming.cold_start import sft
+from minifleming.cold_start import heldout, sft
 from minifleming.cold_start.checks import Checks
-from minifleming.cold_start.heldout import split
 from minifleming.cold_start.oracle import Oracle, tells
 from minifleming.cold_start.refine import collect
 from minifleming.cold_start.trace import Trace, read_traces, write_traces
@@ -158,7 +157,7 @@ class Run:
         for trace in traces:
             if asked(trace.question, trace.options) in self.tested:
                 raise BadInput(f"the trace of '{trace.item}' tells an item that is evaluated", cfg.traces_file)
-        traces, held = split(traces, cfg.heldout, self.cfg.run.seed)
+        traces, held = heldout.split(traces, cfg.heldout, self.cfg.run.seed)
         examples, dropped = sft.examples_of(traces, self.tokenizer, cfg.max_tokens)
         if not examples:
             raise BadInput(f"all {dropped} traces are longer than cold_start.max_tokens {cfg.max_tokens}")
@@ -182,11 +181,11 @@ class Run:
             return read_traces(Path(cfg.traces_file))
         if self.graph is None:
             raise BadInput("cold_start.traces_file: needed when there is no graph to tell paths from")
-        covers = [i for i in items if tells(i, self.graph) and covered(i.provenance["root"], cfg.coverage)][: cfg.traces]
-        if not covers:
+        mine = [i for i in items if tells(i, self.graph) and covered(i.provenance["root"], cfg.coverage)][: cfg.traces]
+        if not mine:
             raise BadInput("cold_start.coverage: no training item is covered")
         oracle = Oracle(self.graph, cfg.detours, seed=self.cfg.run.seed)
-        told = collect(covers, [oracle], Checks(self.graph), samples=1)
+        told = collect(mine, [oracle], Checks(self.graph), samples=1)
         traces = [one.kept for one in told if one.kept]
         if not traces:
             raise RunFailed(f"none of {len(told)} traces passed its checks")

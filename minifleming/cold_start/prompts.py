@@ -58,5 +58,4 @@ def read_completion(text: str, labels: str) -> tuple[str, str]:
     found = list(ANSWER.finditer(text))
     label = found[-1][1] if found and found[-1][1] in labels else ""
     before = text[: found[-1].start()] if found else text
-    inside = reasoning_of(before) or before.replace("<think>", " ").replace("</think>", " ")
-    return (inside if inside.startswith(" ") else inside.strip()), label
+    return reasoning_of(before) or before.replace("<think>", " ").replace("</think>", " ").strip(), label

@@ -7,7 +7,7 @@ import pytest
 
 from minifleming.cold_start.base import CONTROL, build_tokenizer, encode
 from minifleming.cold_start.corpus import MARK, STATED, Corpus, template_text, without_names
-from minifleming.cold_start.teacher import Oracle
+from minifleming.cold_start.oracle import Oracle
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.hops import stated_hops
@@ -182,7 +182,7 @@ def test_tokenizer_round_trip_on_200_questions(tokenizer, items, graph):
     """Prompts, completions and questions come back as they were, also through the saved folder."""
     assert len(items) == 200
     again = Tokenizer(tokenizer.folder)
-    for item, trace in zip(items, Oracle(graph, 0.5).propose(items), strict=True):
+    for item, (trace,) in zip(items, Oracle(graph, 0.5).propose(items), strict=True):
         for text in (item.question, tokenizer.prompt(item.question, item.options), trace.completion):
             ids = tokenizer.encode(text)
             assert tokenizer.decode(ids) == text

@@ -11,7 +11,8 @@ from torch import nn
 
 from minifleming.cold_start.base import build_tokenizer
 from minifleming.cold_start.sft import backward, epoch_order, examples_of, train
-from minifleming.cold_start.teacher import Oracle
+from minifleming.cold_start.heldout import HeldOut
+from minifleming.cold_start.oracle import Oracle
 from minifleming.lm.batch import Example, collate
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.score import completion_logprobs
@@ -52,7 +53,11 @@ def gradients(model: nn.Module) -> torch.Tensor:
 
 def gradient_of(examples: list[Example], total: int, tokens: int, seed: int = 0) -> tuple[float, torch.Tensor]:
     model = model_of(seed)
-    return backward(model, examples, total, tokens), gradients(model)
+    return backward(model, examples, total, settings(tokens)), gradients(model)
+
+
+def settings(tokens: int, packing: bool = True, **change) -> ColdStart:
+    return ColdStart(micro_batch_tokens=tokens, packing=packing, **change)
 
 
 def target_count(examples: list[Example]) -> int:
@@ -66,7 +71,7 @@ class Bigram(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.randn(V, V, generator=torch.Generator().manual_seed(0)))
 
-    def forward(self, ids):
+    def forward(self, ids, positions=None, cache=None):
         return self.table[ids]
 
     def logits(self, hidden):
@@ -74,6 +79,8 @@ class Bigram(nn.Module):
 
     def by_rows(self, f, *tensors):
         return f(*tensors)
+
+    deterministic = False
 
     @property
     def device(self):
@@ -84,7 +91,7 @@ def test_the_loss_is_the_mean_over_completion_tokens_row_by_row():
     """A second way: one row at a time, full logits, no padding, no masks."""
     examples, model = some_examples(9), model_of()
     total = target_count(examples)
-    loss = backward(model, examples, total, 64)
+    loss = backward(model, examples, total, settings(64))
     by_hand = 0.0
     with torch.no_grad():
         for example in examples:
@@ -122,16 +129,17 @@ def test_what_the_prompts_tokens_are_does_not_matter_as_targets():
     results = []
     for prompt in ([1, 2, 3], [9, 8, 3], [3, 3, 3], [3], list(range(10, 20)) + [3]):
         model = Bigram()
-        results.append((backward(model, [Example(prompt, completion)], 4, 100), model.table.grad))
+        results.append((backward(model, [Example(prompt, completion)], 4, settings(100)), model.table.grad))
     for loss, grad in results[1:]:
         assert loss == results[0][0] and torch.equal(grad, results[0][1])
     rows = results[0][1].abs().sum(-1).nonzero().flatten().tolist()
     assert rows == [3, 5, 6, 7], "contexts that are learned from: the prompt's last token and the completion's"
 
 
-def test_the_end_token_is_learned_and_nothing_after_it():
+@pytest.mark.parametrize("packing", [True, False])
+def test_the_end_token_is_learned_and_nothing_after_it(packing):
     model = Bigram()
-    backward(model, [Example([1], [2, END]), Example([1], [2, 4, 5, 6, END])], 7, 1000)
+    backward(model, [Example([1], [2, END]), Example([1], [2, 4, 5, 6, END])], 7, settings(1000, packing))
     share = model.table.grad[2]
     assert share[END] < 0 and share[4] < 0, "END is a target after 2, once"
     assert model.table.grad[END].abs().sum() == 0, "nothing is learned from what comes after END"
@@ -162,7 +170,7 @@ def test_every_token_weighs_the_same_whatever_its_sequence_is_long():
     """Not a mean of the sequences' means: doubling a sequence doubles its tokens' share."""
     short, long = Example([1], [2, END]), Example([1], [3] * 20 + [END])
     model = Bigram()
-    loss = backward(model, [short, long], 23, 1000)
+    loss = backward(model, [short, long], 23, settings(1000))
     nll = -model.table.detach().log_softmax(-1)
     by_hand = nll[1, 2] + nll[2, END] + nll[1, 3] + 19 * nll[3, 3] + nll[3, END]
     assert loss == pytest.approx(by_hand.item() / 23, rel=1e-5)
@@ -184,7 +192,7 @@ def items(graph):
 
 
 def test_examples_are_prompt_then_completion_then_end(items, graph, tokenizer):
-    traces = Oracle(graph, 0.5).propose(items)
+    traces = [traces[0] for traces in Oracle(graph, 0.5).propose(items)]
     examples, dropped = examples_of(list(reversed(traces)), tokenizer, 512)
     assert (len(examples), dropped) == (60, 0)
     for example, trace, item in zip(examples, reversed(traces), reversed(items)):
@@ -195,7 +203,7 @@ def test_examples_are_prompt_then_completion_then_end(items, graph, tokenizer):
 
 
 def test_over_long_traces_are_dropped_whole_and_counted(items, graph, tokenizer):
-    traces = Oracle(graph, 0.5).propose(items)
+    traces = [traces[0] for traces in Oracle(graph, 0.5).propose(items)]
     every, _ = examples_of(traces, tokenizer, 512)
     lengths = sorted(map(len, every))
     longest = lengths[len(lengths) // 2]
@@ -219,8 +227,8 @@ def test_each_epoch_sees_every_example_once():
 def run(folder, seed: int = 0, tokens: int = 200, **change) -> tuple[LanguageModel, list[dict]]:
     folder.mkdir(exist_ok=True)
     model = model_of(1)
-    cfg = ColdStart(**({"epochs": 6.0, "batch": 8, "lr": 1e-2, "warmup": 0.1} | change))
-    train(model, some_examples(24, seed=9), cfg, seed=seed, tokens=tokens, journal=Journal(folder))
+    cfg = settings(tokens, **({"epochs": 6.0, "batch": 8, "lr": 1e-2, "warmup": 0.1} | change))
+    train(model, some_examples(24, seed=9), cfg, seed=seed, journal=Journal(folder))
     return model, [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -272,5 +280,75 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         model.model.norm.weight.fill_(float("nan"))
     before = [p.clone() for p in model.parameters()]
     with pytest.raises(RunFailed, match="step 1"):
-        train(model, some_examples(8), ColdStart(batch=8), seed=0, tokens=100, journal=Journal(tmp_path))
+        train(model, some_examples(8), ColdStart(batch=8), seed=0, journal=Journal(tmp_path))
     assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(before, model.parameters()))
+
+
+@pytest.mark.parametrize("tokens", [1, 37, 10**6])
+def test_packed_padded_and_one_by_one_have_one_gradient(tokens):
+    """In fp32, to 1e-6 of the largest entry."""
+    examples = some_examples(17, seed=5)
+    total = target_count(examples)
+    model = model_of()
+    alone = sum(backward(model, [example], total, settings(1)) for example in examples)
+    expected = gradients(model)
+    for packing in (True, False):
+        model = model_of()
+        loss = backward(model, examples, total, settings(tokens, packing))
+        assert loss == pytest.approx(alone, rel=1e-6)
+        assert (gradients(model) - expected).abs().max() <= 1e-6 * expected.abs().max()
+
+
+def test_checkpointed_activations_change_no_bit(tmp_path):
+    plain, told = run(tmp_path / "a", epochs=2.0)
+    again, same = run(tmp_path / "b", epochs=2.0, activation_checkpointing=True)
+    assert same == told and all(map(torch.equal, plain.parameters(), again.parameters()))
+
+
+def test_bf16_products_keep_fp32_weights_and_nearly_the_gradient():
+    """8 bits of mantissa: 2**-8 a product, a few layers of them; 5 % of the gradient's length is wide of that."""
+    examples = some_examples(17, seed=5)
+    total, model = target_count(examples), model_of()
+    loss, grad = gradient_of(examples, total, 100)
+    rough = backward(model, examples, total, settings(100, compute="bfloat16"))
+    found = gradients(model)
+    assert found.dtype == torch.float32 and rough != loss
+    assert rough == pytest.approx(loss, rel=0.02) and (found - grad).norm() < 0.05 * grad.norm()
+
+
+class Judged(HeldOut):
+    """Accuracies by a script, so that the best is known."""
+
+    def __init__(self, accuracies):
+        object.__setattr__(self, "script", list(accuracies))
+        object.__setattr__(self, "seen", [])
+        object.__setattr__(self, "examples", [0])
+
+    def measure(self, model):
+        self.seen.append([p.detach().clone() for p in model.parameters()])
+        return self.script[len(self.seen) - 1]
+
+
+@pytest.mark.parametrize(("script", "best"), [
+    ([(1.0, 0.1), (1.0, 0.3), (1.0, 0.2)], 1), ([(1.0, 0.3), (0.5, 0.3), (0.7, 0.3)], 1),
+    ([(1.0, 0.3), (1.0, 0.3), (1.0, 0.3)], 0), ([(3.0, 0.0), (2.0, 0.1), (9.0, 0.9)], 2)])
+def test_the_model_ends_as_its_best(tmp_path, script, best):
+    """Best accuracy, then the lower loss, then the earlier."""
+    model, held, scratch = model_of(1), Judged(script), tmp_path / "best.safetensors"
+    cfg = settings(200, epochs=6.0, batch=8, lr=1e-2, evaluations=3)
+    train(model, some_examples(24, seed=9), cfg, seed=0, journal=Journal(tmp_path), held=held, scratch=scratch)
+    assert [all(map(torch.equal, model.parameters(), seen)) for seen in held.seen] == [i == best for i in range(3)]
+    assert not scratch.exists()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    measured = [(line["step"], line["heldout_loss"], line["heldout_accuracy"]) for line in lines
+                if "heldout_loss" in line]
+    assert measured == [(step, *pair) for step, pair in zip((6, 12, 18), script)]
+
+
+def test_measuring_changes_nothing(tmp_path):
+    plain, _ = run(tmp_path / "a", epochs=2.0)
+    model, held = model_of(1), Judged([(1.0, 0.1), (1.0, 0.2), (1.0, 0.3)])
+    cfg = settings(200, epochs=2.0, batch=8, lr=1e-2, warmup=0.1, evaluations=3)
+    train(model, some_examples(24, seed=9), cfg, seed=0, journal=Journal(tmp_path), held=held,
+          scratch=tmp_path / "best.safetensors")
+    assert all(map(torch.equal, plain.parameters(), model.parameters()))

@@ -11,7 +11,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from minifleming.cold_start import sft
-from minifleming.cold_start.teacher import Trace
+from minifleming.cold_start.trace import Trace
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rlvr.record import brief, figures, record
@@ -65,7 +65,7 @@ def talker(tokenizer, tmp_path_factory):
                     item.answer if rng.random() < 0.3 else "ABCD"[rng.integers(4)], "blind", "test")
               for item in items for _ in range(10)]
     examples, _ = sft.examples_of(traces, tokenizer, 128)
-    sft.train(model, examples, ColdStart(epochs=10, batch=32, lr=5e-3), seed=0, tokens=4096,
+    sft.train(model, examples, ColdStart(epochs=10, batch=32, lr=5e-3, micro_batch_tokens=4096), seed=0,
               journal=Journal(tmp_path_factory.mktemp("journal")))
     state = {name: value.clone() for name, value in model.state_dict().items()}
 

@@ -1,0 +1,93 @@
+"""Laws of cold_start/heldout.py: who is held out, and that loss and accuracy are those of the plain definitions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from minifleming.cold_start.base import build_tokenizer
+from minifleming.cold_start.heldout import split
+from minifleming.cold_start.oracle import Oracle
+from minifleming.cold_start.sft import examples_of, held_out, train
+from minifleming.cold_start.trace import Trace
+from minifleming.lm.model import LanguageModel, ModelConfig
+from minifleming.lm.sampler import sample
+from minifleming.rods.graphs.readers import load_graph
+from minifleming.rods.mix import synthesise
+from minifleming.run.fields import ColdStart
+from minifleming.run.progress import Journal
+
+
+def trace(number: int) -> Trace:
+    return Trace(f"item {number}", "q", {"A": "a", "B": "b"}, " r", "A", "blind", "t")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.9])
+def test_the_share_is_kept_and_an_item_is_on_one_side(share):
+    traces = [trace(i) for i in range(2000) for _ in range(2)]
+    train_, held = split(traces, share, seed=3)
+    assert sorted(t.item for t in train_ + held) == sorted(t.item for t in traces)
+    assert not {t.item for t in train_} & {t.item for t in held}
+    spread = 5 * math.sqrt(share * (1 - share) / 2000) + 1e-12
+    assert abs(len(held) / 4000 - share) <= spread
+    assert [t.item for t in train_] == [t.item for t in traces if t in train_], "in their order"
+
+
+def test_an_items_side_depends_on_seed_and_id_alone():
+    traces = [trace(i) for i in range(300)]
+    held = {t.item for t in split(traces, 0.3, 1)[1]}
+    assert held == {t.item for t in split(traces[::-1], 0.3, 1)[1]}
+    assert held & {t.item for t in traces[:50]} == {t.item for t in split(traces[:50], 0.3, 1)[1]}
+    assert held != {t.item for t in split(traces, 0.3, 2)[1]}
+    assert held < {t.item for t in split(traces, 0.6, 1)[1]}
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    """A small model that has learned twelve traces nearly by heart, its tokenizer, and the traces."""
+    folder, graph = tmp_path_factory.mktemp("student"), load_graph("embedded")
+    tokenizer = build_tokenizer(graph, folder)
+    traces = [t for t, in Oracle(graph, 0.0).propose(synthesise(graph, 12, [1], seed=5))]
+    size = tokenizer.backend.get_vocab_size()
+    model = LanguageModel(ModelConfig("qwen3", size, 64, 128, 2, 4, 2, 16, 1e-6, 10000.0, True, 256))
+    model.initialise(0)
+    examples, _ = examples_of(traces, tokenizer, 256)
+    train(model, examples, ColdStart(epochs=120, batch=12, lr=3e-3), seed=0, journal=Journal(folder))
+    return model, tokenizer, traces
+
+
+def test_the_loss_is_that_of_one_token_at_a_time(student):
+    model, tokenizer, traces = student
+    held = held_out(traces, tokenizer, ColdStart(max_tokens=256, micro_batch_tokens=100))
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for example in held.examples:
+            ids = example.prompt + example.completion
+            logprobs = model.logits(model(torch.tensor([ids])))[0].double().log_softmax(-1)
+            for place in range(len(example.prompt), len(ids)):
+                total, count = total - logprobs[place - 1, ids[place]].item(), count + 1
+    assert held.measure(model)[0] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_accuracy_is_strict_and_greedy(student):
+    """Second way: arg-max after arg-max, one prompt at a time, and the text as it must stand."""
+    model, tokenizer, traces = student
+    traces = traces[:9] + [Trace(t.item, t.question, t.options, t.reasoning, "A" if t.answer != "A" else "B", "blind",
+                                 "t") for t in traces[9:]]  # three whose answer is another one
+    held = held_out(traces, tokenizer, ColdStart(max_tokens=256))
+    right = 0
+    for trace, example in zip(traces, held.examples):
+        row, = sample(model, [example.prompt], ["x"], temperature=0, max_new_tokens=200, end_ids=tokenizer.end_ids)
+        text = tokenizer.decode(row.ids)
+        right += text.endswith(f"</think><answer>{trace.answer}</answer><|im_end|>") and text.startswith("<think>")
+    assert 0 < right <= 9 and held.measure(model)[1] == right / 12
+
+
+def test_no_trace_that_fits_is_no_measure(student):
+    _, tokenizer, traces = student
+    assert held_out([], tokenizer, ColdStart()) is None and held_out(traces, tokenizer, ColdStart(max_tokens=9)) is None
+    longest = sorted(len(e) for e in held_out(traces, tokenizer, ColdStart()).examples)
+    some = held_out(traces, tokenizer, ColdStart(max_tokens=longest[5]))
+    assert len(some.examples) == len(some.labels) == len(some.answers) == sum(n <= longest[5] for n in longest)
