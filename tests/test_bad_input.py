@@ -196,11 +196,12 @@ def test_a_broken_item_file(name, workplace, capsys):
     (check.main, ["--items", "model"], "model: Is a directory"),
     (check.main, ["--items", "good.jsonl", "--graph", "short.tsv"], "short.tsv:3: "),
     (teacher.main, ["--items", "none.jsonl", "--out", "precious.jsonl"], "none.jsonl: No such file"),
-    (teacher.main, ["--items", "good.jsonl", "--out", "precious.jsonl"], "good.jsonl: no item has a path"),
+    (teacher.main, ["--items", "good.jsonl", "--out", "x"], "good.jsonl: no item has a path"),
     (teacher.main, ["--items", "good.jsonl", "--out", "x", "--teacher", "gpt"], "--teacher: 'gpt' is not a teacher"),
     (teacher.main, ["--items", "good.jsonl", "--out", "x", "--detours", "2"], "--detours: must lie between 0 and 1"),
+    (teacher.main, ["--items", "good.jsonl", "--out", "precious.jsonl"], "precious.jsonl: exists already"),
     (teacher.main, ["--items", "good.jsonl"], "--out"),
-], ids=range(9))
+], ids=range(10))
 def test_check_and_teacher(main, argv, reason, workplace, capsys):
     refused(main, argv, workplace, capsys, reason)
 

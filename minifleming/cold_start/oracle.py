@@ -5,8 +5,8 @@
 Three things can be asked of it, so that selection and refinement are testable without a model: a share ``detours`` of
 its blind traces backtrack, explore or correct themselves (detour.py); a share ``errs`` of all its traces is wrong, half
 of them a rival's chain to a wrong option, half the right answer on a finding that the disease does not have; and asked
-for a round of refinement, it tells that detour. What it tells of an item depends on the seed, the item, the strategy and
-the sample's number, not on its neighbours.
+for a round of refinement, it tells that detour. What it tells of an item depends on the seed, the item, the strategy
+and the sample's number, not on its neighbours.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from minifleming.cold_start.card import card, yield_table
 from minifleming.cold_start.checks import Checks
 from minifleming.cold_start.guidelines import read_guidelines
 from minifleming.cold_start.local import Local
-from minifleming.cold_start.oracle import Oracle
+from minifleming.cold_start.oracle import Oracle, tells
 from minifleming.cold_start.protocol import Teacher
 from minifleming.cold_start.record import tell_all
 from minifleming.cold_start.refine import collect
@@ -70,15 +70,20 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments().parse_args(argv)
     check(args)
     items = read_items(args.items)
+    if args.out.exists() and not record_of(args.out).exists():
+        raise BadInput("exists already, and not from a run of this command; nothing is overwritten", args.out)
     graph = load_graph(args.graph) if args.graph else None
+    if {args.teacher, args.fallback or "oracle"} == {"oracle"} and graph and not any(
+            tells(item, graph) for item in items):
+        raise BadInput("no item has a path in this graph", args.items)
     guidelines = read_guidelines(args.guidelines) if args.guidelines else ()
+    teachers = [open_teacher(flag, args, graph) for flag in ("teacher", "fallback") if getattr(args, flag)]
+    judge = open_teacher("judge", args, graph) if args.judge not in ("self", "none") else None
+    checks = Checks(graph, judge, args.judge != "none", guidelines, args.longest)
+    selection = {name: getattr(args, name) for name in SELECTION}
     with bar(total=len(items), desc="items") as progress:
-        teachers = [open_teacher(name, args, graph) for name in (args.teacher, args.fallback) if name]
-        judge = open_teacher(args.judge, args, graph) if args.judge not in ("self", "none") else None
-        checks = Checks(graph, judge, args.judge != "none", guidelines, args.longest)
-        selection = {name: getattr(args, name) for name in SELECTION}
         told = tell_all(items, lambda part: collect(part, teachers, checks, **selection),
-                        args.out.with_name(f"{args.out.name}.record.jsonl"), made_with(args), chunk=args.chunk,
+                        record_of(args.out), made_with(args), chunk=args.chunk,
                         done=progress.update)
     traces = [one.kept for one in told if one.kept]
     write_text(args.out.with_name(f"{args.out.name}.card.md"), card(args.out.name, told, settings_of(args)))
@@ -99,11 +104,18 @@ def check(args) -> None:
     writable(args.out)
 
 
-def open_teacher(name: str, args, graph: Graph | None) -> Teacher:
+def record_of(out: Path) -> Path:
+    return out.with_name(f"{out.name}.record.jsonl")
+
+
+def open_teacher(flag: str, args, graph: Graph | None) -> Teacher:
+    name = getattr(args, flag)
     if name == "oracle":
         if graph is None:
             raise BadInput("--graph: the oracle needs one")
         return Oracle(graph, args.detours, args.errs, args.seed)
+    if name != "tiny" and not Path(name).is_dir():
+        raise BadInput(f"--{flag}: '{name}' is not a teacher: oracle, tiny, a model folder, or a URL")
     folder = model_folder(name)
     device = parallel.pick_device(args.device)
     model = load_model(folder, "bfloat16" if device.type == "cuda" else "float32", device)

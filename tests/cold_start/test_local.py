@@ -39,7 +39,8 @@ def test_it_gives_as_many_traces_as_it_was_asked_for(world):
     told = local.propose(items, samples=3)
     assert [len(rows) for rows in told] == [3] * 10
     for item, rows in zip(items, told):
-        assert {(t.item, t.question, t.strategy, t.teacher) for t in rows} == {(item.id, item.question, "blind", "small")}
+        assert {(t.item, t.question, t.strategy, t.teacher) for t in rows} == {
+            (item.id, item.question, "blind", "small")}
     known = [rows[0] for rows in told[:8]]
     assert sum(t.reasoning == k.reasoning and t.answer == k.answer for t, k in zip(known, traces)) >= 6
 

@@ -1,4 +1,4 @@
-"""Laws of cold_start/oracle.py and detour.py: what the graph tells is right and true, except where it errs on purpose."""
+"""Laws of cold_start/oracle.py and detour.py: what the graph tells is true, except where it errs on purpose."""
 
 from __future__ import annotations
 

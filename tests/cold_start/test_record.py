@@ -85,8 +85,8 @@ def test_the_tables_add_up(items, tell):
     assert int(blind["items"]) == sum(one.hard for one in told) == sum(int(r["hard"]) for r in tiers)
     failures = {r["check"]: (int(r["applied"]), int(r["failed"])) for r in rows(failure_table(told))}
     proposals = [t for one in told for t in one.proposals]
-    assert failures == {name: (sum(name in t.checks for t in proposals), sum(t.checks.get(name) is False for t in proposals))
-                        for name in failures}
+    assert failures == {name: (sum(name in t.checks for t in proposals),
+                               sum(t.checks.get(name) is False for t in proposals)) for name in failures}
     assert set(failures) == {name for t in proposals for name in t.checks} and failures["answer"][1] > 0
 
 

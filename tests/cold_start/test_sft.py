@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from minifleming.cold_start.base import build_tokenizer
-from minifleming.cold_start.sft import backward, epoch_order, examples_of, train
 from minifleming.cold_start.heldout import HeldOut
 from minifleming.cold_start.oracle import Oracle
+from minifleming.cold_start.sft import backward, epoch_order, examples_of, train
 from minifleming.lm.batch import Example, collate
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.score import completion_logprobs

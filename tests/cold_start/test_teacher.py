@@ -67,7 +67,8 @@ def test_nothing_verified_is_a_run_that_failed(arguments, tmp_path):
 
 
 @pytest.mark.parametrize("bad", [
-    ["--teacher", "nobody"], ["--fallback", "nobody"], ["--judge", "nobody"], ["--detours", "1.5"], ["--detours", "nan"],
+    ["--teacher", "nobody"], ["--fallback", "nobody"], ["--judge", "nobody"], ["--detours", "1.5"],
+    ["--detours", "nan"],
     ["--errs", "-1"], ["--samples", "0"], ["--pass-k", "3"], ["--rounds", "4"], ["--floor", "2"], ["--hard", "-0.1"],
     ["--chunk", "0"], ["--longest", "0"], ["--seed", "-1"], ["--temperature", "-1"], ["--max-new-tokens", "0"],
     ["--guidelines", "none.tsv"], ["--graph", ""]])

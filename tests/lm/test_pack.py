@@ -14,7 +14,6 @@ from tests.lm.conftest import KINDS, tiny_model
 from tests.lm.test_batch_and_score import END, examples, score
 
 
-
 @pytest.mark.parametrize("seed, tokens", [(0, 1), (1, 21), (2, 64), (3, 100), (4, 10**6)])
 def test_every_document_stands_once_and_whole(seed, tokens):
     given = examples(seed, 37)
