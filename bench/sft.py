@@ -8,7 +8,7 @@ is that of bench/grpo_step.py (hidden 256, four layers, vocabulary 2,048):
 
 The peer is one call of `train` for one step, without gradient checkpointing, with both losses that it offers
 (nll, chunked_nll) and micro-batches of 8, 16 and 32 rows: each is tried once, the two fastest are timed in every round.
-`ragged_packed` has the same documents as `ragged`, against its packing into rows of 256, 512 and 1,024 tokens. Ours are packs of at most 2,048 tokens. Loss and gradients are compared in the same run, gradients relative
+`ragged_packed` has the documents of `ragged`, against its packing into rows of 256, 512 and 1,024 tokens. Ours are packs of at most 2,048 tokens. Loss and gradients are compared in the same run, gradients relative
 to the largest entry. The learning rate is 0: the optimizer does all its work and the weights stay.
 The GEMM limit counts the matrix products below the head, and in the head for targets alone, three times (forward, and
 backward at the price of two): no padding, no attention.
@@ -148,11 +148,11 @@ class Theirs:
         if packed:
             size = len(trl.pack_dataset(rows, packed, "bfd"))
         args = trl.SFTConfig(
-            output_dir=out, per_device_train_batch_size=size, gradient_accumulation_steps=1 if packed else ROWS // size,
-            max_length=packed or 1024, packing=bool(packed), loss_type=loss, completion_only_loss=True,
-            learning_rate=0.0, adam_beta1=BETAS[0], adam_beta2=BETAS[1], weight_decay=0.0, max_grad_norm=1.0, max_steps=1, bf16=False,
-            use_cpu=True, gradient_checkpointing=False, save_strategy="no", report_to="none", disable_tqdm=True,
-            log_level="error", logging_steps=1)
+            output_dir=out, per_device_train_batch_size=size, max_length=packed or 1024, packing=bool(packed),
+            gradient_accumulation_steps=1 if packed else ROWS // size, loss_type=loss, completion_only_loss=True,
+            learning_rate=0.0, adam_beta1=BETAS[0], adam_beta2=BETAS[1], weight_decay=0.0, max_grad_norm=1.0,
+            max_steps=1, bf16=False, use_cpu=True, gradient_checkpointing=False, save_strategy="no", report_to="none",
+            disable_tqdm=True, log_level="error", logging_steps=1)
         self.trainer = trl.SFTTrainer(models(SHAPE)[0], args, train_dataset=rows, processing_class=tokenizer)
         self.trainer.remove_callback(transformers.PrinterCallback)
 

@@ -40,8 +40,8 @@ GOOD = {"item": "a", "question": "q", "options": {"A": "a", "C": "c"}, "reasonin
     *((json.dumps({k: v for k, v in GOOD.items() if k != name}).encode(), name)
       for name in ("item", "question", "options", "reasoning", "answer", "strategy", "teacher")),
     *((json.dumps(GOOD | {name: value}).encode(), name)
-      for name, value in [("item", 3), ("reasoning", None), ("answer", ["C"]), ("teacher", {}), ("checks", [True]), ("attempts", 3),
-                          ("options", {"A": 1}), ("surplus", 1)]),
+      for name, value in [("item", 3), ("reasoning", None), ("answer", ["C"]), ("teacher", {}), ("checks", [True]),
+                          ("attempts", 3), ("options", {"A": 1}), ("surplus", 1)]),
     *((json.dumps(GOOD | change).encode(), f"strict format ({rule})") for change, rule in [
         ({"answer": "B"}, "label"), ({"answer": ""}, "label"), ({"reasoning": " "}, "empty_think"),
         ({"reasoning": "a</think>"}, "think"), ({"reasoning": "<answer>A</answer>"}, "answer")])])
