@@ -8,8 +8,9 @@ is that of bench/grpo_step.py (hidden 256, four layers, vocabulary 2,048):
 
 The peer is one call of `train` for one step, without gradient checkpointing, with both losses that it offers
 (nll, chunked_nll) and micro-batches of 8, 16 and 32 rows: each is tried once, the two fastest are timed in every round.
-`ragged_packed` has the documents of `ragged`, against its packing into rows of 256, 512 and 1,024 tokens. Ours are packs of at most 2,048 tokens. Loss and gradients are compared in the same run, gradients relative
-to the largest entry. The learning rate is 0: the optimizer does all its work and the weights stay.
+`ragged_packed` has the documents of `ragged`, against its packing into rows of 256, 512 and 1,024 tokens. Ours are
+packs of at most 2,048 tokens. Loss and gradients are compared in the same run, gradients relative to the largest entry.
+The learning rate is 0: the optimizer does all its work and the weights stay.
 The GEMM limit counts the matrix products below the head, and in the head for targets alone, three times (forward, and
 backward at the price of two): no padding, no attention.
 

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_model as load_tensors
-from safetensors.torch import save_model as save_tensors
+from safetensors.torch import load_file, save_file
 
 from minifleming.cold_start.heldout import HeldOut
 from minifleming.cold_start.trace import Trace
@@ -133,13 +132,16 @@ class Best:
         if (accuracy, -loss) > self.score:
             self.score, self.step = (accuracy, -loss), step
             if self.scratch and parallel.rank() == 0:
-                save_tensors(self.model, str(self.scratch))
+                save_file({name: p.detach().cpu().clone() for name, p in self.model.named_parameters()}, self.scratch)
 
     def take(self) -> None:
         """Give the model the best weights back, if they are not its own."""
         parallel.barrier()
         if self.scratch and self.step != self.last:
-            load_tensors(self.model, str(self.scratch), device=str(self.model.device))
+            best = load_file(self.scratch, device=str(self.model.device))
+            with torch.no_grad():
+                for name, parameter in self.model.named_parameters():
+                    parameter.copy_(best[name])
         parallel.barrier()
         if self.scratch and parallel.rank() == 0:
             self.scratch.unlink(missing_ok=True)
