@@ -3,8 +3,8 @@
     {"request": "5d41...", "content": "Fever and rash point to lupus. <answer>B</answer>", "reasoning": "",
      "finish": "stop", "prompt_tokens": 212, "completion_tokens": 31}
 
-``request`` is the sha256 of what was asked (model, messages, settings; neither the server's address nor a key), the rest
-is the raw answer. A last line that a killed run left half written is cut; any other damage is refused.
+``request`` is the sha256 of what was asked (model, messages, settings; neither the server's address nor a key), the
+rest is the raw answer. A last line that a killed run left half written is cut; any other damage is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from minifleming.run.checkpoint import writable
 from minifleming.run.errors import BadInput
 
 START = b'{"request": "'
-KINDS = {"request": str, "content": str, "reasoning": str, "finish": str, "prompt_tokens": int, "completion_tokens": int}
+KINDS = {"request": str, "content": str, "reasoning": str, "finish": str,
+         "prompt_tokens": int, "completion_tokens": int}
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ import math
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 
 from minifleming.cold_start.answers import Answer, Answers, digest
 from minifleming.cold_start.pace import Pace, Stopped, backoff, retry_after
@@ -88,11 +89,29 @@ class Endpoint:
         """In the order of the requests; None where the server refused one. Equal requests are asked once."""
         keys = [digest(request) for request in requests]
         times, asked = Counter(keys), dict(zip(keys, requests))
-        missing = {key: request for key, request in asked.items() if self.answers.get(key) is None}
-        for key in asked.keys() - missing.keys():
-            self.count(self.answers.get(key), cached=True)
-        done(sum(times[key] for key in asked if key not in missing))
-        refused: dict[str, Reply] = {}
+        missing, refused = {}, {}
+        for key, request in asked.items():
+            if answer := self.answers.get(key):
+                self.count(answer, cached=True)
+                done(times[key])
+            else:
+                missing[key] = request
+        with closing(self.outcomes(missing)) as arriving:
+            for key, outcome in arriving:
+                if isinstance(outcome, Reply):
+                    refused[key] = outcome
+                else:
+                    self.count(outcome)
+                if len(refused) >= HOPELESS and not self.usage["answers"]:
+                    break
+                done(times[key])
+        if refused and not self.usage["answers"]:
+            raise RunFailed(f"no request succeeds: {self.server.tell(refused[min(refused, key=keys.index)])}")
+        self.usage["refused"] += len(refused)
+        return [self.answers.get(key) for key in keys]
+
+    def outcomes(self, missing: dict[str, dict]) -> Iterator[tuple[str, Answer | Reply]]:
+        """As they arrive. Raises what a worker failed with; the others end after the request they are at."""
         todo, found, stop = queue.SimpleQueue(), queue.SimpleQueue(), threading.Event()
         for pair in missing.items():
             todo.put(pair)
@@ -104,19 +123,9 @@ class Endpoint:
                 key, outcome = found.get()
                 if isinstance(outcome, BaseException):
                     raise outcome
-                if isinstance(outcome, Reply):
-                    refused[key] = outcome
-                else:
-                    self.count(outcome)
-                if len(refused) >= HOPELESS and not self.usage["answers"]:
-                    break
-                done(times[key])
+                yield key, outcome
         finally:
             stop.set()
-        if refused and not self.usage["answers"]:
-            raise RunFailed(f"no request succeeds: {self.server.tell(refused[min(refused, key=keys.index)])}")
-        self.usage["refused"] += len(refused)
-        return [self.answers.get(key) for key in keys]
 
     def count(self, answer: Answer, cached: bool = False) -> None:
         self.usage.update(answers=1, cached=int(cached), prompt_tokens=answer.prompt_tokens,
@@ -176,7 +185,7 @@ def seed_of(seed: int, *key) -> int:
 
 
 def read_reply(body: bytes, hide: Callable[[str], str] = str) -> Answer | None:
-    """The answer in a chat completion; None if the body is none. Thinking stands apart, in vLLM's field or another's."""
+    """The answer in a chat completion; None if the body is none. Thinking may stand apart, in one of two fields."""
     try:
         reply = json.loads(body)
         choice = reply["choices"][0]

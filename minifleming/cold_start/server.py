@@ -1,6 +1,6 @@
 """A server that speaks OpenAI's chat completions (vLLM and llama.cpp do): its address, its key, one request.
 
-    POST http://localhost:8000/v1/chat/completions   {"model": "gpt-oss-120b", "messages": [...], "temperature": 1.0, ...}
+    POST http://localhost:8000/v1/chat/completions   {"model": "gpt-oss-120b", "messages": [...], "seed": 7, ...}
 
 The key is read from the environment for each request and kept in no object; it leaves the machine under https alone. No
 redirect is followed and no proxy is used: either would carry the key to another host.
