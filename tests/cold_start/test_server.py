@@ -32,7 +32,7 @@ def no_key(monkeypatch):
     (200, lambda key: chat(f"I was called with {key}. <answer>A</answer>", reasoning_content=f"{key}")),
     (200, lambda key: {"you sent": key}),
     (200, lambda key: b'{"you sent": "%s"}' % key.replace("/", "\\/").encode()),
-    (200, lambda key: b"x" * (200 - len(key) + 5) + key.encode()),
+    (200, lambda key: b"x" * 180 + key.encode()),
     (400, lambda key: {"error": f"bad key {key}"}),
     (401, lambda key: {"error": f"Incorrect API key provided: {key}"}),
     (500, lambda key: key.encode()),
@@ -49,10 +49,10 @@ def test_canary(status, body, tmp_path, monkeypatch, capfd):
             said.append(error)
         assert server.headers[0][1]["Authorization"] == f"Bearer {CANARY}", "it was sent"
         assert isinstance(said[0], list) == (status == 200 and len(server.requests) == 1)
-    text = [repr(x) for x in (said, teacher, vars(teacher), vars(teacher.server), vars(teacher.answers))]
+    text = [str(said[0]), *map(repr, (said, teacher, vars(teacher), vars(teacher.server), vars(teacher.answers)))]
     text += [file.read_text() for file in tmp_path.rglob("*") if file.is_file()] + list(capfd.readouterr())
     for part in text:
-        assert CANARY not in part and CANARY.replace("/", "\\/") not in part and CANARY[:12] not in part
+        assert not [piece for piece in CANARY.split("/") if piece in part]
 
 
 def test_a_placeholder_of_a_key_is_not_cut_from_texts(tmp_path, monkeypatch):
