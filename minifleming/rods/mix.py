@@ -82,19 +82,21 @@ def synthesise(
                 continue
             two = both > 0 and rng.random() < both
             item = make_item(walk, walker, options, rng, prefix, owed, wording, two, apart)
-            if item is None or option_set(item) in taken or item.masked in item.question:
+            if item is None or option_set(item) in taken:
+                continue
+            if any(name in item.question for name in item.nodes(item.answer)):
                 continue  # "expanded FXN GAA repeat" among the findings would tell the cause, FXN
             if strict and (tells_masked(item) or leaks(item)):
                 continue
             key = (walk.root, frozenset(walk.evidence), walk.chain, option_set(item))
-            if key not in seen:
-                seen.add(key)
+            if key not in seen and item.id not in seen:  # edges of one wording, there and back, ask the same
+                seen.update((key, item.id))
                 if reason := refuse(item):
                     refused = Counter() if refused is None else refused
                     refused[reason] += 1
                     continue
                 items.append(item)
-                owed.subtract(text for label, text in item.options.items() if label != item.answer)
+                owed.subtract("; ".join(item.nodes(label)) for label in item.options if label != item.answer)
                 owed[item.masked] += options - 1
                 vain[length] = 0
                 break

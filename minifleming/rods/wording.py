@@ -121,7 +121,8 @@ def noun(step: Step, before: str, walk: Walk) -> str:
     own, link = (FORTH, words.link) if step.forward else (BACK, words.link_back)
     name, _, rest = own[step.relation].partition(" ") if step.relation in own else (link, "", "of {of}")
     pin = pin_of(step, walk)
-    return f"{name} (the one with {pin}) {rest}".format(of=before) if pin else f"{name} {rest}".format(of=before)
+    rest = rest.replace("{of}", before)  # no format: a name may hold braces
+    return f"{name} (the one with {pin}) {rest}" if pin else f"{name} {rest}"
 
 
 def pin_of(step: Step, walk: Walk) -> str:

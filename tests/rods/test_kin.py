@@ -100,3 +100,23 @@ def test_nodes_are_kin_by_name_or_by_is_a_at_any_depth():
     assert all(kin(graph, *pair) for pair in [("d1", "d2"), ("d1", "d3"), ("d3", "d1"), ("d2", "d1"), ("d1", "d1")])
     assert kin(graph, "Retinitis pigmentosa 1", "Retinitis pigmentosa 2")
     assert not kin(graph, "d1", "d9") and not kin(graph, "d9", "d2"), "children of one parent are no varieties"
+
+
+@pytest.mark.parametrize("word", ["type", "subtype", "form", "grade", "stage", "class", "group", "variant"])
+def test_each_word_before_a_number_goes_with_it(word):
+    assert family(f"Gout {word} 2") == family(f"Gout {word}") == "gout"
+
+
+@pytest.mark.parametrize("word", ["autosomal", "X-linked", "Y-linked", "mitochondrial", "digenic", "sporadic"])
+def test_each_word_of_inheritance_or_onset_is_no_part_of_a_family(word):
+    assert family(f"{word} gout 4") == "gout"
+
+
+@pytest.mark.parametrize("word", ["vitamin", "interleukin", "trisomy", "monosomy", "chromosome", "factor"])
+def test_each_word_of_no_series_keeps_its_number(word):
+    assert not same_family(f"{word} 7", f"{word} 9")
+
+
+def test_names_of_nothing_but_marks_or_inheritance_are_families_of_their_own():
+    names = ["(x)", "(y)", ",", "autosomal dominant", "congenital", "late-onset"]
+    assert len({family(name) for name in names}) == len(names)

@@ -3,15 +3,19 @@
 from collections import Counter
 
 import pytest
-from toy_graphs import clinic
+from toy_graphs import build, clinic
 
 import synth_kg
+from minifleming.rods.check import Facts, fault
 from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.graphs.triples import COLUMNS
 from minifleming.rods.item import Item, read_items, write_items
-from minifleming.rods.mix import blind_accuracy, is_held_out, option_set, synthesise, tier_counts
+from minifleming.rods.mix import blind_accuracy, is_held_out, option_set, settings, synthesise, tier_counts
+from minifleming.rods.question import leaks, tells_masked
 from minifleming.rods.walk import EVIDENCE, Step, Walk
+from minifleming.rods.wording import Wording, read_names
 from minifleming.run.errors import guarded
+from minifleming.run.fields import Data
 
 GRAPH = load_graph("embedded")
 
@@ -148,3 +152,107 @@ def test_the_command_makes_a_training_and_a_test_file_that_share_nothing(tmp_pat
         files[split] = read_items(path)
     assert not {combination(i) for i in files["train"]} & {combination(i) for i in files["heldout"]}
     assert not {i.id for i in files["train"]} & {i.id for i in files["heldout"]}
+
+
+def test_options_do_not_give_the_answer_away_in_chinese_either():
+    """What is owed is told by the graph's names, whatever the language of the options."""
+    wording = Wording("varied", "zh", read_names("", GRAPH))
+    train, held = (synthesise(GRAPH, n, [1, 2, 3], seed=seed, options=8, roots=80, wording=wording,
+                              keep=lambda walk, out=out: is_held_out(walk) == out)
+                   for n, seed, out in ((1000, 0, False), (400, 1, True)))
+    assert abs(blind_accuracy(train, held) - 1 / 8) < 0.05
+
+
+def two_ways():
+    """Genes that interact in pairs, each edge there and back: either way is asked in the same words."""
+    return build([triple for i in range(6) for triple in (
+        (f"d{i}", "has_symptom", f"s{i}"), (f"d{i}", "has_symptom", f"s{(i + 1) % 6}"),
+        (f"d{i}", "associated_gene", f"g{i}"), (f"g{i}", "interacts_with", f"g{i ^ 1}"))])
+
+
+@pytest.mark.parametrize("graph, hops", [(two_ways(), 3), (clinic(), 2), (clinic(), 1)])
+def test_a_used_up_graph_gives_every_item_once_in_a_file_that_can_be_read(graph, hops, tmp_path):
+    items = synthesise(graph, 60, [hops], seed=0, findings=(1, 3), options=2)
+    assert 4 < len(items) < 60
+    assert len({(item.question, *item.options.values()) for item in items}) == len(items)
+    keys = [(*combination(item), tuple(item.path[1:]), option_set(item)) for item in items]
+    assert len(set(keys)) == len(keys), "the order of findings or options is no difference"
+    write_items(tmp_path / "items.jsonl", items)
+    assert read_items(tmp_path / "items.jsonl") == items
+
+
+def test_other_chains_from_the_same_findings_are_other_items():
+    """d1 leads to x1 by two relations: with the same options these are two questions."""
+    triples = [(f"d{n}", relation, f"x{n}") for n in "1234" for relation in ("first_line_treatment", "worsened_by")]
+    graph = build([*clinic().triples, *triples])
+    items = synthesise(graph, 60, [2], seed=0, findings=(1, 1), options=4)
+    assert {(item.provenance["root"], item.path[-1][1]) for item in items} >= {
+        ("d4", "first_line_treatment"), ("d4", "worsened_by")}
+
+
+def test_a_used_up_length_is_given_up_and_a_find_starts_the_count_again(monkeypatch):
+    """Ten failures in a row end a length; the walks drawn are then no more."""
+    from minifleming.rods import mix
+    drawn = []
+
+    def keep(walk):
+        drawn.append(walk)
+        return len(drawn) % (3 * mix.TRIES_PER_ITEM) == 0
+
+    items = synthesise(GRAPH, 12, [1], seed=0, keep=keep)
+    assert len(items) >= 3, "one in three goes well: no ten in a row fail"
+    drawn.clear()
+    monkeypatch.setattr(mix, "TRIES_PER_ITEM", 5)
+    assert synthesise(GRAPH, 100, [1], seed=0, keep=lambda walk: bool(drawn.append(walk))) == []
+    assert 0 < len(drawn) <= 5 * mix.GIVE_UP == 50
+
+
+def test_the_share_of_pairs_is_what_was_asked_for_and_their_question_tells_neither_node():
+    facts = Facts(GRAPH)
+    for share, low, high in ((0.0, 0, 0), (0.3, 60, 120), (1.0, 300, 300)):
+        items = synthesise(GRAPH, 300, [2, 3], seed=0, both=share)
+        two = [item for item in items if len(item.nodes(item.answer)) == 2]
+        assert low <= len(two) <= high and len(items) == 300
+        assert [reason for item in items if (reason := fault(item, facts))] == []
+        assert all(name not in item.question for item in items for name in item.nodes(item.answer))
+
+
+def test_apart_no_question_leaks_and_in_chinese_never():
+    def seen(**options):
+        return synthesise(GRAPH, 400, [1, 2, 3], seed=0, findings=(2, 4), **options)
+
+    assert any(map(leaks, seen())), "else this proves nothing"
+    assert not any(leaks(item) or tells_masked(item) for item in seen(apart=True))
+    zh = seen(wording=Wording("varied", "zh", read_names("", GRAPH)))
+    assert not any(leaks(item) or tells_masked(item) for item in zh)
+
+
+def test_walks_and_items_follow_rarity_and_boost():
+    triples = [*clinic().triples, ("d1", "has_prevalence", "rare disease")]
+    for boost in (1.0, 50.0):
+        items = synthesise(build(triples), 40, [1], seed=0, findings=(1, 3), options=2, rarity=0.0, rare_boost=boost)
+        assert {item.rarity for item in items} <= {1.0, boost} and (boost in {item.rarity for item in items})
+    items = synthesise(clinic(), 20, [1], seed=0, findings=(1, 3), options=2, rarity=1.0)
+    assert {item.rarity for item in items} <= {0.2, round(1 / 6, 6)}  # three or four findings and a drug
+
+
+def test_every_setting_reaches_the_items():
+    """Each field of [data] on its own changes what ``synthesise`` is told, and nothing else."""
+    base = settings(Data(), GRAPH)
+    changed = {"options": 5, "findings": [1, 3], "rarity": 0.25, "rare_boost": 7.0, "roots": 9, "both": 0.5,
+               "apart": not Data().apart, "evidence": ["has_symptom"]}
+    for name, value in changed.items():
+        how = settings(Data(**{name: value}), GRAPH)
+        assert how[name] == (tuple(value) if isinstance(value, list) else value) != base[name]
+        assert {key for key in base if how[key] != base[key]} == {name}
+    how = settings(Data(pins=True, style="varied"), GRAPH)
+    assert how["pins"] is True and how["wording"] == Wording("varied") and base["wording"] == Wording()
+    how = settings(Data(language="zh"), GRAPH)
+    assert how["wording"].language == "zh" and how["wording"].told("fever") == "\u53d1\u70ed"
+    assert settings(Data(evidence=["no_such", "has_symptom"]), GRAPH)["evidence"] == ("no_such", "has_symptom")
+
+
+def test_other_roots_are_other_combinations():
+    """The same findings of another root may be held out where these are not."""
+    evidence = tuple(Step("d", "has_symptom", f"s{i}", True) for i in range(3))
+    assert {is_held_out(Walk(f"d{n}", evidence, ())) for n in range(60)} == {True, False}

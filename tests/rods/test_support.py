@@ -143,8 +143,8 @@ def test_no_supported_item_is_made_and_each_is_counted_once():
 def test_the_command_says_how_many_were_dropped_and_drops_none_without_another_graph(tmp_path, capsys):
     other, out = tmp_path / "other.tsv", tmp_path / "items.jsonl"
     drugs = sorted({t for _, r, t in GRAPH.triples if r == "first_line_treatment"})[::2]
-    rows = [(h, "Disease", "treats", x, "Drug") for h in sorted({h for h, r, _ in GRAPH.triples if r.startswith("first")})
-            for x in drugs if GRAPH.type_of(h) == "Disease"]
+    diseases = sorted({h for h, r, _ in GRAPH.triples if r == "first_line_treatment" and GRAPH.type_of(h) == "Disease"})
+    rows = [(disease, "Disease", "treats", drug, "Drug") for disease in diseases for drug in drugs]
     other.write_text("\n".join("\t".join(row) for row in [COLUMNS, *rows]))
     argv = ["--n", "30", "--hops", "2", "--out", str(out)]
     assert guarded(synth_kg.main, argv) == 0 and "dropped" not in capsys.readouterr().out
