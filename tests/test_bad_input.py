@@ -41,6 +41,10 @@ FILES = {
     "latin.toml": b"[run]\nout = '\xe9'\n",
     "nul.toml": '[data]\ngraph = "a\\u0000b"\n',
     "deep.toml": "[data]\nhops = " + "[" * 5000,
+    "names.tsv": "name\tword\nfever\t热\n",
+    "marks.tsv": "name\tzh\nfever\t发、热\n",
+    "alike.tsv": "name\tzh\nfever\t热\ncough\t热\n",
+    "strange.tsv": "name\tzh\nno such node\t热\n",
     "good.jsonl": json.dumps(ITEM) + "\n",
     "model/config.json": "{}",
     "broken/tokenizer.json": "{",
@@ -147,7 +151,20 @@ SYNTH = ["--n", "5", "--out", "precious.jsonl"]
     (["--set", "data.findings=[4,2]"], "data.findings"),
     (["--set", "run.seed=" + "9" * 5000], "run.seed: must be int"),
     (["--dry-run", "--n", "0"], "--n: must be positive"),
-], ids=range(53))
+    (["--set", "data.evidence=['has_smell']"], "data.evidence: the graph has none of has_smell; its relations are "),
+    (["--pins"], "data.pins: only the English styles varied and vignette can tell them"),
+    (["--pins", "--style", "vignette", "--language", "zh"], "data.pins: only the English styles"),
+    (["--style", "poem"], "data.style"),
+    (["--language", "fr"], "data.language"),
+    (["--both", "1.5"], "data.both: must be at most 1"),
+    (["--language", "zh", "--names", "none.tsv"], "none.tsv: No such file"),
+    (["--language", "zh", "--names", "empty.tsv"], "empty.tsv:1: no column 'name' in the header"),
+    (["--language", "zh", "--names", "names.tsv"], "names.tsv:1: no column 'zh' in the header"),
+    (["--language", "zh", "--names", "marks.tsv"], "marks.tsv:2: '发、热' is empty"),
+    (["--language", "zh", "--names", "alike.tsv"], "alike.tsv:3: '热' is empty, stands there twice"),
+    (["--language", "zh", "--names", "strange.tsv"], "strange.tsv: names no node of the graph"),
+    (["--also", "short.tsv"], "short.tsv:3: 2 columns where the header has 5"),
+], ids=range(66))
 def test_synth_kg(argv, reason, workplace, capsys):
     refused(synth_kg.main, SYNTH + argv, workplace, capsys, reason)
 

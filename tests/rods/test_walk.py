@@ -1,11 +1,14 @@
 """Walks: functional steps really leave no choice, evidence determines its root, and weights are what they say."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from toy_graphs import build, clinic, neighbours
 
+from minifleming.rods.graph import Graph
 from minifleming.rods.graphs.readers import load_graph
-from minifleming.rods.walk import EVIDENCE, NOT_WALKED, Step, Walker
+from minifleming.rods.walk import EVIDENCE, NOT_WALKED, TYPICAL, UNWALKED, Step, Walker
 
 GRAPH = load_graph("embedded")
 OUT, INTO = neighbours(GRAPH.triples)
@@ -164,3 +167,58 @@ def test_places_are_every_node_at_that_end_of_the_relation():
         for forward, index in ((True, 2), (False, 0)):
             wanted = sorted({t[index] for t in GRAPH.triples if t[1] == relation})
             assert WALKER.places(Step("a", relation, "b", forward)) == wanted
+
+
+def test_what_is_seen_in_just_enough_patients_is_told():
+    names = dict.fromkeys(("d1", "d2"), "Disease") | dict.fromkeys(("s1", "s2", "s3"), "Symptom")
+    triples = [("d1", "has_symptom", s) for s in ("s1", "s2", "s3")]
+    for share, told in ((TYPICAL, True), (0.04, False), (0.0, False), (1.0, True), (float("nan"), True)):
+        graph = Graph(names, triples, frequency=np.array([share, 1.0, float("nan")]).tolist())
+        assert {step.end for step in Walker(graph).findings("d1")} == {"s2", "s3"} | ({"s1"} if told else set())
+
+
+def test_relations_given_as_evidence_are_told_and_nothing_else_is():
+    """Neither they nor what evidence is by default are walked."""
+    graph = build([*clinic().triples, *((f"d{n}", "smells_of", f"o{n}") for n in "1234"),
+                   *((f"d{n}", "has_lab_finding", f"l{n}") for n in "1234")])
+    walker = Walker(graph, evidence=("smells_of",))
+    for walk in walks(60, hops=(1, 2, 3), findings=(1, 2), walker=walker):
+        assert {step.relation for step in walk.evidence} == {"smells_of"}
+        assert not {step.relation for step in walk.chain} & {"smells_of", *EVIDENCE}
+
+
+@pytest.mark.parametrize("relation", UNWALKED + NOT_WALKED)
+def test_what_denies_or_only_sorts_is_never_walked(relation):
+    walker = Walker(build([("d1", "has_symptom", "s1"), ("d1", relation, "z1"), ("d1", "first_line_treatment", "x1")]))
+    assert {step.end for step in walker.functional_steps("d1")} == {"x1"}
+
+
+def test_that_which_denies_has_its_name_in_the_list():
+    assert {"is_a", "lacks_phenotype", "lacks_onset", "lacks_inheritance", "does_not_express"} <= set(UNWALKED)
+
+
+def test_so_many_roots_are_a_fixed_choice_by_the_hash_of_their_names():
+    """A larger choice holds the smaller one, and the order of the graph's rows does not matter."""
+    names = sorted({h for h, r, _ in GRAPH.triples if r in EVIDENCE},
+                   key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    turned = Graph(dict(reversed(dict(zip(GRAPH.names, GRAPH.types)).items())), GRAPH.triples[::-1])
+    for count in (1, 7, 80):
+        for graph in (GRAPH, turned):
+            walker = Walker(graph, roots=count)
+            assert {graph.names[v] for v in walker.roots} == set(names[:count])
+            assert walker.is_root.sum() == count
+
+
+def test_every_pin_of_a_walk_is_found_where_two_steps_need_one():
+    """d1 - g - d2 - h - d3: both genes have several diseases, so both steps are pinned."""
+    findings = {"d1": "s1 s2", "d2": "s3 s1", "d3": "s4 s1", "d4": "s5 s1", "d5": "s6 s1"}
+    triples = [(d, "has_symptom", s) for d, names in findings.items() for s in names.split()]
+    triples += [("d1", "caused_by", "g"), ("d2", "caused_by", "g"), ("d4", "caused_by", "g"),
+                ("d2", "associated_gene", "h"), ("d3", "associated_gene", "h"), ("d5", "associated_gene", "h")]
+    walker, most = Walker(build(triples), pins=True), 0
+    for walk in walks(60, hops=(5,), findings=(1, 2), walker=walker):
+        several = [step for step in walk.chain if step not in walker.functional_steps(step.start)]
+        assert [pin.start for pin in walk.pins] == [step.end for step in several]
+        assert not {pin.end for pin in walk.pins} & {step.end for step in walk.evidence}
+        most = max(most, len(walk.pins))
+    assert most == 2
