@@ -7,9 +7,10 @@ import pytest
 from toy_graphs import build, clinic, closed, genetics, in_chinese, neighbours
 
 from minifleming.rods.distract import distractors, lacked, pairs, rivals
+from minifleming.rods.item import Item
 from minifleming.rods.kin import same_family
 from minifleming.rods.mix import synthesise
-from minifleming.rods.question import ABSENT, OFTEN, absent_findings, make_item
+from minifleming.rods.question import ABSENT, OFTEN, absent_findings, leaks, make_item, tells_masked
 from minifleming.rods.walk import EVIDENCE, Step, Walk, Walker
 from minifleming.rods.wording import Wording
 
@@ -297,3 +298,49 @@ def test_apart_reaches_the_options_of_an_item(both, apart):
 def test_one_hop_asks_for_one_node_even_where_two_were_wanted():
     item = make_item(walk_of("s1 s2 s3"), Walker(clinic()), 3, rng(), "t", both=True)
     assert len(item.nodes(item.answer)) == 1 and item.masked == "d1"
+
+
+def test_neither_the_root_nor_the_node_before_the_answer_is_offered():
+    """Both stand in the answer's place of its relation and have no edge of their own that rules them out."""
+    triples = [*clinic().triples, ("x5", "drug_mechanism", "a1"), ("d5", "first_line_treatment", "x5")]
+    chain = (TREATED, Step("x1", "drug_mechanism", "a1", True), Step("a1", "drug_mechanism", "x5", False),
+             Step("x5", "first_line_treatment", "d5", False))
+    assert set(distractors(walk_of("s1 s2 s3", *chain), Walker(build(triples)), 9, rng())) == {"d2", "d3", "d4"}
+    genes = [("d1", "associated_gene", "g1"), ("g1", "binds", "g2"), ("g3", "binds", "g1"), ("g4", "binds", "g5")]
+    walk = walk_of("s1 s2 s3", Step("d1", "associated_gene", "g1", True), Step("g1", "binds", "g2", True))
+    assert set(distractors(walk, Walker(build([*clinic().triples, *genes])), 9, rng())) == {"g5"}
+
+
+def test_a_hidden_finding_is_never_told_as_absent():
+    """s5 stands between the root and the test that is asked for, and d4, a rival, has it."""
+    triples = [*clinic().triples]
+    for n, s in zip("1234", ("s5", "s4", "s2", "s1")):
+        triples += [(f"d{n}", "has_mechanism", f"m{n}"), (f"m{n}", "explains", s), (f"t{n}", "detects", s)]
+    chain = (Step("d1", "has_mechanism", "m1", True), Step("m1", "explains", "s5", True),
+             Step("s5", "detects", "t1", False))
+    made = [make_item(walk_of("s1 s2 s3", *chain), Walker(build(triples)), 4, rng(seed), "t", wording=VIGNETTE)
+            for seed in range(40)]
+    told = {tail for item in made for _, _, tail in item.absent}
+    assert "s4" in told and "s5" not in told
+
+
+def leaky(question="It has s1.", finding="s1", names=("Odd ataxia",), hidden=("gene B",), told=None, language="en"):
+    labels = {"A": "; ".join(names), "B": "other"}
+    return Item("i", question, labels, "A", language=language, masked=labels["A"],
+                path=[("r", "has_symptom", finding)], visible=[("r", "has_symptom", finding)],
+                provenance={"hidden": list(hidden), "nodes": {"A": list(names)}} | ({"told": told} if told else {}))
+
+
+@pytest.mark.parametrize("change, leaking, telling", [
+    ({}, False, False),
+    ({"question": "It has ODD ataxia."}, True, False),  # leaks() is blind to case
+    ({"question": "It has Odd ataxia."}, True, True), ({"question": "It has Odd ataxias."}, False, False),
+    ({"question": "It has a gene B."}, True, True),  # what is hidden
+    ({"names": ("Odd ataxia", "x1"), "question": "It has x1."}, True, True),  # half of a pair
+    ({"finding": "ataxia"}, True, False),  # a finding that is part of the name
+    ({"finding": "late odd ataxia"}, True, False),  # the name within a finding, as the graph writes it
+    ({"question": "有怪病。", "told": {"Odd ataxia": "怪病"}, "language": "zh"}, False, True),
+    ({"question": "有怪病人。", "told": {"Odd ataxia": "怪病"}, "language": "zh"}, False, True)])
+def test_what_leaks_and_what_tells_a_masked_name(change, leaking, telling):
+    item = leaky(**change)
+    assert (leaks(item), tells_masked(item)) == (leaking, telling)

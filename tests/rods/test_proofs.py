@@ -477,3 +477,10 @@ def test_the_command_names_twenty_and_reads_the_columns(tmp_path, capsys):
     assert guarded(check.main, argv) == 1
     out = capsys.readouterr().out.splitlines()
     assert len(out) == 21 and out[-1] == f"0 of 25 items proven against {len(EDGES)} triples"
+
+
+def test_a_triple_without_variables_must_hold():
+    facts = Facts(build([("a", "r", "b"), ("b", "r", "c"), ("d", "is_a", "c"), ("a", "r", "d")]))
+    assert solve([("a", "r", "b"), ("b", "r", "x")], {"x"}, ("x",), facts) == {("c",)}
+    assert solve([("a", "r", "c"), ("b", "r", "x")], {"x"}, ("x",), facts) == {("c",)}, "by is_a"
+    assert solve([("b", "r", "a"), ("b", "r", "x")], {"x"}, ("x",), facts) == set()
