@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from toy_graphs import build, clinic
+from toy_graphs import build, clinic, in_chinese
 
 import synth_kg
 from minifleming.rods.check import Facts, fault
@@ -197,12 +197,11 @@ def test_a_used_up_length_is_given_up_and_a_find_starts_the_count_again(monkeypa
 
     def keep(walk):
         drawn.append(walk)
-        return len(drawn) % (3 * mix.TRIES_PER_ITEM) == 0
+        return len(drawn) % 15 == 0
 
-    items = synthesise(GRAPH, 12, [1], seed=0, keep=keep)
-    assert len(items) >= 3, "one in three goes well: no ten in a row fail"
-    drawn.clear()
     monkeypatch.setattr(mix, "TRIES_PER_ITEM", 5)
+    assert len(synthesise(GRAPH, 60, [1], seed=0, keep=keep)) >= 10, "some go well: no ten in a row fail"
+    drawn.clear()
     assert synthesise(GRAPH, 100, [1], seed=0, keep=lambda walk: bool(drawn.append(walk))) == []
     assert 0 < len(drawn) <= 5 * mix.GIVE_UP == 50
 
@@ -256,3 +255,20 @@ def test_other_roots_are_other_combinations():
     """The same findings of another root may be held out where these are not."""
     evidence = tuple(Step("d", "has_symptom", f"s{i}", True) for i in range(3))
     assert {is_held_out(Walk(f"d{n}", evidence, ())) for n in range(60)} == {True, False}
+
+
+def test_the_blind_rule_goes_by_the_share_and_not_by_the_count():
+    """x was right two times of four, y once of one: y is chosen."""
+    train = [Item(str(n), "q ?", {"A": "x", "B": f"o{n}"}, "AABB"[n]) for n in range(4)]
+    train.append(Item("5", "q ?", {"A": "y", "B": "o5"}, "A"))
+    assert blind_accuracy(train, [Item("6", "q ?", {"A": "x", "B": "y"}, "B")]) == 1
+
+
+def test_in_chinese_no_finding_holds_the_name_of_what_is_asked_for():
+    """The name of s1 begins with that of x1: where x1 is the answer, s1 is not told."""
+    names = in_chinese(clinic())
+    for answer, allowed in (("\u836f", False), ("\u5b83", True)):
+        wording = Wording("plain", "zh", names | {"x1": answer, "s1": "\u836f\u75b9"})
+        items = synthesise(clinic(), 40, [2], seed=0, findings=(1, 3), options=2, wording=wording)
+        told = {t for item in items if item.masked == "x1" for _, _, t in item.evidence}
+        assert "s2" in told and ("s1" in told) == allowed
