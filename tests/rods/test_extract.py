@@ -15,7 +15,8 @@ from minifleming.rods.extract.clauses import assumed, link
 from minifleming.rods.extract.find import extract, prompt, prompted, table
 from minifleming.rods.extract.lexicon import lexicon, read_synonyms
 from minifleming.rods.extract.pages import Page, Sentence, blocks, read_pages, split
-from minifleming.rods.extract.relations import PatternRelator, signatures
+from minifleming.rods.extract.cues import signatures
+from minifleming.rods.extract.relations import PatternRelator
 from minifleming.rods.graph import Graph
 from minifleming.rods.graphs.readers import load_graph
 from minifleming.run.errors import BadInput, guarded

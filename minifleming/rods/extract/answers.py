@@ -11,7 +11,7 @@ from pathlib import Path
 
 from minifleming.rods.extract.lexicon import Lexicon, Mention
 from minifleming.rods.extract.pages import Sentence
-from minifleming.rods.extract.relations import signatures
+from minifleming.rods.extract.cues import signatures
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Triple, read_jsonl
 from minifleming.run.errors import BadInput

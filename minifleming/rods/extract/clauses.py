@@ -50,10 +50,16 @@ DENIAL = re.compile(
     r"|resembles?|look like|distinguish\w*|separates?|if|unless|in case|so that|as opposed to|contrary to|unlike"
     r"|in contrast (?:to|with)|unrelated to|compared (?:to|with)|than)\b|n't\b|n\u2019t\b", re.IGNORECASE)
 OTHERS = re.compile(r"unlike|in contrast|as opposed|contrary|compared|apart from|except|other than", re.IGNORECASE)
+VERB = (r"(?:(?:is|are|was|were|be|has|have|had|may|can|will|must|should|do|does|did|remains?|comes?|includes?|shows?"
+        r"|presents?|causes?|caused|affects?|responds?|leads?|reveals?|confirms?|occurs?|acts?|works?|treats?|encodes?"
+        r"|detects?|inhibits?|produces?|develops?|spreads?|explains?|follows?|ensues?|points?|results?|involves?"
+        r"|suffers?|requires?|receives?|needs?|gives?)\b)")
 TURN = re.compile(
-    r"\bbut\b|;|\b(?:however|although|though|whereas|while|yet)\b|,? \b(?:and|or)\b (?=(?:it|they)?\s*\b(?:is|are|was|"
-    r"were|has|have|may|can|must|should|presents?|causes?|affects?|responds?|leads?|shows?)\b)"
-    r"|, (?:which|who|since|because)\b", re.IGNORECASE)
+    r"\bbut\b|;|\b(?:however|although|though|whereas|while|yet)\b"
+    rf"|,? \b(?:and|or|then|nor)\b (?=(?:it|they|its)?\s*(?:\w+ly |often |also |sometimes )?{VERB})"
+    r"|, (?:which|who|whose|since|because|where)\b|\b(?:which|who)\b", re.IGNORECASE)
+RESUMED = re.compile(rf", (?=(?:\w+ly |often |also )?(?:{VERB}|[a-z]+(?:[^s\W]s|es) (?:the|a|an)\b))")  # ", is the drug"
+AND = re.compile(r",? \b(?:and|while) ", re.IGNORECASE)  # before a name and its verb
 
 
 def link(lexicon: Lexicon, page: Page) -> list[list[Mention]]:
@@ -121,6 +127,18 @@ def dead_spans(text: str, mentions: list[Mention]) -> list[Span]:
         ends = [at for at in (comma, turn.start() if turn else -1) if at >= 0]
         found.append((cue.start(), min(ends, default=len(text))))
     return found
+
+
+def clause_spans(text: str, named: list[Mention]) -> list[tuple[int, int, bool]]:
+    """Where the clauses of a sentence start and end, and whether each has a verb of its own. No cut within a name."""
+    inside = [(m.start, m.end) for m in named]
+    cuts = {m.start() for rule in (TURN, RESUMED) for m in rule.finditer(text)}
+    for a in named:  # "..., and rash is a sign of leprosy"
+        joint = AND.search(text, max(0, a.start - 30), a.start)
+        if joint and re.match(rf"\s*{VERB}", text[a.end : a.end + 20]) and "," not in text[joint.end() : a.start]:
+            cuts.add(joint.start())
+    places = [0, *sorted(cut for cut in cuts if cut and not touches(inside, cut, cut + 1)), len(text)]
+    return [(start, end, re.search(rf"\b{VERB}", text[start:end]) is not None) for start, end in zip(places, places[1:])]
 
 
 def touches(spans: list[Span], start: int, end: int) -> bool:
