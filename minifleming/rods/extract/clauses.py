@@ -135,7 +135,8 @@ def clause_spans(text: str, named: list[Mention]) -> list[tuple[int, int, bool]]
     cuts = {m.start() for rule in (TURN, RESUMED) for m in rule.finditer(text)}
     for a in named:  # "..., and rash is a sign of leprosy"
         joint = AND.search(text, max(0, a.start - 30), a.start)
-        if joint and re.match(rf"\s*{VERB}", text[a.end : a.end + 20]) and "," not in text[joint.end() : a.start]:
+        if joint and re.match(rf"\s*{VERB}", text[a.end : a.end + 20]) and re.search(
+                rf"\b{VERB}", text[max((c for c in cuts if c < joint.start()), default=0) : joint.start()]):
             cuts.add(joint.start())
     places = [0, *sorted(cut for cut in cuts if cut and not touches(inside, cut, cut + 1)), len(text)]
     return [(start, end, re.search(rf"\b{VERB}", text[start:end]) is not None) for start, end in zip(places, places[1:])]

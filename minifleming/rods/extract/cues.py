@@ -18,8 +18,8 @@ from minifleming.rods.phrases import phrase
 Signature = dict[str, set[tuple[str, str]]]  # relation -> the pairs (head type, tail type) that it joins
 
 TREATMENT = ("first_line_treatment", "other_treatment")
-_TREAT = """treat therap first-line manage given give gives prescri used use uses using indicat drug medic choice option
-    mainstay cornerstone backbone rest rely relies start receiv respon cure control reliev help add adjunct replac taken
+_TREAT = """treat therap first-line manag given give gives prescri used use. used. uses. using. indicat drug medic choice option
+    mainstay cornerstone backbone rest rely relies receiv respon cure control reliev help add adjunct replac taken
     take alternativ second-line prefer recommend offer administ care initiat switch benefit work effective improv superse
     reserv standard answer reach"""
 _FIND = """present manifest symptom sign feature finding hallmark characteri typical classic complain develop experienc
@@ -27,15 +27,15 @@ _FIND = """present manifest symptom sign feature finding hallmark characteri typ
     frequent often usual seen see found find observ occur appear accompan associat mark ensu come complicat suggest point
     indicat disclos there begin onset start attack follow arise expect note picture visible evident test scan film
     imag laborator triad record gives struck strik trouble bother experience finds usually detect yield combin imag"""
-_CAUSE = """caus due result mutat varia gene genes defect arise stem infect agent organism bacteri virus parasit
-    spirochet pathogen trigger responsible culprit origin root behind underl consequence develop follow lead produc lies
+_CAUSE = """caus due result mutat varia gene. genes. defect arise stem infect agent organism
+    pathogen trigger responsible culprit origin root behind underl consequence develop follow lead produc lies
     reflect because explain driv mechanism pathogenesis blame brought bring lie problem directed antibod deposit trace"""
 CUES = [  # in order of precedence
     ("contraindicated_in", """contraindicat avoid unsafe harmful forbid forbidden prohibit withheld must&not should&not
         may&not never&be precaution unsuitable dangerous inadvisable"""),
     *((relation, _TREAT) for relation in (*TREATMENT, "treats", "palliates", "treats_off_label")),
     ("adverse_effect", """caus adverse side unwanted undesir toxic reaction lead result produc risk report induc complicat
-        occur develop trigger follow include may can bring harm hazard watch monitor provok associat warn blame price
+        occur develop trigger follow include bring harm hazard watch monitor provok associat warn blame price
         troublesome nuisance"""),
     ("detects", "detect identif show reveal demonstrat find finds found seen recogni disclos visible display look yield"),
     ("explains", "expla account caus lead result produc responsib underl behind reason why due because give aris bring"),
@@ -44,21 +44,21 @@ CUES = [  # in order of precedence
     ("confirmed_by", """confirm diagnos test standard establish prov verif detect order perform clinch definit rest
         identif settle suspicion suspect decid decisive secure certain sure made"""),
     ("affects", """affect involv attack damag infect inflam disorder destr invad target degenerat disease injur harm
-        accumul deposit loss lesion strik scar settle hit reach organ site confined ravag attack fail lost wast spread
+        accumul deposit loss lesion strik scar organ confined ravag attack fail lost wast spread
         weaken swell swollen bear brunt"""),
     ("transmitted_by", "spread transmi acquir carr pass contract catch caught bite infect rout contact inhal expos"),
-    ("has_prevalence", "is are was remain count rank consider regard"),
+    ("has_prevalence", "is. are. was. remain count rank consider regard"),
 ]
 SELF_EVIDENT = {"drug_mechanism", "acts_on", "encodes"}  # the types alone say it
 ALSO = re.compile(
     r"\b(?:also|alternativ\w*|second|third|add\w*|adjunct\w*|instead|on top|together with|besides|else|reserv\w*"
-    r"|refractory|resistant|severe|fails?|failed|fallback|otherwise|intoleran\w*|tolerate|unable|later|(?:an)?other"
+    r"|refractory|resistant|fails?|failed|fallback|otherwise|intoleran\w*|tolerate|unable|later|(?:an)?other"
     r"|combined? with|along with|in combination|escalat\w*|switch\w*|substitut\w*|back-?up|relapse\w*|some)\b", re.I)
 
 
 def regex(stems: str) -> re.Pattern:
-    """Any of the stems at the start of a word; "&" stands for words between. Short stems are whole words."""
-    parts = [stem.replace("&", r" (?:\w+ )?") + ("" if len(stem) > 4 or "&" in stem else r"(?:s|es|ed|ing|n)?\b")
+    """Any of the stems at the start of a word; "&": a space, or a word between; "x." and short stems: the whole word."""
+    parts = [stem.replace("&", r" (?:\w+ )?").replace(".", r"\b") + (r"(?:s|es|ed|ing)?\b" if len(stem) < 4 else "")
              for stem in stems.split()]
     return re.compile(rf"\b(?:{'|'.join(parts)})", re.IGNORECASE)
 
@@ -84,8 +84,13 @@ def said(relation: str, text: str) -> bool:
     return bool(rule.search(text)) if rule else any(w in text.lower() for w in words)
 
 
-def relation_of(head: str, tail: str, text: str, signature: Signature) -> str | None:
-    """The relation from one type to another that the text says, if any."""
-    fits = [r for r in signature if (head, tail) in signature[r] and said(r, text)]
-    best = min(fits, key=lambda r: ORDER.index(r) if r in ORDER else len(ORDER), default=None)
-    return TREATMENT[ALSO.search(text) is not None] if best in TREATMENT else best
+def rank(relation: str) -> int:
+    """The place in the order of precedence; a relation that the table lacks comes last."""
+    return ORDER.index(relation) if relation in ORDER else len(ORDER)
+
+
+def relation_of(a: str, b: str, text: str, signature: Signature) -> tuple[str, bool] | None:
+    """The relation of two types that the text says, and whether ``a`` is its head."""
+    fits = [(r, forward) for r in signature for pair, forward in (((a, b), True), ((b, a), False))
+            if pair in signature[r] and said(r, text)]
+    return min(fits, key=lambda fit: rank(fit[0]), default=None)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from minifleming.rods.extract.clauses import LONGEST, Span, assumed, clause_spans, dead_spans, touches
-from minifleming.rods.extract.cues import Signature, relation_of, signatures
+from minifleming.rods.extract.cues import ALSO, TREATMENT, Signature, rank, relation_of, signatures
 from minifleming.rods.extract.lexicon import Mention
 from minifleming.rods.extract.pages import Sentence
 from minifleming.rods.graph import Graph
@@ -49,6 +49,7 @@ class Clause(NamedTuple):
     text: str  # with its cues; of a clause without a verb ("but by infection") also the clause before
     groups: list[Group]
     subject: Group | None  # the one that it inherits
+    offset: int  # where its text starts in the sentence
 
 
 class PatternRelator:
@@ -83,38 +84,48 @@ class PatternRelator:
             return found
         outside = [clause.subject] if clause.subject and not touches(dead, *clause.subject[:2]) else []
         for group in (g for i, g in enumerate(live) if i not in joined):
-            for other in (*outside, *topics):
-                triples = self._join(other, group, clause.text) or self._join(group, other, clause.text)
-                found += triples
-                if triples:
-                    break
+            found += next(filter(None, (self._join(other, group, clause) for other in (*outside, *topics))), [])
         return found
 
     def _within(self, clause: Clause, live: list[Group], dead: list[Span]) -> tuple[list[Triple], set[int]]:
-        """Each group as a tail takes the nearest head; the triples and the places of the groups in them."""
+        """Each group as a tail takes one head, by precedence and nearness; the triples and the groups in them."""
         found: list[Triple] = []
         joined: set[int] = set()
         for i, tail in enumerate(live):
-            near = sorted(range(max(0, i - NEAR), min(len(live), i + NEAR + 1)), key=lambda j: (abs(i - j), j))
-            for j in near[1:]:
+            options = []
+            for j in range(max(0, i - NEAR), min(len(live), i + NEAR + 1)):
                 low, high = sorted((tail, live[j]))
-                triples = [] if touches(dead, low.end, high.start) else self._join(live[j], tail, clause.text)
+                triples = [] if i == j or touches(dead, low.end, high.start) else self._join(live[j], tail, clause)
+                names = {name for mention in tail.mentions for name in mention.names}
+                if triples and triples[0][2] in names:
+                    options.append((rank(triples[0][1]), abs(i - j), j, triples))
+            if options:
+                *_, j, triples = min(options)
                 found += triples
-                if triples:
-                    joined |= {i, j}
-                    break
+                joined |= {i, j}
         return found, joined
 
-    def _join(self, heads: Group, tails: Group, text: str) -> list[Triple]:
-        """Every pair of two groups that the types and cues join; a name of two nodes must fit in exactly one way."""
+    def _join(self, left: Group, right: Group, clause: Clause) -> list[Triple]:
+        """Every pair of two groups that types and cues join; a name of two nodes must fit in exactly one way."""
         found: list[Triple] = []
-        for head in heads.mentions:
-            for tail in tails.mentions:
-                fits = [(h, relation, t) for h in head.names for t in tail.names if h != t
-                        if (relation := relation_of(self.types[h], self.types[t], text, self.signature))]
-                found += fits if len(fits) == 1 else []
+        for a in left.mentions:
+            for b in right.mentions:
+                fits = [(x, fit, y) for x in a.names for y in b.names if x != y
+                        if (fit := relation_of(self.types[x], self.types[y], clause.text, self.signature))]
                 self.counts["ambiguous"] += len(fits) > 1
+                for x, (relation, forward), y in fits if len(fits) == 1 else ():
+                    head, tail, group, drug = (x, y, right, b) if forward else (y, x, left, a)
+                    if relation in TREATMENT:
+                        relation = TREATMENT[further(clause, group, drug)]
+                    found.append((head, relation, tail))
         return found
+
+
+def further(clause: Clause, group: Group, drug: Mention) -> bool:
+    """Is this drug of a list one more besides the first: "A, alternatively B"? All that follow it are, too."""
+    before = clause.text[: max(0, drug.start - clause.offset)]
+    after = clause.text[drug.end - clause.offset :] if drug == group.mentions[-1] and not group.implied else ""
+    return ALSO.search(before + " " + after) is not None
 
 
 def clauses(text: str, named: list[Mention], dead: list[Span], types: dict[str, str]) -> Iterator[Clause]:
@@ -126,7 +137,7 @@ def clauses(text: str, named: list[Mention], dead: list[Span], types: dict[str, 
         groups = grouped(text, [m for m in named if start <= m.start < end], dead, types)
         words = text[start:end]
         yield Clause(start, end, words if complete else before + words, groups,
-                     last if RELATIVE.match(words) else first)
+                     last if RELATIVE.match(words) else first, start if complete else start - len(before))
         first, last, before = first or next(iter(groups), None), groups[-1] if groups else last, words
 
 
