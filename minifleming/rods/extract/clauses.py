@@ -24,6 +24,7 @@ UNSAID = re.compile(r"\W*(its?|they|their|he|she|this|these|that|both)\b", re.IG
 PERSONS = (r"(?:affected |most |many |some |all |these |other |older |young )*\b(?:patients|individuals|people|"
            r"persons|sufferers|children|adults|infants)\b"
            r"(?! (?:with|who|whose|on|in|taking|receiving|treated|without|under)\b)")
+PERSONS_WITH = re.compile(r"\b(?:patients|individuals|people|persons|children|adults|infants) (?:with|who have) ")
 STANDS_FOR = {  # by the type of the title's entity
     "Disease": re.compile(r"\b(?:the|this) (?:disease|disorder|condition|illness|infection|syndrome|diagnosis)\b"
                           rf"(?! of\b)|{PERSONS}", re.IGNORECASE),
@@ -35,19 +36,19 @@ ASSUMED = re.compile(  # the whole sentence is asked, supposed, denied or report
     r"\?[\"')\u201d]*$|^\W*(?:if|whether|suppose|supposing|assuming|imagine|could|does|do|did|is|are|can|may)\b"
     r"|\bno (?:good |clear |convincing |firm )?(?:evidence|proof|sign|suggestion|indication)\b"
     r"|\bnot (?:true|proven|proved|known|clear|certain|established|the case|been shown)\b"
-    r"|\b(?:whether|would|hypothe\w+|suspected|myth|untrue|false|falsely|wrong|wrongly|mistaken\w*|doubt\w*|unproven"
+    r"|\b(?:whether|would|hypothe\w+|myth|untrue|false|falsely|wrong|wrongly|mistaken\w*|doubt(?:s|ed)?|unproven"
     r"|unknown|unclear|unlikely|questionable|refuted|disproved|speculat\w+|allegedly|supposedly|conjecture)\b"
     r"|\b(?:was|were|been|is|are) (?:once |long |formerly |previously |also )?(?:thought|believed|suggested|proposed"
     r"|claimed|considered a possible|assumed)\b|\bused to (?:be|believe|think)\b", re.IGNORECASE)
 # These deny a treatment and so assert a contraindication.
-MODAL = r"(?<!must )(?<!should )(?<!may )"
+MODAL = r"(?<!must )(?<!should )(?<!may )(?<!\bdo )"
 DENIAL = re.compile(
-    rf"\b{MODAL}(?:not|never)\b(?! (?:only|uncommon|unusual|infrequent|surprising))"
-    r"|\b(?:not|never)\b(?! (?:only|uncommon|unusual|infrequent|surprising|be (?:given|used|taken|prescribed)))"
+    rf"\b{MODAL}(?:not|never)\b(?! (?:only|uncommon|unusual|infrequent|surprising|recommended|advised|suitable|safe)\b)"
+    r"|\b(?:not|never)\b(?! (?:only|uncommon|unusual|infrequent|surprising|be (?:given|used|taken|prescribed)|(?:recommended|advised|suitable|safe)\b))"
     r"|\b(?:cannot|no(?! (?:longer|doubt)\b)|nor|neither|none|without|lacks?|lacking|absen(?:ce|t)|free (?:of|from)"
     r"|spares?|sparing|excludes?|excluded|rules? out|ruled out|against|denies|fails? to|failed to|instead of"
     r"|rather than|other than|apart from|except|excepting|rarely|seldom|hardly|scarcely|prevents?|prevented|mimics?"
-    r"|resembles?|look like|distinguish\w*|separates?|if|unless|in case|so that|as opposed to|contrary to|unlike"
+    r"|resembles?|look like|distinguish\w*|separates?|if|unless|in case|so that|as opposed to|contrary to|unlike|as in|similar to"
     r"|in contrast (?:to|with)|unrelated to|compared (?:to|with)|than)\b|n't\b|n\u2019t\b", re.IGNORECASE)
 OTHERS = re.compile(r"unlike|in contrast|as opposed|contrary|compared|apart from|except|other than", re.IGNORECASE)
 VERB = (r"(?:(?:is|are|was|were|be|has|have|had|may|can|will|must|should|do|does|did|remains?|comes?|includes?|shows?"
@@ -59,7 +60,7 @@ TURN = re.compile(
     rf"|,? \b(?:and|or|then|nor)\b (?=(?:it|they|its)?\s*(?:\w+ly |often |also |sometimes )?{VERB})"
     r"|, (?:which|who|whose|since|because|where)\b|\b(?:which|who)\b", re.IGNORECASE)
 RESUMED = re.compile(rf", (?=(?:\w+ly |often |also )?(?:{VERB}|[a-z]+(?:[^s\W]s|es) (?:the|a|an)\b))")  # ", is the drug"
-AND = re.compile(r",? \b(?:and|while) ", re.IGNORECASE)  # before a name and its verb
+AND = re.compile(r", (?:and|while) ", re.IGNORECASE)  # before a name and its verb
 
 
 def link(lexicon: Lexicon, page: Page) -> list[list[Mention]]:
@@ -105,9 +106,15 @@ def with_title(text: str, named: list[Mention], title: str, types: dict[str, str
             spans.append(match.span())
     taken = [(m.start, m.end) for m in named]
     pronouns = [Mention(*span, (title,)) for span in spans if not touches(taken, *span)]
-    unresolved = UNSAID.match(text) and not (pronouns and pronouns[0].start == UNSAID.match(text).start(1))
-    implied = [] if rivals or unresolved else [Mention(0, 0, (title,)), Mention(len(text), len(text), (title,))]
+    unresolved = not topic and UNSAID.match(text) and not (pronouns and pronouns[0].start == UNSAID.match(text).start(1))
+    implied = [] if rivals or unresolved or kind == "Disease" and chosen(text, named) else [Mention(0, 0, (title,)), Mention(len(text), len(text), (title,))]
     return sorted([*named, *pronouns, *implied], key=lambda m: (m.start, m.end))
+
+
+def chosen(text: str, named: list[Mention]) -> bool:
+    """Are the persons of the sentence picked by something else: "patients with malaise"?"""
+    starts = {m.start for m in named}
+    return any(match.end() in starts for match in PERSONS_WITH.finditer(text))
 
 
 def assumed(text: str) -> bool:

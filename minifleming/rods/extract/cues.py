@@ -21,22 +21,25 @@ TREATMENT = ("first_line_treatment", "other_treatment")
 _TREAT = """treat therap first-line manag given give gives prescri used use. used. uses. using. indicat drug medic choice option
     mainstay cornerstone backbone rest rely relies receiv respon cure control reliev help add adjunct replac taken
     take alternativ second-line prefer recommend offer administ care initiat switch benefit work effective improv superse
-    reserv standard answer reach"""
+    reserv standard answer reach combin pair together alongside need requir is&for are&for"""
 _FIND = """present manifest symptom sign feature finding hallmark characteri typical classic complain develop experienc
     suffer notice report have has had show reveal demonstrat display exhibit includ caus lead result produc bring common
     frequent often usual seen see found find observ occur appear accompan associat mark ensu come complicat suggest point
     indicat disclos there begin onset start attack follow arise expect note picture visible evident test scan film
-    imag laborator triad record gives struck strik trouble bother experience finds usually detect yield combin imag"""
+    imag laborator triad record gives struck strik trouble bother usual detect yield combin
+    preced herald early late support favor favour clue alert prompt"""
 _CAUSE = """caus due result mutat varia gene. genes. defect arise stem infect agent organism
     pathogen trigger responsible culprit origin root behind underl consequence develop follow lead produc lies
-    reflect because explain driv mechanism pathogenesis blame brought bring lie problem directed antibod deposit trace"""
+    reflect because explain driv mechanism pathogenesis blame brought bring lie problem directed antibod deposit trace link
+    risk predispos relat reaction"""
 CUES = [  # in order of precedence
     ("contraindicated_in", """contraindicat avoid unsafe harmful forbid forbidden prohibit withheld must&not should&not
-        may&not never&be precaution unsuitable dangerous inadvisable"""),
+        may&not never&be precaution unsuitable dangerous inadvisable do&not not&recommended not&advised
+        not&suitable not&safe"""),
     *((relation, _TREAT) for relation in (*TREATMENT, "treats", "palliates", "treats_off_label")),
     ("adverse_effect", """caus adverse side unwanted undesir toxic reaction lead result produc risk report induc complicat
         occur develop trigger follow include bring harm hazard watch monitor provok associat warn blame price
-        troublesome nuisance"""),
+        troublesome nuisance complain experienc suffer common frequent limit"""),
     ("detects", "detect identif show reveal demonstrat find finds found seen recogni disclos visible display look yield"),
     ("explains", "expla account caus lead result produc responsib underl behind reason why due because give aris bring"),
     ("has_symptom", _FIND), ("has_lab_finding", _FIND), ("has_imaging_finding", _FIND), ("has_phenotype", _FIND),
@@ -53,7 +56,7 @@ SELF_EVIDENT = {"drug_mechanism", "acts_on", "encodes"}  # the types alone say i
 ALSO = re.compile(
     r"\b(?:also|alternativ\w*|second|third|add\w*|adjunct\w*|instead|on top|together with|besides|else|reserv\w*"
     r"|refractory|resistant|fails?|failed|fallback|otherwise|intoleran\w*|tolerate|unable|later|(?:an)?other"
-    r"|combined? with|along with|in combination|escalat\w*|switch\w*|substitut\w*|back-?up|relapse\w*|some)\b", re.I)
+    r"|combined? with|along with|in combination|escalat\w*|substitut\w*|back-?up|relapse\w*|some)\b", re.I)
 
 
 def regex(stems: str) -> re.Pattern:

@@ -28,6 +28,7 @@ NEAR = 8  # groups: how far a partner in the same clause may be
 KINDS = [{"Symptom", "LabFinding", "ImagingFinding", "AdverseEffect", "Condition"},
          {"Drug", "Procedure", "Diet", "SupportiveCare"}, {"Pathogen", "Gene", "Cause", "Deficiency", "Exposure"}]
 SEPARATOR = re.compile(r"\s*(?:[,;:/+&]|(?:,\s*)?\b(?:and|or|as well as|along with|plus)\b)\s*(?:[\w-]+\s+){0,3}", re.I)
+PRONOUN = re.compile(r"\W*(?:and|but|or|as|because|since)?\s*\b(?:it|they|this|these|those)\b", re.IGNORECASE)
 RELATIVE = re.compile(r",?\s*\b(?:which|who|whose|that)\b", re.IGNORECASE)
 
 
@@ -83,6 +84,7 @@ class PatternRelator:
         if touches(dead, clause.start, clause.end):
             return found
         outside = [clause.subject] if clause.subject and not touches(dead, *clause.subject[:2]) else []
+        topics = [] if PRONOUN.match(clause.text) and clause.start else topics
         for group in (g for i, g in enumerate(live) if i not in joined):
             found += next(filter(None, (self._join(other, group, clause) for other in (*outside, *topics))), [])
         return found
@@ -125,6 +127,8 @@ def further(clause: Clause, group: Group, drug: Mention) -> bool:
     """Is this drug of a list one more besides the first: "A, alternatively B"? All that follow it are, too."""
     before = clause.text[: max(0, drug.start - clause.offset)]
     after = clause.text[drug.end - clause.offset :] if drug == group.mentions[-1] and not group.implied else ""
+    later = min((g.start for g in clause.groups if g.start > drug.start), default=clause.end)
+    after = after[: max(0, later - drug.end)]
     return ALSO.search(before + " " + after) is not None
 
 
