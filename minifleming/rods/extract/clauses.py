@@ -24,11 +24,16 @@ UNSAID = re.compile(r"\W*(its?|they|their|he|she|this|these|that|both)\b", re.IG
 PERSONS = (r"(?:affected |most |many |some |all |these |other |older |young )*\b(?:patients|individuals|people|"
            r"persons|sufferers|children|adults|infants)\b"
            r"(?! (?:with|who|whose|on|in|taking|receiving|treated|without|under)\b)")
-PERSONS_WITH = re.compile(r"\b(?:patients|individuals|people|persons|children|adults|infants) (?:with|who have) ")
+PERSONS_WITH = re.compile(r"\b(?:patients|individuals|people|persons|children|adults|infants) (?:with|who have) ", re.I)
 STANDS_FOR = {  # by the type of the title's entity
     "Disease": re.compile(r"\b(?:the|this) (?:disease|disorder|condition|illness|infection|syndrome|diagnosis)\b"
                           rf"(?! of\b)|{PERSONS}", re.IGNORECASE),
     "Drug": re.compile(r"\b(?:the|this) (?:drug|medicine|medication|agent|compound)\b", re.IGNORECASE),
+}
+NOUNS = {  # "the drug": the last one that the page names, by type
+    "Drug": re.compile(r"\b(?:the|this) (?:drug|medicine|medication|agent|compound)\b", re.IGNORECASE),
+    "Pathogen": re.compile(r"\b(?:the|this) (?:organism|bacteri(?:um|a)|parasite|virus|fungus|pathogen|microbe)\b", re.I),
+    "Gene": re.compile(r"\b(?:the|this) gene\b", re.IGNORECASE),
 }
 ACTORS = ("Disease", "Drug", "Pathogen", "Gene")  # a later "it" may mean one of these
 
@@ -44,7 +49,7 @@ ASSUMED = re.compile(  # the whole sentence is asked, supposed, denied or report
 MODAL = r"(?<!must )(?<!should )(?<!may )(?<!\bdo )"
 DENIAL = re.compile(
     rf"\b{MODAL}(?:not|never)\b(?! (?:only|uncommon|unusual|infrequent|surprising|recommended|advised|suitable|safe)\b)"
-    r"|\b(?:not|never)\b(?! (?:only|uncommon|unusual|infrequent|surprising|be (?:given|used|taken|prescribed)|(?:recommended|advised|suitable|safe)\b))"
+    r"|\b(?:not|never)\b(?! (?:only|uncommon|unusual|infrequent|surprising|be (?:given|used|taken|prescribed)|(?:recommended|advised|suitable|safe|give|use|prescribe|combine|start|administer)\b))"
     r"|\b(?:cannot|no(?! (?:longer|doubt)\b)|nor|neither|none|without|lacks?|lacking|absen(?:ce|t)|free (?:of|from)"
     r"|spares?|sparing|excludes?|excluded|rules? out|ruled out|against|denies|fails? to|failed to|instead of"
     r"|rather than|other than|apart from|except|excepting|rarely|seldom|hardly|scarcely|prevents?|prevented|mimics?"
@@ -73,9 +78,11 @@ def link(lexicon: Lexicon, page: Page) -> list[list[Mention]]:
     texts = [sentence.text for sentence in page.sentences]
     abbreviations = lexicon.abbreviations([page.title, *texts])
     title = title_entity(lexicon, page.title)
+    latest: dict[str, tuple[str, ...]] = {}  # by type
     found, topic = [], title  # topic: what an "it" at the start of the next sentence stands for
     for text in texts:
-        named = lexicon.find(text, abbreviations)
+        named = with_nouns(text, lexicon.find(text, abbreviations), latest, lexicon.types[title] if title else "")
+        latest.update((lexicon.types[m.names[0]], m.names) for m in named)
         if title:
             named = with_title(text, named, title, lexicon.types, topic)
         subject = next((m.names for m in named if m.end > m.start and lexicon.types[m.names[0]] in ACTORS), None)
@@ -91,6 +98,14 @@ def title_entity(lexicon: Lexicon, title: str) -> str | None:
         return None
     rest = re.sub(r"\([^)]*\)", "", title[: named[0].start] + title[named[0].end :])
     return None if re.search(r"\w", rest) else named[0].names[0]
+
+
+def with_nouns(text: str, named: list[Mention], latest: dict[str, tuple[str, ...]], kind: str) -> list[Mention]:
+    """With "the drug", "the organism" and so on for the last one named; not for the title's type, which it stands for."""
+    spans = [(match.span(), latest[noun]) for noun in NOUNS if noun in latest and noun != kind and len(text) <= LONGEST
+             for match in NOUNS[noun].finditer(text)]
+    taken = [(m.start, m.end) for m in named]
+    return sorted([*named, *(Mention(*span, names) for span, names in spans if not touches(taken, *span))])
 
 
 def with_title(text: str, named: list[Mention], title: str, types: dict[str, str], topic: str | None) -> list[Mention]:

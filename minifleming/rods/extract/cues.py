@@ -55,7 +55,7 @@ CUES = [  # in order of precedence
 SELF_EVIDENT = {"drug_mechanism", "acts_on", "encodes"}  # the types alone say it
 ALSO = re.compile(
     r"\b(?:also|alternativ\w*|second|third|add\w*|adjunct\w*|instead|on top|together with|besides|else|reserv\w*"
-    r"|refractory|resistant|fails?|failed|fallback|otherwise|intoleran\w*|tolerate|unable|later|(?:an)?other"
+    r"|refractory|resistant|fails?|failed|fallback|otherwise|intoleran\w*|(?:not|cannot) (?:tolerate|take)|unable|later|another|(?<!any )other"
     r"|combined? with|along with|in combination|escalat\w*|substitut\w*|back-?up|relapse\w*|some)\b", re.I)
 
 

@@ -28,6 +28,7 @@ NEAR = 8  # groups: how far a partner in the same clause may be
 KINDS = [{"Symptom", "LabFinding", "ImagingFinding", "AdverseEffect", "Condition"},
          {"Drug", "Procedure", "Diet", "SupportiveCare"}, {"Pathogen", "Gene", "Cause", "Deficiency", "Exposure"}]
 SEPARATOR = re.compile(r"\s*(?:[,;:/+&]|(?:,\s*)?\b(?:and|or|as well as|along with|plus)\b)\s*(?:[\w-]+\s+){0,3}", re.I)
+SHOWS = re.compile(r"\b(?:shows?|reveals?|demonstrates?|displays?|finds?)\b", re.IGNORECASE)
 PRONOUN = re.compile(r"\W*(?:and|but|or|as|because|since)?\s*\b(?:it|they|this|these|those)\b", re.IGNORECASE)
 RELATIVE = re.compile(r",?\s*\b(?:which|who|whose|that)\b", re.IGNORECASE)
 
@@ -104,7 +105,8 @@ class PatternRelator:
             if options:
                 *_, j, triples = min(options)
                 found += triples
-                joined |= {i, j}
+                shown = triples[0][1] == "detects" and SHOWS.search(clause.text)  # the patient has it, too
+                joined |= {j} if shown else {i, j}
         return found, joined
 
     def _join(self, left: Group, right: Group, clause: Clause) -> list[Triple]:
