@@ -28,10 +28,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from minifleming.rods.extract.answers import AnswersRelator, read_answers
+from minifleming.rods.extract.cues import signatures
 from minifleming.rods.extract.find import Relator, extract, prompt, prompted, table
 from minifleming.rods.extract.lexicon import lexicon
 from minifleming.rods.extract.pages import read_pages
-from minifleming.rods.extract.cues import signatures
 from minifleming.rods.extract.relations import PatternRelator
 from minifleming.rods.graphs.readers import load_graph
 from minifleming.run.checkpoint import writable, write_text

@@ -9,9 +9,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from minifleming.rods.extract.cues import signatures
 from minifleming.rods.extract.lexicon import Lexicon, Mention
 from minifleming.rods.extract.pages import Sentence
-from minifleming.rods.extract.cues import signatures
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Triple, read_jsonl
 from minifleming.run.errors import BadInput

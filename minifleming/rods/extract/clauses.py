@@ -32,13 +32,13 @@ STANDS_FOR = {  # by the type of the title's entity
 }
 NOUNS = {  # "the drug": the last one that the page names, by type
     "Drug": re.compile(r"\b(?:the|this) (?:drug|medicine|medication|agent|compound)\b", re.IGNORECASE),
-    "Pathogen": re.compile(r"\b(?:the|this) (?:organism|bacteri(?:um|a)|parasite|virus|fungus|pathogen|microbe)\b", re.I),
+    "Pathogen": re.compile(r"\b(?:the|this) (?:organism|bacteri(?:um|a)|parasite|virus|fungus|pathogen)\b", re.I),
     "Gene": re.compile(r"\b(?:the|this) gene\b", re.IGNORECASE),
 }
 ACTORS = ("Disease", "Drug", "Pathogen", "Gene")  # a later "it" may mean one of these
 
 ASSUMED = re.compile(  # the whole sentence is asked, supposed, denied or reported as an opinion
-    r"\?[\"')\u201d]*$|^\W*(?:if|whether|suppose|supposing|assuming|imagine|could|does|do|did|is|are|can|may)\b"
+    r"\?[\"')\u201d]*$|^\W*(?:if|whether|suppose|supposing|assuming|imagine|could|does|do(?! not)|did|is|are|can|may)\b"
     r"|\bno (?:good |clear |convincing |firm )?(?:evidence|proof|sign|suggestion|indication)\b"
     r"|\bnot (?:true|proven|proved|known|clear|certain|established|the case|been shown)\b"
     r"|\b(?:whether|would|hypothe\w+|myth|untrue|false|falsely|wrong|wrongly|mistaken\w*|doubt(?:s|ed)?|unproven"
@@ -49,11 +49,13 @@ ASSUMED = re.compile(  # the whole sentence is asked, supposed, denied or report
 MODAL = r"(?<!must )(?<!should )(?<!may )(?<!\bdo )"
 DENIAL = re.compile(
     rf"\b{MODAL}(?:not|never)\b(?! (?:only|uncommon|unusual|infrequent|surprising|recommended|advised|suitable|safe)\b)"
-    r"|\b(?:not|never)\b(?! (?:only|uncommon|unusual|infrequent|surprising|be (?:given|used|taken|prescribed)|(?:recommended|advised|suitable|safe|give|use|prescribe|combine|start|administer)\b))"
+    r"|\b(?:not|never)\b(?! (?:only|uncommon|unusual|infrequent|surprising|be (?:given|used|taken|prescribed)"
+    r"|(?:recommended|advised|suitable|safe|give|use|prescribe|combine|start|administer)\b))"
     r"|\b(?:cannot|no(?! (?:longer|doubt)\b)|nor|neither|none|without|lacks?|lacking|absen(?:ce|t)|free (?:of|from)"
     r"|spares?|sparing|excludes?|excluded|rules? out|ruled out|against|denies|fails? to|failed to|instead of"
     r"|rather than|other than|apart from|except|excepting|rarely|seldom|hardly|scarcely|prevents?|prevented|mimics?"
-    r"|resembles?|look like|distinguish\w*|separates?|if|unless|in case|so that|as opposed to|contrary to|unlike|as in|similar to"
+    r"|resembles?|look like|distinguish\w*|separates?|if|unless|in case|so that|as opposed to|contrary to|unlike"
+    r"|as in|similar to"
     r"|in contrast (?:to|with)|unrelated to|compared (?:to|with)|than)\b|n't\b|n\u2019t\b", re.IGNORECASE)
 OTHERS = re.compile(r"unlike|in contrast|as opposed|contrary|compared|apart from|except|other than", re.IGNORECASE)
 VERB = (r"(?:(?:is|are|was|were|be|has|have|had|may|can|will|must|should|do|does|did|remains?|comes?|includes?|shows?"
@@ -64,7 +66,7 @@ TURN = re.compile(
     r"\bbut\b|;|\b(?:however|although|though|whereas|while|yet)\b"
     rf"|,? \b(?:and|or|then|nor)\b (?=(?:it|they|its)?\s*(?:\w+ly |often |also |sometimes )?{VERB})"
     r"|, (?:which|who|whose|since|because|where)\b|\b(?:which|who)\b", re.IGNORECASE)
-RESUMED = re.compile(rf", (?=(?:\w+ly |often |also )?(?:{VERB}|[a-z]+(?:[^s\W]s|es) (?:the|a|an)\b))")  # ", is the drug"
+RESUMED = re.compile(rf", (?=(?:\w+ly |often |also )?(?:{VERB}|[a-z]+(?:[^s\W]s|es) (?:the|a|an)\b))")
 AND = re.compile(r", (?:and|while) ", re.IGNORECASE)  # before a name and its verb
 
 
@@ -72,7 +74,7 @@ def link(lexicon: Lexicon, page: Page) -> list[list[Mention]]:
     """The mentions of every sentence of a page, from left to right.
 
     Names and the page's own abbreviations; "it", "the disease", "patients" for the title's entity; and, where the
-    sentence names nothing else of the title's type, an empty mention of the title at its start and one at its end:
+    sentence names nothing else of the title's type, an empty mention of the title at its start:
     "Symptoms include fever."
     """
     texts = [sentence.text for sentence in page.sentences]
@@ -101,7 +103,7 @@ def title_entity(lexicon: Lexicon, title: str) -> str | None:
 
 
 def with_nouns(text: str, named: list[Mention], latest: dict[str, tuple[str, ...]], kind: str) -> list[Mention]:
-    """With "the drug", "the organism" and so on for the last one named; not for the title's type, which it stands for."""
+    """With "the drug", "the organism" and so on for the last one named; not for the title's own type."""
     spans = [(match.span(), latest[noun]) for noun in NOUNS if noun in latest and noun != kind and len(text) <= LONGEST
              for match in NOUNS[noun].finditer(text)]
     taken = [(m.start, m.end) for m in named]
@@ -121,8 +123,10 @@ def with_title(text: str, named: list[Mention], title: str, types: dict[str, str
             spans.append(match.span())
     taken = [(m.start, m.end) for m in named]
     pronouns = [Mention(*span, (title,)) for span in spans if not touches(taken, *span)]
-    unresolved = not topic and UNSAID.match(text) and not (pronouns and pronouns[0].start == UNSAID.match(text).start(1))
-    implied = [] if rivals or unresolved or kind == "Disease" and chosen(text, named) else [Mention(0, 0, (title,)), Mention(len(text), len(text), (title,))]
+    first = UNSAID.match(text)
+    unresolved = first and not topic and not (pronouns and pronouns[0].start == first.start(1))
+    silent = rivals or unresolved or (kind == "Disease" and chosen(text, named))
+    implied = [] if silent else [Mention(0, 0, (title,))]
     return sorted([*named, *pronouns, *implied], key=lambda m: (m.start, m.end))
 
 
@@ -161,7 +165,7 @@ def clause_spans(text: str, named: list[Mention]) -> list[tuple[int, int, bool]]
                 rf"\b{VERB}", text[max((c for c in cuts if c < joint.start()), default=0) : joint.start()]):
             cuts.add(joint.start())
     places = [0, *sorted(cut for cut in cuts if cut and not touches(inside, cut, cut + 1)), len(text)]
-    return [(start, end, re.search(rf"\b{VERB}", text[start:end]) is not None) for start, end in zip(places, places[1:])]
+    return [(a, b, re.search(rf"\b{VERB}", text[a:b]) is not None) for a, b in zip(places, places[1:])]
 
 
 def touches(spans: list[Span], start: int, end: int) -> bool:

@@ -18,49 +18,56 @@ from minifleming.rods.phrases import phrase
 Signature = dict[str, set[tuple[str, str]]]  # relation -> the pairs (head type, tail type) that it joins
 
 TREATMENT = ("first_line_treatment", "other_treatment")
-_TREAT = """treat therap first-line manag given give gives prescri used use. used. uses. using. indicat drug medic choice option
-    mainstay cornerstone backbone rest rely relies receiv respon cure control reliev help add adjunct replac taken
-    take alternativ second-line prefer recommend offer administ care initiat switch benefit work effective improv superse
-    reserv standard answer reach combin pair together alongside need requir is&for are&for"""
+_TREAT = """treat therap first-line manag given give gives prescri used use. used. uses. using. indicat drug
+    medic choice option mainstay cornerstone backbone rest rely relies receiv respon cure control reliev help add adjunct replac
+    taken take alternativ second-line prefer recommend offer administ care initiat switch benefit work effective
+    improv superse reserv keep kept standard answer reach combin pair together alongside need requir is&for are&for"""
 _FIND = """present manifest symptom sign feature finding hallmark characteri typical classic complain develop experienc
-    suffer notice report have has had show reveal demonstrat display exhibit includ caus lead result produc bring common
-    frequent often usual seen see found find observ occur appear accompan associat mark ensu come complicat suggest point
-    indicat disclos there begin onset start attack follow arise expect note picture visible evident test scan film
-    imag laborator triad record gives struck strik trouble bother usual detect yield combin
-    preced herald early late support favor favour clue alert prompt"""
-_CAUSE = """caus due result mutat varia gene. genes. defect arise stem infect agent organism
-    pathogen trigger responsible culprit origin root behind underl consequence develop follow lead produc lies
-    reflect because explain driv mechanism pathogenesis blame brought bring lie problem directed antibod deposit trace link
-    risk predispos relat reaction"""
+    suffer notice report have has had show reveal demonstrat display exhibit includ caus lead result produc bring
+    common frequent often usual seen see found find observ occur appear accompan associat mark ensu come complicat
+    suggest point indicat disclos there begin onset start attack follow arise expect note picture visible evident
+    test scan film imag laborator triad record gives struck strik trouble bother detect yield combin preced herald
+    early late support favor favour clue alert turn univers telling rule. almost nearly invariab most many half
+    third percent prominent predominat dominat cardinal key main distinctive notable betray progress culminat evolv
+    persist recur hint feel felt"""
+_CAUSE = """caus due result mutat varia gene. genes. defect arise stem infect agent organism pathogen trigger
+    responsible culprit origin root behind underl consequence develop follow lead produc lies reflect because explain driv
+    mechanism pathogenesis blame brought bring lie problem directed antibod deposit trace link risk predispos relat
+    reaction"""
 CUES = [  # in order of precedence
-    ("contraindicated_in", """contraindicat avoid unsafe harmful forbid forbidden prohibit withheld must&not should&not
-        may&not never&be precaution unsuitable dangerous inadvisable do&not not&recommended not&advised
-        not&suitable not&safe"""),
+    ("contraindicated_in", """
+    contraindicat avoid unsafe harmful forbid forbidden prohibit withheld must&not should&not may&not never&be
+    precaution unsuitable dangerous inadvisable do&not not&recommended not&advised not&suitable not&safe"""),
     *((relation, _TREAT) for relation in (*TREATMENT, "treats", "palliates", "treats_off_label")),
-    ("adverse_effect", """caus adverse side unwanted undesir toxic reaction lead result produc risk report induc complicat
-        occur develop trigger follow include bring harm hazard watch monitor provok associat warn blame price
-        troublesome nuisance complain experienc suffer common frequent limit"""),
-    ("detects", "detect identif show reveal demonstrat find finds found seen recogni disclos visible display look yield"),
-    ("explains", "expla account caus lead result produc responsib underl behind reason why due because give aris bring"),
-    ("has_symptom", _FIND), ("has_lab_finding", _FIND), ("has_imaging_finding", _FIND), ("has_phenotype", _FIND),
-    ("caused_by", _CAUSE), ("has_mechanism", _CAUSE), ("has_cause", _CAUSE), ("associated_gene", _CAUSE + " associat"),
-    ("confirmed_by", """confirm diagnos test standard establish prov verif detect order perform clinch definit rest
-        identif settle suspicion suspect decid decisive secure certain sure made"""),
-    ("affects", """affect involv attack damag infect inflam disorder destr invad target degenerat disease injur harm
-        accumul deposit loss lesion strik scar organ confined ravag attack fail lost wast spread
-        weaken swell swollen bear brunt"""),
+    ("adverse_effect", """
+    caus adverse side unwanted undesir toxic reaction lead result produc risk report induc complicat occur develop
+    trigger follow include bring harm hazard watch monitor provok associat warn blame price troublesome nuisance
+    complain experienc suffer common frequent limit"""),
+    ("detects", """detect identif show reveal demonstrat find finds found seen recogni disclos visible display
+    look yield"""),
+    ("explains", """expla account caus lead result produc responsib underl behind reason why due because give
+    aris bring"""),
+    *((relation, _FIND) for relation in ("has_symptom", "has_lab_finding", "has_imaging_finding", "has_phenotype")),
+    *((relation, _CAUSE) for relation in ("caused_by", "has_mechanism", "has_cause", "associated_gene")),
+    ("confirmed_by", """
+    confirm diagnos test standard establish prov verif detect order perform clinch definit rest identif settle
+    suspicion suspect decid decisive secure certain sure made"""),
+    ("affects", """
+    affect involv attack damag infect inflam disorder destr invad target degenerat disease injur harm accumul
+    deposit loss lesion strik scar organ confined ravag fail lost wast spread weaken swell swollen bear brunt"""),
     ("transmitted_by", "spread transmi acquir carr pass contract catch caught bite infect rout contact inhal expos"),
     ("has_prevalence", "is. are. was. remain count rank consider regard"),
 ]
 SELF_EVIDENT = {"drug_mechanism", "acts_on", "encodes"}  # the types alone say it
 ALSO = re.compile(
     r"\b(?:also|alternativ\w*|second|third|add\w*|adjunct\w*|instead|on top|together with|besides|else|reserv\w*"
-    r"|refractory|resistant|fails?|failed|fallback|otherwise|intoleran\w*|(?:not|cannot) (?:tolerate|take)|unable|later|another|(?<!any )other"
-    r"|combined? with|along with|in combination|escalat\w*|substitut\w*|back-?up|relapse\w*|some)\b", re.I)
+    r"|refractory|resistant|fails?|failed|fallback|otherwise|intoleran\w*"
+    r"|(?:not|cannot) (?:tolerate|take)|unable|later|another|(?<!any )other"
+    r"|combined? with|along with|in combination|escalat\w*|substitut\w*|back-?up|relapse\w*)\b", re.I)
 
 
 def regex(stems: str) -> re.Pattern:
-    """Any of the stems at the start of a word; "&": a space, or a word between; "x." and short stems: the whole word."""
+    """Any of the stems at the start of a word; "&": a space or a word between; "x." and short stems: whole words."""
     parts = [stem.replace("&", r" (?:\w+ )?").replace(".", r"\b") + (r"(?:s|es|ed|ing)?\b" if len(stem) < 4 else "")
              for stem in stems.split()]
     return re.compile(rf"\b(?:{'|'.join(parts)})", re.IGNORECASE)

@@ -26,7 +26,8 @@ DEFINES = re.compile(r"([A-Z][A-Za-z0-9]{1,9})\s*\($")  # "SLE (systemic ..."
 GREEK = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "κ": "kappa", "ω": "omega"}
 # An organ before one of these words is part of another thing: "lung cancer", "heart attack".
 COMPOUND = re.compile(r"\s(?:cancer|tumou?r|attack|failure|disease|transplant\w*|biops\w+|injury|function|cells?|"
-                      r"enzymes?|muscle|beat|rate|sounds?|films?|x-rays?|radiograph\w*|scan\w*)\b", re.IGNORECASE)
+                      r"work|tests?|counts?|pressure|enzymes?|muscle|beat|rate|sounds?|films?|x-rays?|"
+                      r"radiograph\w*|scan\w*)\b", re.IGNORECASE)
 ORGAN = "Anatomy"
 
 Abbreviations = dict[str, tuple[str, ...]]

@@ -5,8 +5,8 @@
 
 Names that form a list are one group and share the relation. A group looks for a partner in three places, and stops at
 the first that gives a triple: its own clause (the nearest), the subject that its clause inherits (the name before
-"which", else the sentence's first group), and the page's topic. Whether a pair is a triple is decided by its types and a cue
-word in the clause (cues.py). What lies in a dead span (clauses.py) gives nothing.
+"which", else the sentence's first group), and the page's topic. Types and a cue word in the clause decide whether a
+pair is a triple (cues.py). What lies in a dead span (clauses.py) gives nothing.
 """
 
 from __future__ import annotations
@@ -129,8 +129,9 @@ def further(clause: Clause, group: Group, drug: Mention) -> bool:
     """Is this drug of a list one more besides the first: "A, alternatively B"? All that follow it are, too."""
     before = clause.text[: max(0, drug.start - clause.offset)]
     after = clause.text[drug.end - clause.offset :] if drug == group.mentions[-1] and not group.implied else ""
-    later = min((g.start for g in clause.groups if g.start > drug.start), default=clause.end)
-    after = after[: max(0, later - drug.end)]
+    later = min((g.start for g in clause.groups if g.start > drug.start), default=None)
+    if later is not None:  # words before the next name may be that name's
+        after = re.split(r"[,;]|\b(?:and|or|with)\b", after[: max(0, later - drug.end)])[0]
     return ALSO.search(before + " " + after) is not None
 
 
