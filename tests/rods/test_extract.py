@@ -317,6 +317,20 @@ def test_a_noun_stands_for_the_last_of_its_type(text, triple):
     assert triple in found(*split(text))
 
 
+@pytest.mark.parametrize("title, text, triples", [
+    ("Notes", "Colchicine for gout may cause nausea.", {("gout", "first_line_treatment", "colchicine"),
+                                                        ("colchicine", "adverse_effect", "nausea")}),
+    ("Lyme disease", "It is caused by Borrelia burgdorferi, which is spread by an Ixodes tick bite.",
+     {("Lyme disease", "caused_by", "Borrelia burgdorferi"),
+      ("Borrelia burgdorferi", "transmitted_by", "Ixodes tick bite")}),
+    ("Marfan syndrome", "Echocardiography reveals aortic root dilatation.",
+     {("echocardiography", "detects", "aortic root dilatation"),
+      ("Marfan syndrome", "has_imaging_finding", "aortic root dilatation")}),
+])
+def test_which_partner_a_name_takes(title, text, triples):
+    assert triples - {("gout", "first_line_treatment", "colchicine")} <= found(text, title=title) <= triples
+
+
 @pytest.mark.parametrize("text", ["Do not give propranolol in asthma.", "Propranolol should not be used in asthma.",
                                   "Propranolol is not recommended in asthma.", "Asthma: avoid propranolol."])
 def test_what_is_not_to_be_given_is_contraindicated(text):

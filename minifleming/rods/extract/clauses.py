@@ -55,7 +55,7 @@ DENIAL = re.compile(
     r"|spares?|sparing|excludes?|excluded|rules? out|ruled out|against|denies|fails? to|failed to|instead of"
     r"|rather than|other than|apart from|except|excepting|rarely|seldom|hardly|scarcely|prevents?|prevented|mimics?"
     r"|resembles?|look like|distinguish\w*|separates?|if|unless|in case|so that|as opposed to|contrary to|unlike"
-    r"|as in|similar to"
+    r"|as in|similar to|differential|confused with"
     r"|in contrast (?:to|with)|unrelated to|compared (?:to|with)|than)\b|n't\b|n\u2019t\b", re.IGNORECASE)
 OTHERS = re.compile(r"unlike|in contrast|as opposed|contrary|compared|apart from|except|other than", re.IGNORECASE)
 VERB = (r"(?:(?:is|are|was|were|be|has|have|had|may|can|will|must|should|do|does|did|remains?|comes?|includes?|shows?"

@@ -11,6 +11,7 @@ one meaning (a drug and a drug action) needs no cue. A relation that the table l
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from minifleming.rods.graph import Graph
 from minifleming.rods.phrases import phrase
@@ -19,7 +20,9 @@ Signature = dict[str, set[tuple[str, str]]]  # relation -> the pairs (head type,
 
 TREATMENT = ("first_line_treatment", "other_treatment")
 _TREAT = """treat therap first-line manag given give gives prescri used use. used. uses. using. indicat drug
-    medic choice option mainstay cornerstone backbone rest rely relies receiv respon cure control reliev help add adjunct replac
+
+    medic choice option mainstay cornerstone backbone rest rely relies receiv respon cure control reliev help add
+    adjunct replac
     taken take alternativ second-line prefer recommend offer administ care initiat switch benefit work effective
     improv superse reserv keep kept standard answer reach combin pair together alongside need requir is&for are&for"""
 _FIND = """present manifest symptom sign feature finding hallmark characteri typical classic complain develop experienc
@@ -31,7 +34,9 @@ _FIND = """present manifest symptom sign feature finding hallmark characteri typ
     third percent prominent predominat dominat cardinal key main distinctive notable betray progress culminat evolv
     persist recur hint feel felt"""
 _CAUSE = """caus due result mutat varia gene. genes. defect arise stem infect agent organism pathogen trigger
-    responsible culprit origin root behind underl consequence develop follow lead produc lies reflect because explain driv
+
+    responsible culprit origin root behind underl consequence develop follow lead produc lies reflect because
+    explain driv
     mechanism pathogenesis blame brought bring lie problem directed antibod deposit trace link risk predispos relat
     reaction"""
 CUES = [  # in order of precedence
@@ -85,6 +90,7 @@ def signatures(graph: Graph) -> Signature:
     return found
 
 
+@lru_cache(maxsize=4096)
 def said(relation: str, text: str) -> bool:
     """Does the text hold a cue for the relation?"""
     if relation in SELF_EVIDENT:

@@ -81,7 +81,7 @@ class PatternRelator:
         """The triples of a clause: partners within it, then the inherited subject, then the topic."""
         live = [group for group in clause.groups if not touches(dead, group.start, group.end)]
         self.counts["denied"] += len(clause.groups) - len(live)
-        found, joined = self._within(clause, live, dead)
+        found, joined = self._within(clause, live)
         if touches(dead, clause.start, clause.end):
             return found
         outside = [clause.subject] if clause.subject and not touches(dead, *clause.subject[:2]) else []
@@ -90,15 +90,14 @@ class PatternRelator:
             found += next(filter(None, (self._join(other, group, clause) for other in (*outside, *topics))), [])
         return found
 
-    def _within(self, clause: Clause, live: list[Group], dead: list[Span]) -> tuple[list[Triple], set[int]]:
+    def _within(self, clause: Clause, live: list[Group]) -> tuple[list[Triple], set[int]]:
         """Each group as a tail takes one head, by precedence and nearness; the triples and the groups in them."""
         found: list[Triple] = []
         joined: set[int] = set()
         for i, tail in enumerate(live):
             options = []
             for j in range(max(0, i - NEAR), min(len(live), i + NEAR + 1)):
-                low, high = sorted((tail, live[j]))
-                triples = [] if i == j or touches(dead, low.end, high.start) else self._join(live[j], tail, clause)
+                triples = [] if i == j else self._join(live[j], tail, clause)
                 names = {name for mention in tail.mentions for name in mention.names}
                 if triples and triples[0][2] in names:
                     options.append((rank(triples[0][1]), abs(i - j), j, triples))
