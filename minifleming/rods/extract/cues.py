@@ -20,7 +20,6 @@ Signature = dict[str, set[tuple[str, str]]]  # relation -> the pairs (head type,
 
 TREATMENT = ("first_line_treatment", "other_treatment")
 _TREAT = """treat therap first-line manag given give gives prescri used use. used. uses. using. indicat drug
-
     medic choice option mainstay cornerstone backbone rest rely relies receiv respon cure control reliev help add
     adjunct replac
     taken take alternativ second-line prefer recommend offer administ care initiat switch benefit work effective
@@ -34,7 +33,6 @@ _FIND = """present manifest symptom sign feature finding hallmark characteri typ
     third percent prominent predominat dominat cardinal key main distinctive notable betray progress culminat evolv
     persist recur hint feel felt"""
 _CAUSE = """caus due result mutat varia gene. genes. defect arise stem infect agent organism pathogen trigger
-
     responsible culprit origin root behind underl consequence develop follow lead produc lies reflect because
     explain driv
     mechanism pathogenesis blame brought bring lie problem directed antibod deposit trace link risk predispos relat
@@ -64,6 +62,8 @@ CUES = [  # in order of precedence
     ("has_prevalence", "is. are. was. remain count rank consider regard"),
 ]
 SELF_EVIDENT = {"drug_mechanism", "acts_on", "encodes"}  # the types alone say it
+ILLNESS = ("Drug", "Disease")  # "Colchicine for gout may cause nausea": a disease as an effect must be called so
+ILL = re.compile(r"\b(?:adverse|side effect|toxic|induc)", re.IGNORECASE)
 ALSO = re.compile(
     r"\b(?:also|alternativ\w*|second|third|add\w*|adjunct\w*|instead|on top|together with|besides|else|reserv\w*"
     r"|refractory|resistant|fails?|failed|fallback|otherwise|intoleran\w*"
@@ -108,5 +108,5 @@ def rank(relation: str) -> int:
 def relation_of(a: str, b: str, text: str, signature: Signature) -> tuple[str, bool] | None:
     """The relation of two types that the text says, and whether ``a`` is its head."""
     fits = [(r, forward) for r in signature for pair, forward in (((a, b), True), ((b, a), False))
-            if pair in signature[r] and said(r, text)]
+            if pair in signature[r] and said(r, text) and (pair != ILLNESS or r != "adverse_effect" or ILL.search(text))]
     return min(fits, key=lambda fit: rank(fit[0]), default=None)
