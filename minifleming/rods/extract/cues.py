@@ -108,5 +108,6 @@ def rank(relation: str) -> int:
 def relation_of(a: str, b: str, text: str, signature: Signature) -> tuple[str, bool] | None:
     """The relation of two types that the text says, and whether ``a`` is its head."""
     fits = [(r, forward) for r in signature for pair, forward in (((a, b), True), ((b, a), False))
-            if pair in signature[r] and said(r, text) and (pair != ILLNESS or r != "adverse_effect" or ILL.search(text))]
+            if pair in signature[r] and said(r, text)
+            and (pair != ILLNESS or r != "adverse_effect" or ILL.search(text))]
     return min(fits, key=lambda fit: rank(fit[0]), default=None)
