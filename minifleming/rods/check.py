@@ -2,12 +2,16 @@
 
 It reads the item's JSON and the graph's triples and shares no code with the sampler: the visible part is solved as a
 conjunctive query by joins over a sorted table of its own. An item is accepted if
-    1. every hop of its path and every visible triple is an edge, the path leads to the answer, no absent triple holds;
+    1. every hop of its path and every visible triple is an edge, the path leads to the answer, no absent triple holds,
+       and the question speaks of every relation of the chain;
     2. replacing every name that the question does not tell by a variable, the query has the masked names as its only
        answer; and exactly the masked and the hidden names are untold;
-    3. each distractor is of the answer's type, and there is a visible triple that does not hold with it in place;
+    3. each distractor is of the answer's type, neither more special nor more general than the answer, and there is a
+       visible triple that does not hold with it in place;
     4. no distractor solves the query.
-A told finding stands for itself and for everything that is_a it: who has the special one has the general one.
+A told finding stands for itself and for everything that is_a it: who has the special one has the general one. A name
+is told where it stands by itself, not within a longer one; what follows a "no" is told as absent. Between nodes that
+are not told, relations that a question says by the same words (phrases.link) are one.
 """
 
 from __future__ import annotations
@@ -20,7 +24,11 @@ import numpy as np
 from minifleming.rods.graph import IS_A, Graph
 from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.item import Item, Triple, read_items
+from minifleming.rods.phrases import link
+from minifleming.rods.templates import says
 from minifleming.run.errors import Parser, RunFailed, guarded
+
+NOT = re.compile(r"\b(?:no|not|without)\b[^.?!]*|(?:没有|无)[^。？！]*", re.IGNORECASE)  # up to the sentence's end
 
 
 class Facts:
@@ -34,6 +42,7 @@ class Facts:
         head, relation, tail = graph.table.T.astype(np.int64)
         self._out = self._sorted(head, relation, tail)
         self._into = self._sorted(tail, relation, head)
+        self._alike: dict[tuple[str, bool], list[tuple[str, bool]]] = {}
 
     def _sorted(self, near: np.ndarray, relation: np.ndarray, far: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         key = near * len(self.code) + relation
@@ -63,8 +72,20 @@ class Facts:
             found |= fresh
         return found
 
+    def across(self, near: str, relation: str, forward: bool) -> set[str]:
+        """What a question can mean by the far end of such an edge: by every relation that it says alike."""
+        key = (relation, forward)
+        if key not in self._alike:
+            said = link(relation, forward)
+            self._alike[key] = [(r, way) for r in self.code for way in (True, False) if link(r, way) == said]
+        return {far for other, way in self._alike[key]
+                for far in (self.out(near, other) if way else self.into(near, other))}
+
     def edge(self, triple: Triple) -> bool:
         return triple[2] in self.out(triple[0], triple[1])
+
+    def kin(self, a: str, b: str) -> bool:
+        return a in self.below(b) or b in self.below(a)
 
     def holds(self, triple: Triple) -> bool:
         """Is it an edge, or follows from one by is_a?"""
@@ -86,6 +107,8 @@ def fault(item: Item, facts: Facts) -> str | None:
     asked = nodes[item.answer]
     if astray(item.path, asked):
         return "the path does not lead to the masked node"
+    if silent := unasked(item):
+        return f"the question does not speak of '{silent}'"
     return untold(item, asked, told, facts) or unproven(item, asked, told, facts) or weak(item, nodes, facts)
 
 
@@ -108,11 +131,22 @@ def astray(path: list[Triple], asked: tuple[str, ...]) -> bool:
     return broken or asked[-1] not in hops[-1] or (len(asked) > 1 and asked[0] not in hops[0])
 
 
+def unasked(item: Item) -> str:
+    """A relation of the chain that the question does not speak of, in the direction in which the path runs; or ''."""
+    at = item.provenance.get("root", "")
+    for head, relation, tail in item.path[1:]:
+        if not says(item.question, relation, head == at):
+            return relation
+        at = tail if head == at else head
+    return ""
+
+
 def untold(item: Item, asked: tuple[str, ...], told: dict[str, str], facts: Facts) -> str | None:
     """A masked name that the question tells, another that it does not, or an absent finding that is there."""
     variables = names_not_told(item, told)
+    _, denied = split(item, told)
     hidden = item.provenance.get("hidden", [])
-    missing = sorted(set(asked) - variables)
+    missing = sorted(set(asked) - (variables - denied))
     if missing:
         return f"the question tells the masked node '{missing[0]}', or it is not visible"
     silent = variables - {*asked, *hidden}
@@ -121,7 +155,7 @@ def untold(item: Item, asked: tuple[str, ...], told: dict[str, str], facts: Fact
     for triple in item.absent:
         if facts.holds(triple):
             return f"not absent: {' | '.join(triple)}"
-        if not tells(item.question, told.get(triple[2], triple[2])):
+        if triple[2] not in denied:
             return f"the question does not tell '{triple[2]}'"
     return None
 
@@ -143,6 +177,8 @@ def weak(item: Item, nodes: dict[str, tuple[str, ...]], facts: Facts) -> str | N
             continue
         if names == asked:
             return f"option {label} satisfies the visible part"
+        if any(facts.kin(name, other) for name, other in zip(names, asked) if name != other):
+            return f"option {label} is a kind of the answer, or the answer of it"
         if [facts.types.get(name) for name in names] != [facts.types.get(name) for name in asked]:
             return f"option {label} is of another type"
         triple = item.discriminating.get(label)
@@ -155,14 +191,29 @@ def weak(item: Item, nodes: dict[str, tuple[str, ...]], facts: Facts) -> str | N
 
 
 def names_not_told(item: Item, told: dict[str, str]) -> set[str]:
-    """The names of the visible part that do not stand in the question."""
-    return {name for head, _, tail in item.visible for name in (head, tail)
-            if not tells(item.question, told.get(name, name))}
+    """The names of the visible part that do not stand in the question, or stand there as absent."""
+    affirmed, _ = split(item, told)
+    return {name for head, _, tail in item.visible for name in (head, tail)} - affirmed
 
 
-def tells(question: str, name: str) -> bool:
-    """Does the name stand in the question, as words of its own?"""
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", question) is not None
+def split(item: Item, told: dict[str, str]) -> tuple[set[str], set[str]]:
+    """The names of the item that the question tells as present, and those that it tells as absent.
+
+    The longest come first, and each is struck out where it stands: what is left of a longer name tells no shorter one.
+    """
+    names = {name for head, _, tail in [*item.visible, *item.absent] for name in (head, tail)}
+    places: dict[int, str] = {}
+    text = item.question
+    for name in sorted(names, key=lambda name: (-len(told.get(name, name)), name)):
+        words = told.get(name, name)
+        edge = "" if name in told else r"(?<!\w)", "" if name in told else r"(?!\w)"
+        for found in re.finditer(edge[0] + re.escape(words) + edge[1], text):
+            places[found.start()] = name
+        text = re.sub(edge[0] + re.escape(words) + edge[1], lambda found: "\0" * len(found[0]), text)
+    nots = [denied.span() for denied in NOT.finditer(text)]
+    absent = {name for at, name in places.items() if any(start <= at < end for start, end in nots)}
+    present = {name for at, name in places.items() if not any(start <= at < end for start, end in nots)}
+    return present, absent
 
 
 def solve(query: list[Triple], variables: set[str], wanted: tuple[str, ...], facts: Facts) -> set[tuple[str, ...]]:
@@ -193,12 +244,12 @@ def join(rows: list[dict[str, str]], head: str, relation: str, tail: str, variab
         fit = {name for end in facts.below(tail) for name in facts.into(end, relation)}
         return extended(rows, head, lambda row: fit)
     if head not in variables:
-        fit = facts.out(head, relation)
+        fit = facts.across(head, relation, True)
         return extended(rows, tail, lambda row: fit)
     if rows and head in rows[0]:
-        return extended(rows, tail, lambda row: facts.out(row[head], relation))
+        return extended(rows, tail, lambda row: facts.across(row[head], relation, True))
     if rows and tail in rows[0]:
-        return extended(rows, head, lambda row: facts.into(row[tail], relation))
+        return extended(rows, head, lambda row: facts.across(row[tail], relation, False))
     if rows:
         raise ValueError("the visible part does not hang together")
     return []

@@ -7,8 +7,8 @@ lacks another. What stands at the end has the answer's type and its relation, an
     measles   fever                          -> vitamin A              shares fever, lacks malar rash
 
 The graph is incomplete: that an edge is absent does not make it false. So a candidate that has any edge at all to the
-node before the answer is not used (a second treatment, say, is no wrong answer), and with ``apart`` neither is a
-variety of the answer: of its family by name (kin.py), or more special or more general than it.
+node before the answer is not used (a second treatment, say, is no wrong answer), nor what is more special or more
+general than the answer; and with ``apart`` neither is a variety of it: of its family by name (kin.py), or of its gene.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import numpy as np
 
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Triple
-from minifleming.rods.kin import same_family
+from minifleming.rods.kin import overlap, same_family
 from minifleming.rods.walk import Step, Walk, Walker
 
+GENES = ("associated_gene", "associated_with_gene", "has_gene")
 MOST_RIVALS = 256  # are tried, those first that share most findings; where there are more, the search ends
 CHOICE = 8  # with so many times the distractors that are needed
 
@@ -77,13 +78,23 @@ def pairs(walk: Walk, walker: Walker, rng: np.random.Generator, apart: bool = Fa
     found: dict[tuple[str, str], tuple[str, Triple]] = {}
     for rival in names[:MOST_RIVALS]:
         missing = lacked(walk, walker, rival)
-        if not missing or not usable(rival) or (apart and kin(graph, rival, walk.root)):
+        if not missing or not usable(rival) or related(graph, rival, walk.root) or (
+                apart and kin(graph, rival, walk.root)):
             continue
         for end in ends_of(rival, walk.chain, graph):
             if end != rival and usable(end) and lacking(walk, walker, end, apart) is not None:
                 found[rival, end] = (rival, missing[0].triple)
                 break
     return found
+
+
+def mixed(walk: Walk, found: dict[tuple[str, str], tuple[str, Triple]]) -> dict[tuple[str, str], tuple[str, Triple]]:
+    """The pairs, and first of all a right root with a wrong end, and a wrong root with the right end: else one half of
+    a pair would give away the other."""
+    if len(found) < 2:
+        return found
+    (first, (rival, lacks)), second = next(iter(found.items())), list(found)[1]
+    return {(walk.root, second[1]): ("", walk.chain[-1].triple), (first[0], walk.answer): (rival, lacks)} | found
 
 
 def rivals(walk: Walk, walker: Walker) -> dict[str, int]:
@@ -116,7 +127,7 @@ def lacking(walk: Walk, walker: Walker, candidate: str, apart: bool) -> Triple |
     graph = walker.graph
     if candidate == walk.answer or graph.type_of(candidate) != graph.type_of(walk.answer):
         return None
-    if apart and kin(graph, candidate, walk.answer):
+    if related(graph, candidate, walk.answer) or (apart and kin(graph, candidate, walk.answer)):
         return None
     if not walk.chain:
         missing = lacked(walk, walker, candidate)
@@ -134,10 +145,20 @@ def connected(graph: Graph, a: str, b: str) -> bool:
     return any((rows.all_of(node) == other).any() for rows in (graph.out, graph.into))
 
 
+def related(graph: Graph, a: str, b: str) -> bool:
+    """Is one above or below the other by is_a?"""
+    first, second = graph.number[a], graph.number[b]
+    return first in graph.below(second) or second in graph.below(first)
+
+
 def kin(graph: Graph, a: str, b: str) -> bool:
-    """Is one a variety of the other: of its family by name, or above or below it by is_a?"""
-    return same_family(a, b) or graph.number[a] in graph.below(graph.number[b]) or (
-        graph.number[b] in graph.below(graph.number[a]))
+    """Is one a variety of the other, or the other under another name: by family, by words, or by its gene?
+
+    "Stormorken syndrome" and "Stormorken-Sjaastad-Langslet syndrome" have one gene; so do diseases that differ, and
+    neither is offered beside the other: who asks about one must not have to know how the catalogue splits them.
+    """
+    return same_family(a, b) or overlap(a, b) or any(
+        not set(graph.tails(a, relation)).isdisjoint(graph.tails(b, relation)) for relation in GENES)
 
 
 def has(ascending: np.ndarray, number: int) -> bool:

@@ -70,7 +70,7 @@ def synthesise(
     up: ``TRIES_PER_ITEM`` draws found no further item, ``GIVE_UP`` times in a row. ``both`` is the share of items that
     ask for the root too. What ``refuse`` gives a reason for is not used and counted in ``refused``.
     """
-    walker = Walker(graph, rarity, rare_boost, roots, evidence, pins)
+    walker = Walker(graph, rarity, rare_boost, roots, evidence, pins, by_name=apart)
     rng = np.random.default_rng([seed, 0x5EED])
     strict = apart or wording.language != "en"
     taken, seen, items, owed, vain = set(taken), set(), [], Counter(), Counter()

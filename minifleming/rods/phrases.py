@@ -68,6 +68,13 @@ def phrase(relation: str) -> Phrase:
     return PHRASES.get(relation) or OTHERS.get(relation) or Phrase(plain, f"is {plain} of", plain, f"{plain} source")
 
 
+def link(relation: str, forward: bool) -> str:
+    """What a question calls the far end of an edge. Two relations, or the two directions of a symmetric one, may be
+    told alike; then a question means both."""
+    words = phrase(relation)
+    return words.link if forward else words.link_back
+
+
 def statement(head: str, relation: str, tail: str, forward: bool = True) -> str:
     """One edge as a clause, read from its head or, if not ``forward``, from its tail."""
     words = phrase(relation)

@@ -21,8 +21,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from minifleming.rods.distract import distractors, has, lacked, pairs
+from minifleming.rods.distract import distractors, has, lacked, mixed, pairs, related
 from minifleming.rods.item import LABELS, TIERS, Item
+from minifleming.rods.kin import overlap, part_of, same_family
 from minifleming.rods.walk import Step, Walk, Walker
 from minifleming.rods.wording import Wording, sayable
 
@@ -40,10 +41,10 @@ def make_item(walk: Walk, walker: Walker, options: int, rng: np.random.Generator
     """
     both = both and bool(walk.chain)
     answer = (walk.root, walk.answer) if both else (walk.answer,)
-    if not (sayable(walk, wording) and all(map(wording.tellable, answer))):
+    if not (sayable(walk, wording) and all(map(wording.tellable, answer))) or (apart and circles(walk, walker)):
         return None
     if both:
-        found = pairs(walk, walker, rng, apart, wording.tellable)
+        found = mixed(walk, pairs(walk, walker, rng, apart, wording.tellable))
     else:
         single = distractors(walk, walker, options - 1, rng, owed, apart, wording.tellable)
         found = {(name,): reason for name, reason in single.items()}
@@ -81,6 +82,13 @@ def make_item(walk: Walk, walker: Walker, options: int, rng: np.random.Generator
     )
 
 
+def circles(walk: Walk, walker: Walker) -> bool:
+    """Does the chain come back to a variety of a node that it has left? "... its gene ... the disease of that gene"."""
+    graph, names = walker.graph, [walk.root, *(step.end for step in walk.chain)]
+    return any(graph.type_of(a) == graph.type_of(b) and (same_family(a, b) or overlap(a, b) or related(graph, a, b))
+               for i, a in enumerate(names) for b in names[i + 1 :])
+
+
 def provenance(walk: Walk, walker: Walker, wrong: dict) -> dict:
     """What the teachers and the checker read: root, masked nodes that are not asked for, rivals and what they lack."""
     rivals = {label: rival for label, (rival, _) in wrong.items()}
@@ -110,16 +118,19 @@ def absent_findings(walk: Walk, walker: Walker, rivals: list[str], rng: np.rando
                     wording: Wording, avoid: set[str]) -> tuple[Step, ...]:
     """Up to ``ABSENT`` findings that a rival often has and the root has not, those excluded for the root first.
 
-    None in ``avoid`` is told: what is asked for or hidden, and the options.
+    What the name of a finding of the root says ("chronic cough") is not absent ("cough"). None in ``avoid`` is told:
+    what is asked for or hidden, and the options.
     """
     graph, root = walker.graph, walker.graph.number[walk.root]
+    has_told = [step.end for step in walker.findings(walk.root)]
     excluded = set(graph.tails(walk.root, "lacks_phenotype"))
     steps = {}
     for rival in rivals:
         for step in walker.findings(rival):
             often = graph.frequency(rival, step.relation, step.end)
             if (often is None or often >= OFTEN) and wording.tellable(step.end) and step.end not in avoid:
-                if not any(has(walker.bearers(relation, step.end), root) for relation in walker.told):
+                if not any(has(walker.bearers(relation, step.end), root) for relation in walker.told) and not any(
+                        part_of(step.end, told) for told in has_told):
                     steps.setdefault(step.end, Step(walk.root, step.relation, step.end, True))
     names = [list(steps)[i] for i in rng.permutation(len(steps))]
     names.sort(key=lambda name: name not in excluded)
@@ -138,14 +149,19 @@ def tier_of(walk: Walk, walker: Walker) -> str:
 
 
 def leaks(item: Item) -> bool:
-    """Does the question tell a masked node, or a finding that is part of its name ("Ataxia" for "Ataxia, type 2")?
+    """Does the question tell a masked node, or by a finding all or part of its name ("Ataxia" for "Ataxia, type 2",
+    "Tufted angioma" for "Angioma, tufted")?
 
-    Names are looked for in the findings too, as the graph writes them: the question may be in another language.
+    Findings are those that are told: present, absent, and of pins. Names are looked for in them too, as the graph
+    writes them: the question may be in another language.
     """
     names = [name.casefold() for name in masked_names(item)]
     findings = [tail.casefold() for _, _, tail in item.evidence]
+    told = [*findings, *(tail.casefold() for _, _, tail in item.absent),
+            *(tail.casefold() for _, _, tail in item.provenance.get("pins", []))]
     text = "\n".join([item.question.casefold(), *findings])
-    return any(is_told(name, text) or any(finding in name for finding in findings) for name in names)
+    return any(is_told(name, text) or any(finding in name for finding in findings)
+               or any(overlap(name, finding) for finding in told) for name in names)
 
 
 def tells_masked(item: Item) -> bool:

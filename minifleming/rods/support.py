@@ -53,4 +53,6 @@ def by_plain_name(graph: Graph) -> dict[str, list[int]]:
 
 
 def plain(name: str) -> str:
+    """Without case and punctuation, and without the type in brackets that tells nodes of one name apart."""
+    name = re.sub(r" \(\w+\)$", "", name)
     return " ".join(re.findall(r"\w+", name.casefold()))

@@ -3,6 +3,8 @@
     ASKED[("first_line_treatment", True)] = ("How is {of} treated first?", ...)      forward: the tail is asked for
 """
 
+from minifleming.rods.phrases import link
+
 DIAGNOSIS = ("Which disease is it?", "What is the most likely diagnosis?", "Which diagnosis fits these findings best?",
              "Which disease explains all of these findings?")
 FRAMES = ("{who} has {found}.", "{who} presents with {found}.", "{who} is found to have {found}.",
@@ -105,3 +107,13 @@ LINKS_ZH = {  # relation: (tail asked for, head asked for)
     "has_inheritance": ("遗传方式", "以该方式遗传的疾病"), "has_onset": ("起病时期", "于该时期起病的疾病"),
     "treats": ("适应证", "治疗药物"), "located_in": ("发病部位", "位于该部位的疾病"),
 }
+
+
+def says(question: str, relation: str, forward: bool) -> bool:
+    """Does the question speak of this relation, in this direction, by one of the wordings of any style?"""
+    if relation in LINKS_ZH and LINKS_ZH[relation][0 if forward else 1] in question:
+        return True
+    own = (FORTH if forward else BACK).get(relation, "").replace(" ", "{of}", 1)  # a pin may stand there
+    text = question.casefold()
+    return any(all(part.strip(" ?").casefold() in text for part in form.split("{of}"))
+               for form in (link(relation, forward), own, *ASKED.get((relation, forward), ())) if form)

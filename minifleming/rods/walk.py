@@ -8,7 +8,8 @@ A walk of n hops is a question in the making:
 1. The *root* is drawn with weight  w(v) = boost(v) * (1 + degree(v))^-rarity : rare diseases and little
    connected ones come more often. It is a node that has evidence relations (see ``EVIDENCE``).
 2. The *chain* takes n - 1 edges, in either direction, none back to a visited node. An edge is taken only
-   where it is functional: the node has exactly one neighbour by that relation in that direction. Among
+   where it is functional: the node has exactly one neighbour by that relation in that direction, and by all
+   that a question calls by the same words (a symmetric relation reads the same both ways). Among
    the functional edges at a node the next node is drawn with the weight of step 1, which favours rare drugs.
    With ``pins`` an edge to one of several nodes may be taken too, if that node has a finding, told in the
    question, that none of the others has: "the disease with that gene that presents with cataract".
@@ -27,6 +28,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from minifleming.rods.graph import IS_A, Graph
+from minifleming.rods.kin import Implied
+from minifleming.rods.phrases import link
 
 EVIDENCE = ("has_symptom", "has_lab_finding", "has_imaging_finding", "has_phenotype")
 NOT_WALKED = EVIDENCE + ("has_prevalence", "other_treatment")
@@ -71,8 +74,11 @@ class Walker:
     """Draws walks from one graph. Pure given its random generator."""
 
     def __init__(self, graph: Graph, rarity: float = 0.5, rare_boost: float = 2.0, roots: int = 0,
-                 evidence: tuple[str, ...] = EVIDENCE, pins: bool = False):
-        """``roots`` limits the root nodes to that many, a fixed choice by the hash of their names; 0 takes all."""
+                 evidence: tuple[str, ...] = EVIDENCE, pins: bool = False, by_name: bool = False):
+        """``roots`` limits the root nodes to that many, a fixed choice by the hash of their names; 0 takes all.
+
+        ``by_name``: who has "chronic cough" has "cough", whether or not the graph says so (kin.py).
+        """
         self.graph, self.pins = graph, pins
         self.told = tuple(r for r in evidence if r in graph.code)
         self.unwalked = {graph.code[r] for r in (*NOT_WALKED, *UNWALKED, *evidence) if r in graph.code}
@@ -93,6 +99,8 @@ class Walker:
         self._findings: dict[str, list[Step]] = {}
         self._places: dict[tuple[str, bool], list[str]] = {}
         self._bearers: dict[tuple[str, str], np.ndarray] = {}
+        self._links: dict[tuple[int, bool], str] = {}
+        self.implied = Implied(graph, self.told) if by_name else None
 
     def walk(self, hops: int, findings: tuple[int, int], rng: np.random.Generator) -> Walk | None:
         """One walk of exactly ``hops`` edges, or None if this draw came to a dead end."""
@@ -175,6 +183,8 @@ class Walker:
         if key not in self._bearers:
             graph = self.graph
             below = graph.below(graph.number[finding])
+            if self.implied:
+                below = sorted({*below, *self.implied.by(finding)})
             heads = [graph.into.of(node, graph.code[relation]) for node in below]
             self._bearers[key] = heads[0] if len(heads) == 1 else np.unique(np.concatenate(heads))
         return self._bearers[key]
@@ -201,14 +211,22 @@ class Walker:
 
     def _across(self, node: str, fits) -> list[Step]:
         """The edges of the walked relations, in either direction, where their number ``fits``."""
-        graph, number, found = self.graph, self.graph.number[node], []
-        for forward, rows in ((True, graph.out), (False, graph.into)):
-            for relation, ends in rows.of_node(number):
-                if relation not in self.unwalked and fits(len(ends)):
-                    found += [(relation, not forward, Step(node, graph.relations[relation], graph.names[end], forward))
-                              for end in ends]
-        found.sort(key=lambda entry: entry[:2])
-        return [step for _, _, step in found]
+        graph, number = self.graph, self.graph.number[node]
+        edges = [(relation, not forward, ends) for forward, rows in ((True, graph.out), (False, graph.into))
+                 for relation, ends in rows.of_node(number) if relation not in self.unwalked]
+        reached: dict[str, set[int]] = {}
+        for relation, back, ends in edges:
+            reached.setdefault(self.link(relation, back), set()).update(ends.tolist())
+        edges = [edge for edge in edges if fits(len(reached[self.link(*edge[:2])]))]
+        return [Step(node, graph.relations[relation], graph.names[end], not back)
+                for relation, back, ends in sorted(edges, key=lambda edge: edge[:2]) for end in ends]
+
+    def link(self, relation: int, back: bool) -> str:
+        """What a question calls the other end; what is called alike counts as one relation."""
+        key = (relation, back)
+        if key not in self._links:
+            self._links[key] = link(self.graph.relations[relation], not back)
+        return self._links[key]
 
 
 def common(a: np.ndarray, b: np.ndarray) -> np.ndarray:

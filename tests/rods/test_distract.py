@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from toy_graphs import build, clinic, closed, genetics, in_chinese, neighbours
 
+from minifleming.rods.check import Facts, fault
 from minifleming.rods.distract import distractors, lacked, pairs, rivals
 from minifleming.rods.item import Item
 from minifleming.rods.kin import same_family
@@ -286,13 +287,25 @@ def test_an_item_tells_the_best_distractors_what_each_rival_lacks_and_the_weight
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("apart", [False, True])
 def test_apart_reaches_the_options_of_an_item(both, apart):
-    """d1 is a variety of d2, and x2 of x1."""
-    graph = build([*clinic().triples, ("d1", "is_a", "d2"), ("x2", "is_a", "x1")])
+    """What is more special or more general is never offered; of one gene, only where options need not be apart."""
+    triples = [*clinic().triples, ("x2", "is_a", "x1"), ("x3", "has_gene", "g"), ("x1", "has_gene", "g")]
     seen = set()
     for seed in range(20):
-        item = make_item(walk_of("s1 s2 s3", TREATED), Walker(graph), 3, rng(seed), "t", both=both, apart=apart)
+        walker = Walker(build(triples))
+        item = make_item(walk_of("s1 s2 s3", TREATED), walker, 2, rng(seed), "t", both=both, apart=apart)
         seen |= {name for label in item.options for name in item.nodes(label)}
-    assert ("x2" in seen) == (not apart)
+    assert "x2" not in seen and ("x3" in seen) == (not apart) and "x4" in seen
+
+
+def test_among_pairs_each_half_is_offered_with_a_wrong_other_half():
+    """Else the diagnosis alone, or the treatment alone, would give the answer."""
+    for seed in range(20):
+        item = make_item(walk_of("s1 s2 s3", TREATED), Walker(clinic()), 3, rng(seed), "t", both=True)
+        options = [tuple(item.nodes(label)) for label in item.options]
+        assert ("d1", "x1") in options and len(set(options)) == 3
+        wrong = [pair for pair in options if pair != ("d1", "x1")]
+        assert {pair[0] == "d1" for pair in wrong} == {pair[1] == "x1" for pair in wrong} == {True, False}
+        assert fault(item, Facts(clinic())) is None
 
 
 def test_one_hop_asks_for_one_node_even_where_two_were_wanted():

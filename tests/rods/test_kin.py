@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from toy_graphs import build
 
-from minifleming.rods.distract import kin
-from minifleming.rods.kin import family, same_family
+from minifleming.rods.distract import kin, related
+from minifleming.rods.kin import Implied, family, overlap, part_of, same_family
 
 KIN = [
     ("Retinitis pigmentosa 12", "Retinitis pigmentosa 30"), ("Retinitis pigmentosa", "Retinitis pigmentosa 30"),
@@ -94,12 +94,37 @@ def test_a_short_word_at_the_end_makes_no_family_a_long_one_does():
     assert not same_family("zonularcataract", "cataract")
 
 
-def test_nodes_are_kin_by_name_or_by_is_a_at_any_depth():
+def test_nodes_are_related_by_is_a_at_any_depth_and_kin_by_name_or_gene():
     graph = build([("d1", "is_a", "d2"), ("d2", "is_a", "d3"), ("d9", "is_a", "d3"),
                    ("Retinitis pigmentosa 1", "r", "Retinitis pigmentosa 2")])
-    assert all(kin(graph, *pair) for pair in [("d1", "d2"), ("d1", "d3"), ("d3", "d1"), ("d2", "d1"), ("d1", "d1")])
+    pairs = [("d1", "d2"), ("d1", "d3"), ("d3", "d1"), ("d2", "d1"), ("d1", "d1")]
+    assert all(related(graph, *pair) for pair in pairs)
     assert kin(graph, "Retinitis pigmentosa 1", "Retinitis pigmentosa 2")
-    assert not kin(graph, "d1", "d9") and not kin(graph, "d9", "d2"), "children of one parent are no varieties"
+    assert not related(graph, "d1", "d9") and not related(graph, "d9", "d2"), "children of one parent are no varieties"
+    assert not kin(graph, "d1", "d9")
+    genes = build([("d1", "associated_gene", "g1"), ("d2", "associated_gene", "g1"), ("d3", "associated_gene", "g2")])
+    assert kin(genes, "d1", "d2") and not kin(genes, "d1", "d3")
+
+
+@pytest.mark.parametrize(("part", "whole", "is_part"), [
+    ("cough", "chronic cough", True), ("Cough", "cough, chronic", True), ("chronic cough", "cough", False),
+    ("tufted angioma", "Angioma, tufted", True), ("fever", "absence of fever", False), ("anemia", "no anemia", False),
+    ("cough", "coughing", False), ("type 2", "type 3", False), ("pain", "pain", True),
+    ("Horner syndrome", "Congenital Horner syndrome", True)])
+def test_a_name_says_what_its_words_say(part, whole, is_part):
+    assert part_of(part, whole) is is_part
+    assert overlap(part, whole) is overlap(whole, part) is (is_part or part_of(whole, part))
+
+
+def test_findings_that_imply_one_by_name_against_a_loop_over_all():
+    names = ["cough", "chronic cough", "dry chronic cough", "fever", "no cough", "pain of the chest", "chest pain"]
+    graph = build([("d1", "has_symptom", name) for name in names] + [("d1", "r", "loud cough")],
+                  dict.fromkeys(names, "Symptom"))
+    implied = Implied(graph, ["has_symptom"])
+    for name in names:
+        assert [graph.names[i] for i in implied.by(name)] == sorted(
+            (other for other in names if part_of(name, other)), key=graph.names.index)
+    assert len(implied.by("cough")) == 3, "not what is no finding, and not what says no"
 
 
 @pytest.mark.parametrize("word", ["type", "subtype", "form", "grade", "stage", "class", "group", "variant"])
