@@ -16,7 +16,7 @@ from minifleming.rods import coverage
 from minifleming.rods.check import Facts, fault
 from minifleming.rods.graph import Graph
 from minifleming.rods.graphs.readers import load_graph
-from minifleming.rods.item import write_items
+from minifleming.rods.item import Item, write_items
 from minifleming.rods.mix import is_held_out, settings, synthesise, tier_counts
 from minifleming.rods.support import Support
 from minifleming.run import config as configuration
@@ -41,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.out is None:
         raise BadInput("--out: the file to write is missing")
     writable(args.out)
+    if args.coverage and args.coverage.exists() and not args.coverage.is_dir():
+        raise BadInput("--coverage: is a file, not a folder", args.coverage)
     graph, refused = load_graph(cfg.data.graph, cfg.data.columns), Counter()
     how = settings(cfg.data, graph) | {"seed": cfg.run.seed, "keep": SPLITS[args.split],
                                        "refuse": Support([load_graph(source) for source in cfg.data.also])}
@@ -52,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     for reason, count in sorted(refused.items()):
         print(f"{count} items dropped: a distractor is {reason}")
     if len(items) < args.n:
-        raise RunFailed(f"the graph gave {len(items)} different items of the {args.n} asked for")
+        raise RunFailed(f"the graph gave {len(items)} different items of the {args.n} asked for; {shortage(items, cfg)}")
     write_items(args.out, items)
     print(f"{len(items)} items, each with a proof, in {args.out}; tiers {tier_counts(items)}")
     if args.coverage:
@@ -61,6 +63,16 @@ def main(argv: list[str] | None = None) -> int:
         name = f"topological (rarity {cfg.data.rarity:g}, boost {cfg.data.rare_boost:g})"
         write_coverage(args.coverage, {name: items, "uniform": uniform}, graph)
     return 0
+
+
+def shortage(items: list[Item], cfg: configuration.Config) -> str:
+    """How many items there are of each path length, and what would give more."""
+    found = Counter(item.hops for item in items)
+    told = ", ".join(f"{found[hops]} of {hops} hops" for hops in cfg.data.hops)
+    hints = ["fewer --hops"] + ([] if cfg.data.pins else ["--pins with --style varied or vignette"])
+    if cfg.data.language != "en":
+        hints.append("more names in --names: what has none cannot be told")
+    return f"{told}; more come with {' or '.join(hints)}"
 
 
 def write_coverage(folder: Path, walks: dict, graph: Graph) -> None:

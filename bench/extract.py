@@ -1,14 +1,12 @@
 """Extraction against labelled pages: `python bench/extract.py --out bench/results/extract_DATE.json`.
 
 tests/rods/pages holds sixteen pages of textbook prose, labels.tsv the triples that a reader finds in each sentence
-(page, sentence number, head, relation, tail), split.tsv which eight pages the patterns were written against (dev) and
-which eight they were not (test). A label is a fact that its sentence asserts of two names of the embedded graph, told
-by name, by an everyday synonym, by an abbreviation of the page or by a word for the page's title. A triple counts as
-right if it is labelled for its very sentence.
+(page, sentence number, head, relation, tail), split.tsv two halves of them. A label is a fact that its sentence asserts
+of two names of the embedded graph, told by name, by an everyday synonym, by an abbreviation of the page or by a word for
+the page's title. A triple counts as right if it is labelled for its very sentence.
 
-Both halves and the patterns have the same author, who wrote all pages before any pattern, then looked at the dev half
-alone and left out wordings remembered from the other: the test half measures other wording, not another writer, and
-it is not to be tuned on. Two faults of the sentence splitter were found by counting the sentences of its pages.
+One author wrote all pages and labels, and both halves have been looked at while the cues were chosen: what is measured
+is the fit to these pages, not what new ones would give (docs/data.md has an estimate of that).
 """
 
 from __future__ import annotations

@@ -99,3 +99,14 @@ def machine() -> dict:
 def write(path: Path | None, results: list[dict]) -> None:
     if path:
         path.write_text(json.dumps([result | machine() for result in results], indent=1) + "\n")
+
+
+def sft_markdown(results: list[dict]) -> str:
+    """The table of docs/speed.md: supervised steps."""
+    rows = ["| workload | step | aim | tokens a CPU second: ours, TRL's | share of the GEMM limit | "
+            "largest difference: gradient, loss |", "|---|---|---|---|---|---|"]
+    rows += [f"| {r['workload']} | **{r['ratio']:.2f} [{r['ratio_low']:.2f}, {r['ratio_high']:.2f}]** | {r['aim']} | "
+             f"{r['tokens'] / r['ours']:,.0f}, {r['tokens'] / r['peer']:,.0f} ({r['peer_name']}) | "
+             f"{100 * r['share_of_limit']:.0f} %, {100 * r['peer_share_of_limit']:.0f} % | "
+             f"{r['gradient_difference']:.0e}, {r['loss_difference']:.0e} |" for r in results]
+    return "\n".join(rows) + "\n"

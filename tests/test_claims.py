@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from bench import graph, side_by_side
+from bench import graph, refined, side_by_side
 from bench.tiny_seeds import markdown
 
 ROOT = Path(__file__).parents[1]
@@ -93,3 +93,16 @@ def test_the_table_of_the_extraction_is_that_of_the_newest_measurement():
         cells = [f"{100 * s['rate']:.1f} [{100 * s['low']:.1f}, {100 * s['high']:.1f}] ({s['right']} of {s['n']})"
                  for s in shares]
         assert f"| {part['part']} ({part['pages']}) | {cells[0]} | {cells[1]} |" in text
+
+
+def test_the_table_of_supervised_steps_is_that_of_the_newest_measurement():
+    results = json.loads(newest("sft_*.json").read_text())
+    assert side_by_side.sft_markdown(results) in (ROOT / "docs" / "speed.md").read_text()
+    assert [r["workload"] for r in results] == ["equal", "ragged", "ragged_packed"]
+    assert all(r["gradient_difference"] < 1e-5 and r["ratio_low"] <= r["ratio"] <= r["ratio_high"] for r in results)
+
+
+def test_the_table_of_refined_traces_is_that_of_the_newest_measurement():
+    result = json.loads(newest("refined_*.json").read_text())
+    assert refined.markdown(result) in (ROOT / "docs" / "cold_start.md").read_text()
+    assert result["seeds"] == 3
