@@ -54,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     for reason, count in sorted(refused.items()):
         print(f"{count} items dropped: a distractor is {reason}")
     if len(items) < args.n:
-        raise RunFailed(f"the graph gave {len(items)} different items of the {args.n} asked for; {shortage(items, cfg)}")
+        raise RunFailed(f"the graph gave {len(items)} different items of the {args.n} asked for; "
+                        f"{shortage(items, cfg)}")
     write_items(args.out, items)
     print(f"{len(items)} items, each with a proof, in {args.out}; tiers {tier_counts(items)}")
     if args.coverage:

@@ -1,9 +1,9 @@
 """Extraction against labelled pages: `python bench/extract.py --out bench/results/extract_DATE.json`.
 
 tests/rods/pages holds sixteen pages of textbook prose, labels.tsv the triples that a reader finds in each sentence
-(page, sentence number, head, relation, tail), split.tsv two halves of them. A label is a fact that its sentence asserts
-of two names of the embedded graph, told by name, by an everyday synonym, by an abbreviation of the page or by a word for
-the page's title. A triple counts as right if it is labelled for its very sentence.
+(page, sentence number, head, relation, tail), split.tsv two halves of them. A label is a fact that its sentence
+asserts of two names of the embedded graph, told by name, by an everyday synonym, by an abbreviation of the page or by a
+word for the page's title. A triple counts as right if it is labelled for its very sentence.
 
 One author wrote all pages and labels, and both halves have been looked at while the cues were chosen: what is measured
 is the fit to these pages, not what new ones would give (docs/data.md has an estimate of that).

@@ -6,7 +6,8 @@
 
 Each item: --samples blind samples, of which a short verified one is kept; where none is, the right option is told, then
 up to three rounds of refinement; then the --fallback teacher. Beside the traces stand the record of all that was
-proposed (.record.jsonl; a killed run goes on from it) and a card with the yield by strategy and tier (.card.md).
+proposed (.record.jsonl; a killed run goes on from it) and a card with the yield by strategy and tier (.card.md). A
+server's answers are kept in .answers.jsonl, so that none is paid for twice; its key is read from MINIFLEMING_API_KEY.
 
 Research software. Not for clinical use.
 """
@@ -14,10 +15,13 @@ Research software. Not for clinical use.
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
+from minifleming.cold_start.answers import Answers
 from minifleming.cold_start.card import card, yield_table
 from minifleming.cold_start.checks import Checks
+from minifleming.cold_start.endpoint import Endpoint
 from minifleming.cold_start.guidelines import read_guidelines
 from minifleming.cold_start.local import Local
 from minifleming.cold_start.oracle import Oracle, tells
@@ -35,6 +39,7 @@ from minifleming.run.checkpoint import sha256, writable, write_text
 from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
 from minifleming.run.progress import bar
 
+NO_MATTER = ("out", "chunk", "device", "workers", "requests_per_minute", "timeout", "retries")  # to what is told
 SELECTION = ("samples", "pass_k", "hard", "floor", "rounds")
 
 
@@ -59,6 +64,11 @@ def arguments() -> Parser:
     add("--errs", type=float, default=0.0, help="oracle: share of its traces that go wrong on purpose")
     add("--temperature", type=float, default=1.0)
     add("--max-new-tokens", type=int, default=1024)
+    add("--model", help="server: the name of its model")
+    add("--workers", type=int, default=8, help="server: requests at a time")
+    add("--requests-per-minute", type=float, default=math.inf, help="server: at most so many (default: no limit)")
+    add("--timeout", type=float, default=600.0, help="server: seconds for one answer")
+    add("--retries", type=int, default=8, help="server: attempts after a first one that failed")
     add("--device", default="auto", choices=["auto", "cpu", "cuda"])
     add("--seed", type=int, default=0)
     add("--chunk", type=int, default=256, help="items told before they are recorded")
@@ -77,8 +87,10 @@ def main(argv: list[str] | None = None) -> int:
             tells(item, graph) for item in items):
         raise BadInput("no item has a path in this graph", args.items)
     guidelines = read_guidelines(args.guidelines) if args.guidelines else ()
-    teachers = [open_teacher(flag, args, graph) for flag in ("teacher", "fallback") if getattr(args, flag)]
-    judge = open_teacher("judge", args, graph) if args.judge not in ("self", "none") else None
+    served = any(map(is_url, (args.teacher, args.fallback or "", args.judge)))
+    answers = Answers(args.out.with_name(f"{args.out.name}.answers.jsonl")) if served else None
+    teachers = [open_teacher(flag, args, graph, answers) for flag in ("teacher", "fallback") if getattr(args, flag)]
+    judge = open_teacher("judge", args, graph, answers) if args.judge not in ("self", "none") else None
     checks = Checks(graph, judge, args.judge != "none", guidelines, args.longest)
     selection = {name: getattr(args, name) for name in SELECTION}
     with bar(total=len(items), desc="items") as progress:
@@ -108,12 +120,18 @@ def record_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.record.jsonl")
 
 
-def open_teacher(flag: str, args, graph: Graph | None) -> Teacher:
+def open_teacher(flag: str, args, graph: Graph | None, answers: Answers | None) -> Teacher:
     name = getattr(args, flag)
     if name == "oracle":
         if graph is None:
             raise BadInput("--graph: the oracle needs one")
         return Oracle(graph, args.detours, args.errs, args.seed)
+    if is_url(name):
+        if not args.model:
+            raise BadInput(f"--model: which model of {name}?")
+        return Endpoint(name, args.model, answers, temperature=args.temperature, max_tokens=args.max_new_tokens,
+                        seed=args.seed, workers=args.workers, timeout=args.timeout, retries=args.retries,
+                        requests_per_minute=args.requests_per_minute)
     if name != "tiny" and not Path(name).is_dir():
         raise BadInput(f"--{flag}: '{name}' is not a teacher: oracle, tiny, a model folder, or a URL")
     folder = model_folder(name)
@@ -123,15 +141,21 @@ def open_teacher(flag: str, args, graph: Graph | None) -> Teacher:
                  seed=args.seed)
 
 
+def is_url(name: str) -> bool:
+    return name.startswith(("http://", "https://"))
+
+
 def settings_of(args) -> dict[str, str]:
     return {name.replace("_", "-"): str(value) for name, value in vars(args).items()
-            if name not in ("out", "chunk", "device") and value is not None}
+            if name not in NO_MATTER and value is not None}
 
 
 def made_with(args) -> dict:
     """What a record must agree on to be gone on with: the settings, and the bytes of what is read."""
     files = [args.items, *([args.guidelines] if args.guidelines else [])]
     for name in {args.teacher, args.fallback, args.judge} - {None, "oracle", "self", "none"}:
+        if is_url(name):
+            continue
         folder = model_folder(name)
         files += [folder / "config.json", *files_of(folder)]
     return settings_of(args) | {f"sha256 {file.name}": sha256(file) for file in files}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from chat_server import ChatServer, chat
 
 from minifleming.cold_start import teacher
+from minifleming.cold_start.oracle import Oracle
 from minifleming.cold_start.trace import read_traces
 from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.item import write_items
@@ -60,6 +62,34 @@ def test_the_same_call_twice_asks_nothing_and_another_is_refused(arguments, tmp_
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_server_teaches_and_no_answer_is_paid_for_twice(arguments, items, tmp_path, monkeypatch):
+    """It gives the graph's own reasoning in prose; asked to resolve, the option that the reasoning names."""
+    graph = load_graph("embedded")
+    told = {item.question: rows[0] for item, rows in zip(items, Oracle(graph, 0.0).propose(items))}
+
+    def behave(handler, request, number):
+        text = request["messages"][0]["content"]
+        for question, trace in told.items():
+            if text.startswith(question) or trace.reasoning.split(" so ")[0].strip() in text:
+                return 200, {}, chat(f"{trace.reasoning.strip()}\n\n<answer>{trace.answer}</answer>")
+        return 200, {}, chat("I do not know.")
+
+    monkeypatch.setenv("MINIFLEMING_API_KEY", "sk-canary-123456")
+    with ChatServer(behave) as server:
+        command = [*arguments, "--teacher", server.url, "--model", "big", "--workers", "3"]
+        assert teacher.main(command) == 0
+        asked = len(server.requests)
+        traces = read_traces(tmp_path / "out.jsonl")
+        assert [trace.item for trace in traces] == [item.id for item in items]
+        assert {(trace.teacher, trace.strategy, trace.verified) for trace in traces} == {("big", "blind", True)}
+        assert asked == 3 * len(items), "two samples an item, and one closing of their equal reasonings"
+        for name in ("out.jsonl", "out.jsonl.record.jsonl", "out.jsonl.record.jsonl.settings.json"):
+            (tmp_path / name).unlink()
+        assert teacher.main(command) == 0
+        assert len(server.requests) == asked and read_traces(tmp_path / "out.jsonl") == traces
+    assert not [path for path in tmp_path.iterdir() if b"sk-canary" in path.read_bytes()]
+
+
 def test_nothing_verified_is_a_run_that_failed(arguments, tmp_path):
     with pytest.raises(RunFailed, match="none of 24 items"):
         teacher.main([*arguments, "--longest", "5"])
@@ -71,8 +101,9 @@ def test_nothing_verified_is_a_run_that_failed(arguments, tmp_path):
     ["--detours", "nan"],
     ["--errs", "-1"], ["--samples", "0"], ["--pass-k", "3"], ["--rounds", "4"], ["--floor", "2"], ["--hard", "-0.1"],
     ["--chunk", "0"], ["--longest", "0"], ["--seed", "-1"], ["--temperature", "-1"], ["--max-new-tokens", "0"],
-    ["--guidelines", "none.tsv"], ["--graph", ""]])
+    ["--guidelines", "none.tsv"], ["--teacher", "http://localhost:1/v1"], ["--graph", ""]])
 def test_bad_arguments_are_named(arguments, bad, tmp_path):
-    with pytest.raises(BadInput, match=bad[0] if bad[1] not in ("nobody", "none.tsv") else bad[1]):
+    named = {"nobody": "nobody", "none.tsv": "none.tsv", "http://localhost:1/v1": "--model: which"}
+    with pytest.raises(BadInput, match=named.get(bad[1], bad[0])):
         teacher.main([*arguments, *bad])
     assert not (tmp_path / "out.jsonl").exists()
