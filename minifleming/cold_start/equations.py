@@ -1,0 +1,112 @@
+"""The equations of a text, and whether they are right.
+
+    "10 / 3 = 3.33, so 0.5 g = 50 mg"   ->  one that is right, one that is wrong
+
+A side with parentheses, powers, a range ("2-3 days"), a date, a name ("pH = 7.2", "T1/2 = 3 h") or spoken arithmetic
+("half of 6 mg") is not read, and what is not read is not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from functools import lru_cache
+from itertools import takewhile
+from typing import NamedTuple
+
+from minifleming.cold_start.measures import CALENDAR, ZERO, Side, Token, compute, measure, tokens
+
+ABOUT = Decimal("0.1")  # what ≈ allows, and a month or a year against days
+ROUNDED = Decimal("0.01")  # between two sides that both have operators: "61.2 x 0.83 = 50.8 x 1"
+SUBSTANCE = {"amount": "mass", "charge": "mass", "activity": "mass"}  # how much one is of another depends on the drug
+
+
+class Equation(NamedTuple):
+    left: Side | None  # None: divided by zero
+    right: Side | None
+    right_is: bool | None  # None: cannot be decided
+
+
+@lru_cache(4)
+def equations(text: str) -> tuple[Equation, ...]:
+    """Every = or ≈ whose two sides could be read, in their order."""
+    return tuple(read(tokens(text)))
+
+
+def read(row: Sequence[Token]) -> Iterator[Equation]:
+    at = [-1, *(i for i, token in enumerate(row) if token.kind == "equal"), len(row)]
+    gaps = [row[i + 1 : j] for i, j in zip(at, at[1:])]
+    first = None
+    for i, (before, after) in enumerate(zip(gaps, gaps[1:])):
+        left, right = ending(before), starting(after)
+        whole = i > 0 and len(left) == len(before)  # the right side of the equation before it
+        try:
+            left, right = compute(left), compute(right)
+        except ZeroDivisionError:
+            yield Equation(None, None, False)
+            first = None
+            continue
+        first = first if whole and first else left
+        if left and right:
+            wide = row[at[i + 1]].text == "≈"
+            verdict = agree(left, right, wide, whole)
+            if verdict is False and first is not left:
+                verdict = agree(first, right, wide, whole)
+            yield Equation(left, right, verdict)
+
+
+def ending(gap: Sequence[Token]) -> list[Token]:
+    """The numbers and operators at the end; none if what is before them could change their value."""
+    run = list(takewhile(counts, reversed(gap)))[::-1]
+    before = list(takewhile(lambda token: token.kind != "stop", reversed(gap[: len(gap) - len(run)])))
+    if before and before[0].kind in ("opaque", "function") or any(t.kind in ("operator", "range") for t in before):
+        return []
+    if len(run) == 1 and any(token.kind == "number" for token in before):
+        return []  # "5 mg and 3 mg = 8 mg"
+    return run
+
+
+def starting(gap: Sequence[Token]) -> list[Token]:
+    """The numbers and operators at the start; none if what follows belongs to them."""
+    run = list(takewhile(counts, gap))
+    return [] if len(run) < len(gap) and gap[len(run)].kind == "opaque" else run
+
+
+def counts(token: Token) -> bool:
+    return token.kind in ("number", "operator", "range")
+
+
+def agree(left: Side, right: Side, wide: bool, chained: bool) -> bool | None:
+    """Is the equation right? None if that cannot be decided."""
+    if right.half is None and left.half is not None:
+        left, right = right, left
+    if left.half is not None and (verdict := convertible(left, right, chained)) is not True:
+        return verdict
+    value, goal = left.number, right.number
+    if left.kinds is not None and left.kinds == right.kinds:
+        value, goal = (converted(left, right.unit), goal) if right.half else (left.base, right.base)
+    mixed = left.half is not None and (left.unit in CALENDAR) != (right.unit in CALENDAR)
+    slack = max(right.half or 0, abs(goal) * (ABOUT if wide or mixed else 0 if right.half else ROUNDED))
+    if "%" in right.unit and left.hundred and abs(left.number - right.number) <= slack:
+        return True  # "5 / 20 x 100 = 25 %"
+    return abs(value - goal) <= slack
+
+
+def convertible(left: Side, right: Side, chained: bool) -> bool | None:
+    """May two plain quantities stand for one another? None if nobody can say."""
+    if not (left.unit and right.unit):
+        return True if chained and left.unit == right.unit else None
+    if left.kinds == right.kinds:
+        return True
+    if not (left.kinds and right.kinds):
+        return None  # percent: of what?
+    return None if by_substance(left) == by_substance(right) else False
+
+
+def by_substance(side: Side) -> list:
+    return sorted((SUBSTANCE.get(kind, kind), exponent) for kind, exponent in side.kinds)
+
+
+def converted(side: Side, unit: str) -> Decimal:
+    """Its value in another unit of its kinds."""
+    return side.base / measure(unit)[0] + ZERO.get(unit, 0)
