@@ -59,11 +59,12 @@ def ending(gap: Sequence[Token]) -> list[Token]:
     """The numbers and operators at the end; none if what is before them could change their value."""
     run = list(takewhile(counts, reversed(gap)))[::-1]
     before = list(takewhile(lambda token: token.kind != "stop", reversed(gap[: len(gap) - len(run)])))
-    if before and before[0].kind in ("opaque", "function") or any(t.kind in ("operator", "range") for t in before):
+    if not before:
+        return run
+    if before[0].kind in ("opaque", "function") or any(token.kind in ("operator", "range") for token in before):
         return []
-    if len(run) == 1 and any(token.kind == "number" for token in before):
-        return []  # "5 mg and 3 mg = 8 mg"
-    return run
+    counted = any(token.kind == "number" for token in before)  # "5 mg and 3 mg = 8 mg", "2 tablets of 5 mg x 3 = 30 mg"
+    return [] if counted and (len(run) == 1 or before[0].text == "of") else run
 
 
 def starting(gap: Sequence[Token]) -> list[Token]:

@@ -47,9 +47,9 @@ TOKEN = re.compile("|".join([
     rf"(?:[ -]?(?P<unit>{UNIT})|(?![{LETTER}])|(?=x ?[0-9]))",
     r"(?P<equal>[=≈])",
     r"(?P<range>(?<=[\w%])[-–](?=[0-9])|(?<=\d)/(?=\d{2,3} ?mmHg))",
-    rf"(?P<operator>[-+*/×÷−–]|(?<![{LETTER}])x(?= ?[0-9]))",
-    r"(?P<function>(?<!total )(?<!dose )(?<!sum )\bof\b"
-    r"|\b(?:by|ln|log\w*|exp|sqrt|root|half|twice|double|triple|times|plus|minus|over|per)\b)",
+    rf"(?P<operator>[-+*/×÷−–]|(?<![{LETTER}])x(?= ?-?[0-9]))",
+    r"(?P<function>\b(?:by|ln|log\w*|exp|sqrt|twice|double|triple|times|plus|minus|over|per"
+    r"|(?:half|third|quarter|root|log)(?: of)?)\b)",
     rf"(?P<word>[{LETTER}][{LETTER}0-9']*(?:-[{LETTER}0-9]+)*|[\u3400-\u9fff]+)",
     rf"(?P<digits>[.,]?\d[\d.,{LETTER}]*)", r"(?P<stop>[^ \t])",
 ]), re.IGNORECASE | re.MULTILINE)
