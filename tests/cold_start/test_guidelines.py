@@ -101,8 +101,8 @@ def test_what_must_be_said(text, known, fine):
     assert agrees(text, known, [SAY]) is fine
 
 
-@pytest.mark.parametrize("text, fine", [("应禁用，改肝素", True), ("可使用华法林，而非肝素", False), ("不使用华法林，用肝素", True),
-                                        ("应使用华法林和肝素", False), ("休息", False)])
+@pytest.mark.parametrize("text, fine", [("应禁用，改肝素", True), ("可使用华法林，而非肝素", False),
+                                        ("不使用华法林，用肝素", True), ("应使用华法林和肝素", False), ("休息", False)])
 def test_chinese_has_no_blanks_to_mark_where_words_begin(text, fine):
     assert agrees(text, "妊娠患者能否用华法林", [CHINESE]) is fine
 
@@ -120,7 +120,8 @@ def test_words_are_no_patterns():
     assert agrees("anything", "xxy", [Snippet("p", ("x+y",), ("(d",), ())]) is None
 
 
-@pytest.mark.parametrize("unit", ["start warfarin ", "not start warfarin ", "not ", ",", "start", "not start warfarin,"])
+@pytest.mark.parametrize("unit", ["start warfarin ", "not start warfarin ", "not ", ",", "start",
+                                  "not start warfarin,"])
 def test_a_megabyte_is_read_in_linear_time(unit):
     text = "warfarin pregnan " + unit * (1_000_000 // len(unit))
     start = time.process_time()
