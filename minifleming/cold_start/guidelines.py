@@ -8,7 +8,7 @@ A tab-separated file: when all words of ``when`` stand in question or reasoning,
 
 A word is found where a word of the text begins with it: "pregnan" in "pregnancy", "avoid" not in "unavoidable". Two
 simple rules for negation: a ``never`` does not count after "not", "never", "avoid", "without", ... in its clause ("do
-not start warfarin"; a clause ends at punctuation and at "but", "so" or "then"), and a ``say`` does not count right after
+not start warfarin"; a clause ends at punctuation and at "but", "so" or "then"), and a ``say`` does not count just after
 "not" ("is not contraindicated"). Other turns of phrase ("starting warfarin would be a mistake") are not understood.
 """
 

@@ -59,13 +59,34 @@ OTHERS = {
     "interacts_with": Phrase("interacts with", "interacts with", "interacting gene", "interacting gene"),
     "participates_in": Phrase("participates in", "involves", "process it is part of", "gene that takes part in it"),
     "resembles": Phrase("resembles", "resembles", "disease that resembles it", "disease that resembles it"),
+    "inhibitor_of": Phrase("inhibits", "is inhibited by", "protein that it inhibits", "inhibitor"),
+    "agonist_of": Phrase("activates", "is activated by", "receptor that it activates", "agonist"),
+    "antagonist_of": Phrase("blocks", "is blocked by", "receptor that it blocks", "antagonist"),
+    "blocker_of": Phrase("closes", "is closed by", "channel that it closes", "channel blocker"),
+    "opener_of": Phrase("opens", "is opened by", "channel that it opens", "channel opener"),
+    "activator_of": Phrase("stimulates", "is stimulated by", "protein that it stimulates", "activator"),
+    "positive_allosteric_modulator_of": Phrase("enhances", "is enhanced by", "receptor that it enhances",
+                                               "positive allosteric modulator"),
+    "has_feature": Phrase("has the feature", "is a feature of", "feature", "disease with that feature"),
+    "triggered_by": Phrase("is triggered by", "triggers", "trigger", "disease that it triggers"),
+    "upregulates": Phrase("upregulates", "is upregulated by", "gene that it upregulates", "regulator upwards"),
+    "downregulates": Phrase("downregulates", "is downregulated by", "gene that it downregulates",
+                            "regulator downwards"),
+    "regulates": Phrase("regulates", "is regulated by", "gene that it regulates", "gene that regulates it"),
+    "covaries_with": Phrase("covaries with", "covaries with", "covarying gene", "covarying gene"),
     "includes": Phrase("includes", "belongs to the class", "member", "class"),
 }
 
 
 def phrase(relation: str) -> Phrase:
     plain = relation.replace("_", " ")
-    return PHRASES.get(relation) or OTHERS.get(relation) or Phrase(plain, f"is {plain} of", plain, f"{plain} source")
+    return PHRASES.get(relation) or OTHERS.get(relation) or Phrase(
+        plain, f"is {plain} of", f"'{plain}' partner", f"reverse '{plain}' partner")
+
+
+def known(relation: str) -> bool:
+    """Is there a way to say it? What has none is told by its name in quotes."""
+    return relation in PHRASES or relation in OTHERS
 
 
 def link(relation: str, forward: bool) -> str:

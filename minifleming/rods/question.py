@@ -128,7 +128,8 @@ def absent_findings(walk: Walk, walker: Walker, rivals: list[str], rng: np.rando
     for rival in rivals:
         for step in walker.findings(rival):
             often = graph.frequency(rival, step.relation, step.end)
-            if (often is None or often >= OFTEN) and wording.tellable(step.end) and step.end not in avoid:
+            if (often is None or often >= OFTEN) and wording.tellable(step.end) and (
+                    wording.found(step.end)) and step.end not in avoid:
                 if not any(has(walker.bearers(relation, step.end), root) for relation in walker.told) and not any(
                         part_of(step.end, told) for told in has_told):
                     steps.setdefault(step.end, Step(walk.root, step.relation, step.end, True))

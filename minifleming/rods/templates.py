@@ -17,7 +17,12 @@ FORTH = {  # the tail of a relation, by its head, where "LINK of" is not what on
     "resembles": "disease that {of} resembles", "interacts_with": "gene that interacts with {of}",
     "includes": "member of {of}", "regulates": "gene that {of} regulates", "upregulates": "gene that {of} upregulates",
     "downregulates": "gene that {of} downregulates", "covaries_with": "gene that covaries with {of}",
+    "inhibitor_of": "protein that {of} inhibits", "agonist_of": "receptor that {of} activates",
+    "antagonist_of": "receptor that {of} blocks", "blocker_of": "channel that {of} closes",
+    "opener_of": "channel that {of} opens", "activator_of": "protein that {of} stimulates",
+    "positive_allosteric_modulator_of": "receptor that {of} enhances",
 }
+JOINED = {True: "(the one that {of} is joined to)", False: "(the one that is joined to {of})"}  # by what has no words
 BACK = {  # the head of a relation, by its tail
     "has_mechanism": "disease that arises from {of}", "explains": "mechanism that explains {of}",
     "confirmed_by": "disease that is confirmed by {of}", "detects": "test that detects {of}",
@@ -33,7 +38,9 @@ BACK = {  # the head of a relation, by its tail
     "expresses": "tissue that expresses {of}", "interacts_with": "gene that interacts with {of}",
     "participates_in": "gene that takes part in {of}", "resembles": "disease that resembles {of}",
     "includes": "class that includes {of}", "regulates": "gene that regulates {of}",
-    "covaries_with": "gene that covaries with {of}",
+    "covaries_with": "gene that covaries with {of}", "upregulates": "one that upregulates {of}",
+    "downregulates": "one that downregulates {of}", "has_feature": "disease that has {of} as a feature",
+    "triggered_by": "disease triggered by {of}",
 }
 ASKED = {
     ("has_mechanism", True): ("By which mechanism does {of} arise?", "What underlies {of}?"),
@@ -91,6 +98,8 @@ FEMALE = (r"(?:ovar(?:y|ies|ian)|\buter(?:us|ine|i)\b|vagin|vulv|menstru|menorrh
 MALE = (r"(?:prostat|testic|\btestis|\btestes|penile|penis\b|scrot(?!al tongue|alis)|sperm|hypospadias|cryptorchid|"
         r"orchi(?:tis|dism)|anorchi|Klinefelter|erectile|ejaculat|priapism|\bphimosis|\bmale\b|gynecomastia|epididym|"
         r"varicocele)")
+NOT_FOUND = (r"(?:\bfetal|\bfetus|intrauterine|in utero|prenatal|antenatal|stillb|polyhydramnios|oligohydramnios|"
+             r"nuchal translucency|sudden (?:cardiac )?death|\bdeath\b|\blethal)")  # not in a patient at the clinic
 MALE_INHERITANCE = {"X-linked recessive inheritance", "Y-linked inheritance"}
 
 ZH_FRAMES = ("患者有以下表现：{found}。", "患者出现：{found}。", "检查发现患者有：{found}。")

@@ -22,7 +22,7 @@ import numpy as np
 
 from minifleming.rods.graph import Graph
 from minifleming.rods.graphs.rows import Table
-from minifleming.rods.phrases import listing, phrase
+from minifleming.rods.phrases import PHRASES, known, listing, phrase
 from minifleming.rods.templates import (
     ADULT,
     AGES,
@@ -33,10 +33,12 @@ from minifleming.rods.templates import (
     FORTH,
     FRAMES,
     GENERIC,
+    JOINED,
     KINDS_ZH,
     LINKS_ZH,
     MALE,
     MALE_INHERITANCE,
+    NOT_FOUND,
     PATIENTS,
     ZH_ASKED,
     ZH_FRAMES,
@@ -63,6 +65,10 @@ class Wording:
     def tellable(self, name: str) -> bool:
         return self.language == "en" or name in self.names
 
+    def found(self, name: str) -> bool:
+        """Can a living patient be told to have it, or not to have it, outside of the plain style?"""
+        return self.style == "plain" or not re.search(NOT_FOUND, name, re.IGNORECASE)
+
     def option(self, names: tuple[str, ...]) -> str:
         return ("; " if self.language == "en" else "；").join(self.told(name) for name in names)
 
@@ -88,12 +94,12 @@ def plain(walk: Walk, graph: Graph, both: bool = False) -> str:
     kind = graph.type_of(walk.root).lower()
     subject = "A patient" if kind == "disease" else f"A {kind}"
     names = listing([step.end for step in walk.evidence])
-    ask = f"Which {kind} is it"
+    ask, asked_for = f"Which {kind} is it", f"this {kind}"
+    for step in walk.chain:  # the tiny tokenizer knows "the LINK of ..."; other graphs' relations are said as they read
+        plainly = step.relation in PHRASES
+        asked_for = f"the {link(step)} of {asked_for}" if plainly else f"the {noun(step, asked_for, walk)}"
     if walk.chain:
-        ask = f"{ask} , and what is the {link(walk.chain[-1])}" if both else f"What is the {link(walk.chain[-1])}"
-        for step in reversed(walk.chain[:-1]):
-            ask += f" of the {link(step)}"
-        ask += f" of this {kind}"
+        ask = f"{ask} , and what is {asked_for}" if both else f"What is {asked_for}"
     return f"{subject} has {names} . {ask} ?"
 
 
@@ -119,7 +125,10 @@ def noun(step: Step, before: str, walk: Walk) -> str:
     """
     words = phrase(step.relation)
     own, link = (FORTH, words.link) if step.forward else (BACK, words.link_back)
-    name, _, rest = own[step.relation].partition(" ") if step.relation in own else (link, "", "of {of}")
+    if step.relation in own:
+        name, _, rest = own[step.relation].partition(" ")
+    else:
+        name, rest = link, "of {of}" if known(step.relation) else JOINED[step.forward]
     pin = pin_of(step, walk)
     rest = rest.replace("{of}", before)  # no format: a name may hold braces
     return f"{name} (the one with {pin}) {rest}" if pin else f"{name} {rest}"
@@ -153,7 +162,8 @@ def patient(walk: Walk, graph: Graph, rng: np.random.Generator, absent: tuple[st
     relations = {step.relation for step in walk.chain}
     onsets = [] if "has_onset" in relations else graph.tails(walk.root, "has_onset")
     ages = [AGES[name] for name in onsets if name in AGES]
-    sex = sex_of(walk, graph, rng, absent) if "has_inheritance" not in relations else "patient"
+    free = bool(ages) and bool(graph.tails(walk.root, "has_inheritance"))  # else nothing says whom it may befall
+    sex = sex_of(walk, graph, rng, absent, free) if "has_inheritance" not in relations else "patient"
     if not ages:
         return f"A {PATIENTS['adult'][sex]}"
     age = int(rng.integers(ages[0][0], ages[0][1] + 1))
@@ -161,12 +171,12 @@ def patient(walk: Walk, graph: Graph, rng: np.random.Generator, absent: tuple[st
     return f"{article} {age}-year-old {PATIENTS['adult' if age >= ADULT else 'child'][sex]}"
 
 
-def sex_of(walk: Walk, graph: Graph, rng: np.random.Generator, absent: tuple[str, ...]) -> str:
-    """woman or man where a name binds it, patient where the names disagree, either where they leave it free."""
+def sex_of(walk: Walk, graph: Graph, rng: np.random.Generator, absent: tuple[str, ...], free: bool) -> str:
+    """woman or man where a name binds it, patient where the names disagree; else either, or patient if not ``free``."""
     text = " ".join([walk.root, *(step.end for step in walk.evidence), *absent])
     female, male = bool(re.search(FEMALE, text, re.I)), bool(re.search(MALE, text, re.I))
     male = male or not MALE_INHERITANCE.isdisjoint(graph.tails(walk.root, "has_inheritance"))
-    draw = ("woman", "man")[int(rng.integers(2))]
+    draw = ("woman", "man")[int(rng.integers(2))] if free else "patient"
     return "patient" if female and male else "woman" if female else "man" if male else draw
 
 
@@ -214,6 +224,7 @@ def read_names(file: str, graph: Graph) -> dict[str, str]:
 def sayable(walk: Walk, wording: Wording) -> bool:
     """Can the question of this walk be told in the style and language of ``wording``?"""
     if wording.language == "en":
-        return not walk.pins or wording.style != "plain"
+        told = [step.end for step in (*walk.evidence, *walk.pins)]
+        return wording.style == "plain" and not walk.pins or wording.style != "plain" and all(map(wording.found, told))
     names = [step.end for step in (*walk.evidence, *walk.pins)]
     return not walk.pins and all(map(wording.tellable, names)) and all(s.relation in LINKS_ZH for s in walk.chain)

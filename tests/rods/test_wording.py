@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from toy_graphs import build, genetics, in_chinese
 
+from minifleming.rods.graphs.hetionet import METAEDGES
 from minifleming.rods.graphs.readers import load_graph
-from minifleming.rods.phrases import phrase
-from minifleming.rods.templates import ADULT, AGES, ASKED, DIAGNOSIS, GENERIC, LINKS_ZH, PATIENTS
-from minifleming.rods.walk import Step, Walk
+from minifleming.rods.phrases import OTHERS, PHRASES, phrase
+from minifleming.rods.question import absent_findings
+from minifleming.rods.templates import ADULT, AGES, ASKED, DIAGNOSIS, GENERIC, LINKS_ZH, PATIENTS, says
+from minifleming.rods.walk import Step, Walk, Walker
 from minifleming.rods.wording import (
     STYLES,
     Wording,
@@ -111,12 +113,12 @@ def test_the_last_edge_is_asked_for_in_its_own_words_and_direction(relation, for
     (TREATED, "first-line treatment of this disease"), (BACK, "disease first treated with this disease"),
     (Step("a", "detects", "b", True), "finding that this disease detects"),
     (Step("a", "detects", "b", False), "test that detects this disease"),
-    (Step("a", "odd_thing", "b", True), "odd thing of this disease"),
-    (Step("a", "odd_thing", "b", False), "odd thing source of this disease")])
+    (Step("a", "odd_thing", "b", True), "'odd thing' partner (the one that this disease is joined to)"),
+    (Step("a", "odd_thing", "b", False), "reverse 'odd thing' partner (the one that is joined to this disease)")])
 def test_a_noun_is_said_of_what_stands_before(step, text):
     assert noun(step, "this disease", walk_of(["s1"])).split() == text.split()
     if step.relation == "odd_thing":
-        assert phrase("odd_thing").link == "odd thing"
+        assert phrase("odd_thing").link == "'odd thing' partner"
 
 
 def test_a_chain_is_nested_from_the_root_to_the_end():
@@ -149,14 +151,41 @@ def test_the_age_lies_in_the_range_of_the_onset_and_reaches_both_ends(onset):
 def test_no_age_where_the_onset_is_unknown_or_asked_for():
     asks = Step("d1", "has_onset", "Adult onset", True)
     graph = graph_of(("d1", "has_onset", "Adult onset"))
-    assert draws(lambda rng: patient(walk_of(["s1"], asks), graph, rng, ())) == {"A woman", "A man"}
-    assert draws(lambda rng: patient(walk_of(["s1"], TREATED), graph_of(), rng, ())) == {"A woman", "A man"}
+    assert draws(lambda rng: patient(walk_of(["s1"], asks), graph, rng, ())) == {"A patient"}
+    assert draws(lambda rng: patient(walk_of(["s1"], TREATED), graph_of(), rng, ())) == {"A patient"}
     odd = graph_of(("d1", "has_onset", "some day"))
-    assert draws(lambda rng: patient(walk_of(["s1"], TREATED), odd, rng, ())) == {"A woman", "A man"}
+    assert draws(lambda rng: patient(walk_of(["s1"], TREATED), odd, rng, ())) == {"A patient"}
+
+
+@pytest.mark.parametrize("inheritance, words", [
+    ("Autosomal recessive inheritance", {"woman", "man"}), ("X-linked recessive inheritance", {"man"}),
+    ("", {"patient"})])
+def test_a_free_sex_is_told_only_where_onset_and_inheritance_are_known(inheritance, words):
+    """A graph that is silent on whom a disease befalls must not make a woman of a boy with haemophilia."""
+    known = [("d1", "has_inheritance", inheritance)] * bool(inheritance)
+    adult = graph_of(("d1", "has_onset", "Adult onset"), *known)
+    told = draws(lambda rng: patient(walk_of(["s1"], TREATED), adult, rng, ()), 60)
+    assert {text.split()[-1].split("-")[-1] for text in told} == words
+    assert draws(lambda rng: patient(walk_of(["s1"], TREATED), graph_of(*known), rng, ())) == (
+        {"A man"} if words == {"man"} else {"A patient"})
+
+
+@pytest.mark.parametrize("name, found", [
+    ("Decreased fetal movement", False), ("Stillbirth", False), ("sudden cardiac death", False),
+    ("Intrauterine growth retardation", False), ("fever", True), ("Feeding difficulties", True)])
+def test_what_no_patient_comes_with_is_not_told_of_one(name, found):
+    walk = walk_of(["s1", name])
+    assert sayable(walk, Wording("vignette")) == sayable(walk, Wording("varied")) == found
+    assert sayable(walk, Wording()), "the plain style tells what the graph has"
+    absent = absent_findings(Walk("d9", (Step("d9", "has_symptom", "s1", True),), ()),
+                             Walker(build([("d9", "has_symptom", "s1"), ("d1", "has_symptom", "s1"),
+                                           ("d1", "has_symptom", name)])),
+                             ["d1"], np.random.default_rng(0), Wording("vignette"), set())
+    assert [step.end for step in absent] == [name] * found
 
 
 @pytest.mark.parametrize("root, findings, absent, inheritance, sexes", [
-    ("d1", ["s1"], (), "", {"woman", "man"}),
+    ("d1", ["s1"], (), "", {"woman", "man"}),  # where it is free
     ("d1", ["Ovarian cyst"], (), "", {"woman"}), ("d1", ["s1", "hypospadias"], (), "", {"man"}),
     ("Rett syndrome", ["s1"], (), "", {"woman"}), ("d1", ["s1"], ("Prostatitis",), "", {"man"}),
     ("d1", ["s1"], ("Pregnancy loss",), "", {"woman"}),
@@ -167,7 +196,9 @@ def test_no_age_where_the_onset_is_unknown_or_asked_for():
     ("d1", ["ovary swollen"], (), "X-linked recessive inheritance", {"patient"})])
 def test_the_sex_is_the_one_that_the_names_bind_it_to(root, findings, absent, inheritance, sexes):
     graph = graph_of(*[(root, "has_inheritance", inheritance)] * bool(inheritance), root=root)
-    assert draws(lambda rng: sex_of(walk_of(findings, root=root), graph, rng, absent)) == sexes
+    assert draws(lambda rng: sex_of(walk_of(findings, root=root), graph, rng, absent, True)) == sexes
+    bound = draws(lambda rng: sex_of(walk_of(findings, root=root), graph, rng, absent, False))
+    assert bound == (sexes if len(sexes) == 1 else {"patient"})
 
 
 def test_no_sex_is_told_where_the_inheritance_is_asked_for():
@@ -251,3 +282,23 @@ def test_names_are_read_in_any_order_of_columns_and_those_of_other_graphs_are_le
 def test_every_name_of_a_graph_can_be_read_back(tmp_path):
     names = in_chinese(GRAPH)
     assert read_names(str(rows(tmp_path, *("\t".join(pair) for pair in names.items()))), GRAPH) == names
+
+
+REAL = ("has_symptom", "treats", "includes", "inhibitor_of", "palliates", "located_in", "has_cause", "agonist_of",
+        "antagonist_of", "blocker_of", "transmitted_by", "has_phenotype", "has_feature", "activator_of", "triggered_by",
+        "positive_allosteric_modulator_of", "opener_of", *METAEDGES.values(), *PHRASES, *OTHERS)
+
+
+@pytest.mark.parametrize("relation", [*dict.fromkeys(REAL), "some_odd_thing_of"])
+@pytest.mark.parametrize("forward", [True, False])
+def test_every_relation_of_the_graphs_reads_well_and_is_found_again(relation, forward):
+    """No "of of", no word twice; and the checker hears the relation in every wording of both styles."""
+    one, two = Step("d1", relation, "m1", forward), Step("m1", "has_cause", "x1", True)
+    for chain in ((one,), (one, two), (two, one)):
+        walk = walk_of(["s1"], *chain)
+        texts = {Wording().question(walk, graph_of(), np.random.default_rng(0))}
+        texts |= draws(lambda rng, walk=walk: asked(walk, "disease", rng, False), 40)
+        for text in texts:
+            assert says(text, relation, forward)
+            if relation not in PHRASES:
+                assert not re.search(r"\bof of\b|\bit of\b|\bof it\b|\bhas \w+ source\b|\b(\w+) \1\b", text), text
