@@ -6,10 +6,10 @@ A tab-separated file: when all words of ``when`` stand in question or reasoning,
     id            when                   say                          never
     warfarin-1    warfarin; pregnan      avoid; contraindicated       warfarin is safe; start warfarin
 
-A word is found where a word of the text begins with it: "pregnan" in "pregnancy", "avoid" not in "unavoidable". Two
-simple rules for negation: a ``never`` does not count after "not", "never", "avoid", "without", ... in its clause ("do
-not start warfarin"; a clause ends at punctuation and at "but", "so" or "then"), and a ``say`` does not count just after
-"not" ("is not contraindicated"). Other turns of phrase ("starting warfarin would be a mistake") are not understood.
+A word is found where a word of the text begins with it: "pregnan" in "pregnancy", "avoid" not in "unavoidable".
+Two simple rules for negation: a ``never`` does not count after "not", "never", "avoid", "without", ... in its clause
+("do not start warfarin"; a clause ends at punctuation and at "but", "so" or "then"), and a ``say`` does not count right
+after "not" ("is not contraindicated"). Other turns of phrase ("starting warfarin would be a mistake") are not read.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from minifleming.run.errors import BadInput
 
 COLUMNS = ("id", "when", "say", "never")
 CLAUSE = re.compile(r"[.,;:!?\n，。；：！？、]| (?:but|so|then|therefore|instead) ")
-NEGATION = re.compile(r"\b(?:not|cannot|never|no|avoid\w*|without|against|contraindicat\w*|withh\w*|stop\w*|"
-                      r"rather than)\b|n['’]t\b|不|勿|避免|禁|停用")
+NEGATION = re.compile(r"\b(?:not|cannot|never|no|avoid\w*|without|against|contraindicat\w*|rather than)\b|n['’]t\b"
+                      "|不|勿|避免|禁")
 
 
 class Snippet(NamedTuple):

@@ -75,6 +75,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     ("do not start warfarin. Later start warfarin", False),
     ("it is contraindicated to start warfarin", True),
     ("a note: start warfarin", False),
+    ("stop heparin and start warfarin", False),
     ("nothing else, so start warfarin", False),
     ("warfarin is safe", False),
     ("warfarin is not safe", True),
@@ -120,8 +121,9 @@ def test_words_are_no_patterns():
     assert agrees("anything", "xxy", [Snippet("p", ("x+y",), ("(d",), ())]) is None
 
 
-@pytest.mark.parametrize("unit", ["start warfarin ", "not start warfarin ", "not ", ",", "start",
-                                  "not start warfarin,"])
+@pytest.mark.parametrize("unit", [
+    "start warfarin ", "not start warfarin ", "not ", ",", "start", "not start warfarin,",
+])
 def test_a_megabyte_is_read_in_linear_time(unit):
     text = "warfarin pregnan " + unit * (1_000_000 // len(unit))
     start = time.process_time()
