@@ -85,7 +85,7 @@ def test_phrases_of_one_direction_tell_the_relations_apart():
 def test_a_relation_without_a_phrase_is_said_by_its_name():
     assert statement("a", "lives_in", "b") == "a lives in b"
     assert statement("a", "lives_in", "b", forward=False) == "b is lives in of a"
-    assert phrase("lives_in").link == "lives in"
+    assert phrase("lives_in").link == "'lives in' partner"
 
 
 @pytest.mark.parametrize("names, text", [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a , b and c")])
