@@ -33,17 +33,18 @@ from minifleming.rods.hops import support
 from minifleming.rods.item import Item
 
 LEAKS = Path(__file__).with_name("leaks.txt")
-NAMED = r"(?:vitamin|hepatitis|influenza|type|group|class|factor|grade|stage|category|ha?emophilia|protein|phase|panel)s?"
-KEPT = rf"\b{NAMED} [A-Z]\b|\b(?:type|group|class|grade|stage|category) \([A-Z]\)"  # of these, the letter is a name
+NAMED = r"(?i:vitamin|hepatitis|influenza|type|group|class|factor|grade|stage|category|ha?emophilia|protein|panel)s?"
+KEPT = rf"\b{NAMED} [A-Z]\b|\b(?i:type|group|class|grade|stage|category) \([A-Z]\)"  # of these, the letter is a name
 ONE = r"(?:\(?[A-Z]\)?(?![\w-])(?! (?:cell|lymphocyte|virus|symptom)))"
 LABEL = re.compile("|".join([
     rf"(?P<kept>{KEPT})", r"[(\[（][A-Z][)\]）]", r"\*\*[A-Z]\*\*",
     rf"\b(?:[Oo]ption|[Cc]hoice)s? {ONE}(?:(?:, (?:and |or )?| and | or |/){ONE})*",
     rf"\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice)(?: (?:is|must be|should be|would be|has to be))?:? ?{ONE}",
     rf"\b(?:[Cc]hoose|[Pp]ick|[Ss]elect) {ONE}",
-    rf"\b{ONE} (?:is|was|must be) (?:(?:the )?(?:only |most )?(?:correct|right|best|wrong|incorrect|false|true|likely)|out)\b",
+    rf"\b{ONE} (?:is|was|must be) (?:the )?(?:only |most )?(?:correct|right|best|wrong|incorrect|false|true|out)\b",
     r"^[ \t]*[A-Z][.):](?=\s)",
-    r"(?:选项?|答案(?:应?[是为])?|应选)[：: ]?[(（]?[A-Z][)）]?(?![A-Za-z0-9-])|(?<![A-Za-z0-9-])[A-Z] ?(?:选?项|正确|错误)",
+    r"(?:选项?|答案(?:应?[是为])?|应选)[：: ]?[(（]?[A-Z][)）]?(?![A-Za-z0-9-])",
+    r"(?<![A-Za-z0-9-])[A-Z] ?(?:选?项|正确|错误)",
 ]), re.MULTILINE)
 
 
@@ -60,29 +61,16 @@ class Checks:
     guidelines: tuple[Snippet, ...] = ()
     longest: int = 4000
 
-<<<<<<< HEAD
-    def __call__(self, items: Sequence[Item], traces: Sequence[Trace], teacher: Teacher) -> None:
+    def __call__(self, items: Sequence[Item], traces: Sequence[Trace], teacher: Teacher | None = None) -> None:
         """Fill ``checks`` of every trace, all of one teacher."""
-        for item, trace in zip(items, traces):
-=======
-    def __call__(self, items: Sequence[Item], traces: Sequence[Trace]) -> None:
-        """Fill ``checks`` of every trace."""
         for item, trace in zip(items, traces, strict=True):
->>>>>>> c6b0a6d (Leaks: patterns mended, and 110 sentences of both kinds; labels struck out; a planted fault for each check)
             trace.checks = self.of_text(item, trace)
-        if not self.resolve:
-            return
+        judge = (self.judge or teacher) if self.resolve else None
         asked = [(item, trace) for item, trace in zip(items, traces) if trace.verified]
-<<<<<<< HEAD
-        judge = self.judge or teacher
-        found = judge.resolve([item for item, _ in asked], [blinded(trace.reasoning) for _, trace in asked])
-        for (item, trace), label in zip(asked, found):
-=======
-        if not asked:
+        if judge is None or not asked:
             return
-        found = self.judge.resolve([item for item, _ in asked], [blinded(trace.reasoning) for _, trace in asked])
+        found = judge.resolve([item for item, _ in asked], [blinded(trace.reasoning) for _, trace in asked])
         for (item, trace), label in zip(asked, found, strict=True):
->>>>>>> c6b0a6d (Leaks: patterns mended, and 110 sentences of both kinds; labels struck out; a planted fault for each check)
             trace.checks["resolved"] = label == item.answer
 
     def of_text(self, item: Item, trace: Trace) -> dict[str, bool]:

@@ -7,15 +7,9 @@ A tab-separated file: when all words of ``when`` stand in question or reasoning,
     warfarin-1    warfarin; pregnan      avoid; contraindicated       warfarin is safe; start warfarin
 
 A word is found where a word of the text begins with it: "pregnan" in "pregnancy", "avoid" not in "unavoidable".
-<<<<<<< HEAD
 Two simple rules for negation: a ``never`` does not count after "not", "never", "avoid", "without", ... in its clause
 ("do not start warfarin"; a clause ends at punctuation and at "but", "so" or "then"), and a ``say`` does not count right
 after "not" ("is not contraindicated"). Other turns of phrase ("starting warfarin would be a mistake") are not read.
-=======
-Two simple rules for negation: a ``never`` does not count after "not", "never", "avoid", "without", ... in its clause ("do not
-start warfarin"; a clause ends at punctuation and at "but", "so" or "then"), and a ``say`` does not count right after
-"not" ("is not contraindicated"). Other turns of phrase ("starting warfarin would be a mistake") are not understood.
->>>>>>> c6b0a6d (Leaks: patterns mended, and 110 sentences of both kinds; labels struck out; a planted fault for each check)
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 
 import pytest
@@ -54,22 +55,13 @@ def failed(checks: dict[str, bool]) -> list[str]:
     return [name for name, passed in checks.items() if not passed]
 
 
-WHOLE = " s1 and s2 point to d1 . he takes 5 mg , 2 x 5 mg = 10 mg . d1 is first treated with x1 . so x1 (A)"
-
-
-def phrase_of(graph) -> str:
-    from minifleming.rods.phrases import phrase
-    return phrase("first_line_treatment").forward
-
-
-def told(graph, text: str) -> str:
-    return text.replace("is first treated with", phrase_of(graph))
+WHOLE = " s1 and s2 point to d1 . he takes 5 mg , 2 x 5 mg = 10 mg . d1 is treated with x1 . so x1 (A)"
 
 
 def test_a_good_trace_passes_every_check(item, graph):
-    checks = found(item, told(graph, WHOLE), graph=graph, judge=Judge())
-    assert list(checks) == ["format", "answer", "leak", "brevity", "numbers", "units", "assumptions", "guidelines", "hops",
-                            "resolved"] and all(checks.values())
+    checks = found(item, WHOLE, graph=graph, judge=Judge())
+    assert list(checks) == ["format", "answer", "leak", "brevity", "numbers", "units", "assumptions", "guidelines",
+                            "hops", "resolved"] and all(checks.values())
 
 
 @pytest.mark.parametrize("reasoning, answer, name", [
@@ -86,19 +78,22 @@ def test_a_good_trace_passes_every_check(item, graph):
 ])
 def test_each_fault_fails_its_check_and_no_other(item, graph, reasoning, answer, name):
     judge = Judge()
-    assert failed(found(item, told(graph, reasoning), answer, graph=graph, judge=judge)) == [name]
+    assert failed(found(item, reasoning, answer, graph=graph, judge=judge)) == [name]
     assert judge.asked == [], "asked only for those that pass"
 
 
 def test_a_reasoning_that_leads_elsewhere_is_not_resolved(item, graph):
-    elsewhere = told(graph, WHOLE.replace("d1", "d2").replace("x1", "x2"))
+    elsewhere = WHOLE.replace("d1", "d2").replace("x1", "x2")
     assert failed(found(item, elsewhere, judge=Oracle(graph))) == ["resolved"]
-    assert failed(found(item, told(graph, WHOLE), judge=Judge(""))) == ["resolved"]
-    assert failed(found(item, told(graph, WHOLE).replace(" , 2 x 5 mg = 10 mg", ""), judge=Oracle(graph))) == []
+    assert failed(found(item, WHOLE, judge=Judge(""))) == ["resolved"]
+    assert failed(found(item, WHOLE.replace(" , 2 x 5 mg = 10 mg", ""), judge=Oracle(graph))) == []
 
 
 def test_what_does_not_apply_is_left_out(item):
-    assert set(found(item, "a rash")) == {"format", "answer", "leak", "brevity"}
+    assert set(found(item, "a rash")) == {"format", "answer", "leak", "brevity", "guidelines"}
+    trace = trace_of(item, "a rash", "A", "blind", "test")
+    Checks()([item], [trace])
+    assert set(trace.checks) == {"format", "answer", "leak", "brevity"} and trace.verified
     bank = Item("b", "Which?", {"A": "x1", "B": "x2"}, "A")
     assert "hops" not in found(bank, "a rash", graph=clinic())
     assert "hops" not in found(dataclasses.replace(item, provenance={"root": "unknown"}), "a rash", graph=clinic())
@@ -109,7 +104,7 @@ def test_a_trace_without_answer_is_no_error(item):
 
 
 def test_checks_do_not_depend_on_neighbours_or_order_or_earlier_checks(item, graph):
-    texts = [told(graph, WHOLE), "a rash", WHOLE + " . he weighs 80 kg", "2 + 2 = 5", told(graph, WHOLE) + " , a rash"]
+    texts = [WHOLE, "a rash", WHOLE + " . he weighs 80 kg", "2 + 2 = 5", WHOLE + " , a rash"]
     checks = Checks(graph, Oracle(graph), (GUIDELINE,), 200)
 
     def run(order: list[int]) -> dict[int, dict]:
@@ -146,17 +141,20 @@ def test_as_many_verdicts_as_questions_or_an_error(item):
 
 
 @pytest.mark.parametrize("text", """so colchicine (B)|colchicine [B] fits|option B fits|Option (B)|choice B|choices B and C
-options A, B and C are out|options A, B, or C|answer: B|Answer: (B).|The answer is B.|the answer must be B|B is correct
-B is the best choice|B is wrong|so we choose B|select (B)|**B** fits|B. colchicine|B) colchicine|选项B|选项 B|选B|答案是B
-答案：B|答案为（B）|B选项|B项|B正确|应选B。""".replace("\n", "|").split("|"))
+options A, B and C are out|options A, B, or C
+answer: B|Answer: (B).|The answer is B.|the answer must be B
+B is correct|B is the best choice|B is wrong|so we choose B|select (B)|**B** fits|B. colchicine|B) colchicine|选项B|选项 B|选B|答案是B
+答案：B|答案为（B）|B选项|B项|B正确
+应选B。""".replace("\n", "|").split("|"))
 def test_a_label_is_struck_out(text):
-    assert not set(blinded(text)) & set("ABC") - set("A" if text.startswith("Answer") else "")
+    assert not re.search(r"(?<![A-Za-z])[A-Z](?![A-Za-z])", blinded(text))
 
 
-@pytest.mark.parametrize("text", """vitamin B|vitamin B12|hepatitis B|Hepatitis B is wrong|type A|blood group A|group (A)
-Factor V Leiden|factor V is right|group B streptococcus|influenza A|haemophilia A|B cells|B-cell lymphoma|HLA-B27
-choose B cell depletion|the answer is B12|answer: Bell palsy|A fever|A patient is right-handed|stage (B)|B symptoms
-Select B-type natriuretic peptide|维生素B|乙型肝炎|the DNA (DNA)|(AB)|options are few""".replace("\n", "|").split("|"))
+@pytest.mark.parametrize("text", """vitamin B|vitamin B12|hepatitis B|Hepatitis B is wrong|type A|blood group A
+group (A)|Factor V Leiden|factor V is right|group B streptococcus|influenza A|haemophilia A|B cells|B-cell lymphoma
+HLA-B27|choose B cell depletion|the answer is B12|answer: Bell palsy|A fever|A patient is right-handed|stage (B)
+B symptoms|Select B-type natriuretic peptide|维生素B|乙型肝炎|the DNA (DNA)|(AB)
+options are few""".replace("\n", "|").split("|"))
 def test_a_letter_of_a_name_stays(text):
     assert blinded(text) == text
 
@@ -165,7 +163,8 @@ def test_only_the_label_of_two_letters_goes():
     assert blinded(" group A streptococcus (B)") == " group A streptococcus  "
 
 
-@pytest.mark.parametrize("unit", ["(A)", "option A, ", "A", "A is ", "answer is ", "group ", "(", "选", " ", "**", "A, "])
+@pytest.mark.parametrize("unit", ["(A)", "option A, ", "A", "A is ", "answer is ", "group ", "(", "选",
+                                  " ", "**", "A, "])
 def test_a_megabyte_is_blinded_in_linear_time(unit):
     text = "options A" + unit * (500_000 // len(unit))
     start = time.process_time()

@@ -162,8 +162,8 @@ def test_every_pattern_is_needed_and_has_no_unbounded_repetition(line):
     assert not re.search(r"(?<!\\)[*+](?!\?)", line)
 
 
-@pytest.mark.parametrize("unit", ["the given correct ", "answer is already ", "as ", "told that ", "we ", "the prompt ", "a",
-                                  " ", "given to me ", "答案已", "已知的", "i was told ", "the ", "not to "])
+@pytest.mark.parametrize("unit", ["the given correct ", "answer is already ", "as ", "told that ", "we ", "the prompt ",
+                                  "a", " ", "given to me ", "答案已", "已知的", "i was told ", "the ", "not to "])
 def test_a_megabyte_is_read_in_linear_time(unit):
     def seconds(size: int) -> float:
         text = unit * (size // len(unit))
