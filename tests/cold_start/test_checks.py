@@ -105,7 +105,7 @@ def test_a_trace_without_answer_is_no_error(item):
 
 def test_checks_do_not_depend_on_neighbours_or_order_or_earlier_checks(item, graph):
     texts = [WHOLE, "a rash", WHOLE + " . he weighs 80 kg", "2 + 2 = 5", WHOLE + " , a rash"]
-    checks = Checks(graph, Oracle(graph), (GUIDELINE,), 200)
+    checks = Checks(graph, Oracle(graph), guidelines=(GUIDELINE,), longest=200)
 
     def run(order: list[int]) -> dict[int, dict]:
         traces = [trace_of(item, texts[i], "A", "blind", "test") for i in order]
@@ -140,10 +140,11 @@ def test_as_many_verdicts_as_questions_or_an_error(item):
         Checks()([item, item], [trace_of(item, "a rash", "A", "blind", "test")])
 
 
-@pytest.mark.parametrize("text", """so colchicine (B)|colchicine [B] fits|option B fits|Option (B)|choice B|choices B and C
-options A, B and C are out|options A, B, or C
+@pytest.mark.parametrize("text", """so colchicine (B)|colchicine [B] fits|option B fits|Option (B)|choice B
+choices B and C|options A, B and C are out|options A, B, or C
 answer: B|Answer: (B).|The answer is B.|the answer must be B
-B is correct|B is the best choice|B is wrong|so we choose B|select (B)|**B** fits|B. colchicine|B) colchicine|选项B|选项 B|选B|答案是B
+B is correct|B is the best choice|B is wrong|so we choose B|select (B)|**B** fits|B. colchicine|B) colchicine
+选项B|选项 B|选B|答案是B
 答案：B|答案为（B）|B选项|B项|B正确
 应选B。""".replace("\n", "|").split("|"))
 def test_a_label_is_struck_out(text):
