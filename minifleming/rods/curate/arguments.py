@@ -51,7 +51,8 @@ def add_numbers(p: Parser) -> None:
     number("--gram", LIMITS.size, int, "words of a shared run that is followed up, as in GPT-3's decontamination")
     number("--gram-common", LIMITS.common, int, "a run in more benchmark items than this is a stock phrase")
     number("--covered", LIMITS.covered, float, "part of a question's weight in shared runs: copies have 0.75 and more")
-    number("--nats", LIMITS.nats, float, "least weight of the shared words: frames of templates reach 46")
+    number("--nats", LIMITS.nats, float, "least weight of shared words among 3,170 benchmark items, "
+           "in proportion to log N: frames of templates reach 46")
     number("--similar", LIMITS.near, float, "question + options, each 0 to 1: at 1.6 templates give under 1 %% alarms")
     number("--similar-question", LIMITS.question, float, "least similarity of the question alone")
     number("--retouched", LIMITS.retouched, float, "similarity of the options from which a word may differ")

@@ -19,6 +19,7 @@ WORD = re.compile(
     rf"\d+(?:[.,]\d+)+|[{IDEOGRAPH}]|[^\W_{IDEOGRAPH}]+"  # 1.5 and 1,000; an ideograph; a run of letters and digits
     r"|[<>≤≥=+%±↑↓]|(?<!\w)[-−](?=[\d.])|(?<=\w)[-−](?![\w-])(?=\s*(?:$|[,;)/]))"  # a minus: -5, "Rh-", "ER-/PR-"
 )
+ALONE = re.compile(f"[{IDEOGRAPH}]")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
@@ -29,6 +30,10 @@ def fold(text: str) -> str:
 
 def words(text: str) -> list[str]:
     return WORD.findall(fold(text))
+
+
+def ideograph(word: str) -> bool:
+    return bool(ALONE.fullmatch(word))
 
 
 def plain(text: str) -> str:

@@ -82,7 +82,19 @@ def dropped(item, rng):
     return dataclasses.replace(item, question=" ".join(parts))
 
 
-EDITS = [plain, upper, punctuation, space, typos, synonym, number, reordered, added, dropped]
+def distractor(item, rng):
+    """One wrong option is another one."""
+    wrong = [label for label in item.options if label != item.answer]
+    return dataclasses.replace(item, options={**item.options, str(rng.choice(wrong)): "an unheard of substance"})
+
+
+def distractors(item, rng):
+    """Every wrong option is another one."""
+    return dataclasses.replace(item, options={label: text if label == item.answer else f"unheard of {OTHER[i]} matter"
+                                              for i, (label, text) in enumerate(item.options.items())})
+
+
+EDITS = [plain, upper, punctuation, space, typos, synonym, number, reordered, added, dropped, distractor, distractors]
 
 
 def plant(items, seed=0, twice=False):

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 import os
 import random
 from pathlib import Path
@@ -62,18 +63,23 @@ def test_every_edit_of_every_item_is_found(index, edit, twice):
     from numpy.random import default_rng
     rng = default_rng(5)
     copies = [dataclasses.replace(edit(i, rng), id=f"copy-{i.id}") for i in BENCH for _ in range(2)]
-    copies = plant(copies, twice=True)[::10] if twice else copies
+    copies = plant(copies, twice=True)[:: len(EDITS)] if twice else copies
     kept, left = contamination_step(copies, index)
     assert [(i.question, i.options) for i in kept] == [] and len(left) == len(copies)
 
 
 def test_what_is_found_is_told(index):
-    [found] = contamination_step([dataclasses.replace(BENCH[2], id="x")], index)[1]
+    one = dataclasses.replace(BENCH[2], id="x", question=BENCH[2].question.replace("years", "ages"))
+    [found] = contamination_step([one], index)[1]
     assert (found.step, found.reason, found.quarantined) == ("contamination", "in natural", False)
     assert found.evidence["benchmark"] == "natural" and found.evidence["id"] == "n2"
-    assert found.evidence["rule"] == "covered" and found.evidence["covered"] == 1.0
+    assert found.evidence["rule"] == "covered" and found.evidence["covered"] >= 0.7
     assert found.evidence["words"].startswith("a farmer of 0 coughs")
-    [short] = contamination_step([dataclasses.replace(BENCH[0], id="x")], index)[1]
+    [same] = contamination_step([dataclasses.replace(BENCH[2], id="x")], index)[1]
+    assert found.evidence["id"] == same.evidence["id"] and same.evidence["rule"] == "equal"
+    assert same.evidence["options shared"] == 4 and same.evidence["same answer"]
+    short = dataclasses.replace(BENCH[0], id="x", question=BENCH[0].question.replace(" is", ""))
+    [short] = contamination_step([short], index)[1]
     assert (short.evidence["id"], short.evidence["rule"], short.evidence["options"]) == ("n0", "near", 1.0)
 
 
@@ -87,6 +93,74 @@ def test_a_part_of_a_longer_text_is_found(index):
                        "Neighbours remember cheerful evenings, excellent cider, accordion music, wrestling matches, "
                        "pumpkin contests, steam engines, thunderstorms, lanterns, beehives and wagons full of timber.")
     assert contamination_step([longer], index)[1][0].evidence["rule"] == "covered"
+
+
+QUESTION = "Which nerve passes through the foramen under the eye?"
+
+
+@pytest.mark.parametrize("question, options, answer, found", [
+    (QUESTION, ("A wholly other", "Made up one", "Invented", "Dreamt"), "A", True),  # ten words: under any options
+    ("Site of an ectopic pregnancy:", ("Ampulla", "Spleen", "Liver", "Lung"), "A", True),  # short, the same answer
+    ("Site of an ectopic pregnancy:", ("Spleen", "Isthmus", "Fimbria", "Lung"), "D", True),  # short, half the options
+    ("Site of an ectopic pregnancy:", ("Spleen", "Isthmus", "Liver", "Lung"), "A", False),
+    ("True about hepatitis:", ("All of the above", "None of the above", "It swims", "It sings"), "A", False),
+])
+def test_an_equal_question_under_other_options(question, options, answer, found):
+    bench = [item("long", QUESTION, ("Infraorbital", "Mental", "Facial", "Lingual")),
+             item("short", "Site of an ectopic pregnancy", ("Ampulla", "Isthmus", "Fimbria", "Ovary")),
+             item("above", "True about hepatitis", ("All of the above", "None of the above", "A virus", "A liver"))]
+    for others in (bank(40, 1), bank(400, 1)):
+        left = contamination_step([item("x", question, options, answer)], Index([("b", [*bench, *others])]))[1]
+        assert [d.evidence["rule"] for d in left] == ["equal"] * found
+
+
+def test_a_question_that_many_items_ask_needs_an_option():
+    stock = "Which one of the following statements about the body is true?"
+    bench = [item(f"s{i}", stock, (f"{w} bones are hollow", f"{w} glands sleep")) for i, w in
+             enumerate(("Red", "Blue", "Green", "White"))]
+    own, copied = ("Teeth grow", "Nails bend"), ("Green bones are hollow", "Nails bend")
+    index = Index([("b", [*bench, *bank(40, 1)])])
+    assert contamination_step([item("x", stock, own)], index)[1] == []
+    assert contamination_step([item("x", stock, copied)], index)[1][0].evidence["id"] == "s2"
+    few = Index([("b", [*bench[:3], *bank(40, 1)])])
+    assert contamination_step([item("x", stock, own)], few)[1][0].evidence["id"] == "s0"
+
+
+@pytest.mark.parametrize("size", [20, 100, 3000])
+def test_copies_are_found_in_a_small_benchmark_as_in_a_large_one(size):
+    """The same vignette under other options and with a word less, whatever stands beside it."""
+    others = bank(size - 1, 1)
+    one = dataclasses.replace(BENCH[2], question=BENCH[2].question.replace("for years", "for long"),
+                              options=dict(zip(LABELS, ("Virus", "Fungus"))), answer="A")
+    index = Index([("b", [BENCH[2], *others])])
+    assert [d.evidence["rule"] for d in contamination_step([one], index)[1]] == ["covered"]
+    assert index.nats == pytest.approx(50 * math.log(size) / math.log(3170))
+
+
+VALUES = ("A man of {} years breathes fast after a week of illness and is brought to the ward by his neighbour. "
+          "Blood gas analysis: pH {}, carbon dioxide pressure {}, bicarbonate {}. Which disturbance is it?")
+DISTURBANCES = ("Metabolic acidosis", "Respiratory alkalosis", "Metabolic alkalosis", "Respiratory acidosis")
+
+
+def test_other_values_with_another_answer_wait_in_quarantine():
+    index = Index([("b", [item("gas", VALUES.format(40, 7.2, 25, 10), DISTURBANCES, "A"), *bank(100, 1)])])
+    [kept] = contamination_step([item("x", VALUES.format(40, 7.55, 20, 18), DISTURBANCES, "B")], index)[1]
+    assert kept.quarantined and kept.reason == "in b, but for numbers and answer" and kept.evidence["id"] == "gas"
+    for values, answer in (((40, 7.2, 25, 10), "B"), ((40, 7.55, 20, 18), "A"), ((41, 7.2, 25, 10), "A")):
+        [found] = contamination_step([item("x", VALUES.format(*values), DISTURBANCES, answer)], index)[1]
+        assert not found.quarantined and found.reason == "in b"
+    excerpt = VALUES.format(40, 7.2, 25, 10).replace("A man of 40 years", "He")
+    assert not contamination_step([item("x", excerpt, DISTURBANCES, "B")], index)[1][0].quarantined
+
+
+def test_a_copy_outweighs_an_item_that_is_one_but_for_its_values():
+    bench = [item("first", VALUES.format(40, 7.2, 25, 10), DISTURBANCES, "A"),
+             item("second", VALUES.format(40, 7.55, 20, 18), DISTURBANCES, "B")]
+    for order in (bench, bench[::-1]):
+        for one in bench:
+            [found] = contamination_step([dataclasses.replace(one, id="x")],
+                                         Index([("b", [*order, *bank(100, 1)])]))[1]
+            assert found.evidence["id"] == one.id and not found.quarantined
 
 
 def test_one_sentence_of_a_long_vignette_is_no_copy(index):
@@ -131,7 +205,7 @@ def test_similar_options_share_a_gram_of_their_prefixes():
             if alike >= 0.6 and rare and first[0] in rare:
                 met += 1
                 assert first[0] in prefix and i in index.by_option[first[0]]
-    assert met >= 100
+    assert met >= 80
 
 
 @pytest.mark.parametrize("question, options", [
@@ -183,7 +257,9 @@ def test_the_index_compares_every_pair_that_may_be_a_copy():
     for one in items:
         text = Text.of(one, 8)
         weights = index.words.sum(set(text.tokens)), index.questions.sum(text.question)
-        every = [i for i in range(80) if index.covered(text, i, weights[0]) or index.near(text, i, weights[1])]
+        every = [i for i in range(80) if index.equal(text, i) or index.covered(text, i, weights[0])
+                 or index.near(text, i, weights[1])]
+        every.sort(key=lambda i: text.other_values(index.texts[i]))  # stable: a certain one comes first
         found = index.match(one)
         assert (found.id if found else None) == (bench[every[0]].id if every else None)
 

@@ -9,6 +9,7 @@ from minifleming.rods.curate.text import (
     cut,
     exact_key,
     grams,
+    ideograph,
     mask_numbers,
     plain,
     words,
@@ -58,3 +59,7 @@ def test_the_key_knows_question_options_and_answer():
 
 def test_a_cut_text_is_one_line_of_at_most_so_many_characters():
     assert cut("a\nb") == "a b" and len(cut("x" * 500)) == 120 and cut("x" * 120) == "x" * 120
+
+
+def test_an_ideograph_is_one_character():
+    assert [ideograph(word) for word in words("血压 high 5 +")] == [True, True, False, False, False]
