@@ -14,7 +14,7 @@ from minifleming.rods.curate.sources import parse, pool, read_sources
 from minifleming.rods.curate.step import Dropped
 from minifleming.rods.curate.steps import Curated, curate
 from minifleming.rods.curate.tiers import read_tiers
-from minifleming.rods.item import write_items
+from minifleming.rods.item import Item, write_items
 from minifleming.run.checkpoint import sha256, writable, write_text
 from minifleming.run.errors import BadInput, RunFailed, guarded
 from minifleming.run.progress import bar
@@ -33,6 +33,9 @@ def main(argv: list[str] | None = None) -> int:
                        f"{', '.join(sorted({item.source for item in items}))}")
     votes = read_votes(args.votes, items) if args.votes else None
     verdicts = read_tiers(args.tier_votes) if args.tier_votes else {}
+    for path, told_of in ((args.votes, votes), (args.tier_votes, verdicts)):
+        if path:
+            print(covered(path, told_of, items))
     curated = curate(items, chosen, against=against, votes=votes, verdicts=verdicts, workers=args.workers,
                      progress=lambda steps: bar(steps, desc="curate"))
     if not curated.items:
@@ -40,11 +43,20 @@ def main(argv: list[str] | None = None) -> int:
                                                         if s.came > s.kept))
     shown = told(args) | {name: f"{path.name} sha256 {sha256(path)}" for name in ("votes", "tier_votes")
                           if (path := getattr(args, name))}
-    write(args.out, curated, card(args.out.name, curated, sources, benchmarks, shown, args.examples))
+    write(args.out, curated, card(args.out.name, curated, sources, benchmarks, shown, args.examples,
+                                   beside(args.out, ".funnel.svg").name if funnel.available() else ""))
     print(f"{len(curated.items)} of {len(items)} items in {args.out}; "
           f"{sum(d.quarantined for d in curated.left)} in quarantine"
           + (f"; the blend is short of {curated.blend.short}" if curated.blend.short else ""))
     return 0
+
+
+def covered(path: Path, told_of: dict, items: list[Item]) -> str:
+    """Which share of the items the file speaks of. Raises BadInput for none."""
+    n = sum(item.id in told_of for item in items)
+    if not n:
+        raise BadInput(f"no line is on any of the {len(items)} items; the first is on '{next(iter(told_of))}'", path)
+    return f"{path.name}: votes on {n} of {len(items)} items ({n / len(items):.1%})"
 
 
 def refuse_inputs(args) -> None:

@@ -7,7 +7,8 @@ A transform: nothing is dropped. The kinds follow the safe harbour rule (45 CFR 
 record and identity numbers, full calendar dates, names after a title, and ages over 89, which become "90+". Ages up to
 89 and years alone stay, and so does whatever medicine writes with the same characters: 120/80, 5-10-15, 1-800, ICD
 codes. A date counts with day, month and year; it stays if it bounds a period ("between June 1, 2002 and ...") and no
-single person is near. Options are what may be answered: names, dates and ages stay in them, and so does everything if
+single person is near; both ends of a period stay or go. So does who is asked for as a discoverer ("Dr Lind proved
+which ..."). Options are what may be answered: names, dates and ages stay in them, and so does everything if
 they would no longer differ. An item that a graph proves is left alone: its names are nodes, and its proof quotes them.
 
 Every pattern begins at a fixed place and repeats a bounded number of times: linear in the length of the text.
@@ -68,7 +69,7 @@ DATES = [compiled(pattern, flags) for pattern, flags in (
 )]
 BORN = compiled(r"((?<!\w)(?:DOB|date of birth|born(?: on)?)\s{0,2}[:：]?\s{0,2})"
                 r"\d{1,2}([-/])\d{1,2}\2(?:\d{2}|\d{4})(?![\d/-])", re.IGNORECASE)
-NAME = compiled(r"(?<!\w)((?:Mr|Mrs|Ms|Dr|Prof)\.?(?: and (?:Mr|Mrs|Ms|Dr)\.?)?[ \t]{1,3}"
+NAME = compiled(r"(?<!\w)((?:Mr|Mrs|Ms|Dr|Prof|Professor)\.?(?: and (?:Mr|Mrs|Ms|Dr)\.?)?[ \t]{1,3}"
                 r"|(?<![Ww]e )(?<!I )(?<!to )(?<!To )(?<!ot )Miss[ \t]{1,3})"
                 r"[A-Z](?:\w{0,30}(?:['’-][A-Z]\w{0,30}){0,2}|\.)(?:[ \t][A-Z](?:[a-z'’-]{1,30}[a-z]|\.)){0,2}(?!\w)")
 NAME_CN = compiled(rf"(?<![对该某这那位])[{SURNAMES}](?:某{{1,2}}(?!种|些|个|一|项|类)|(?=先生|女士|小姐))")
@@ -80,8 +81,18 @@ AGED = compiled(r"((?<!\w)(?:aged|age of|age:|年龄[:：]?)\s{0,2})(?:9\d|1[0-2
 
 PERIOD = compiled(r"(?:between|from|since|until|till|through|to|and|before|after|as of|as on|[-–—至到])\s{0,2}$",
                   re.IGNORECASE)
-PERSON = compiled(r"(?<!\w)(?:he|she|his|her|him|patient|man|woman|boy|girl|child|infant|mother|father|Mrs?|Ms|Dr|DOB"
-                  r"|born|admitted|discharged|died)(?!\w)|患者|病人|先生|女士|入院|出院|出生|就诊", re.IGNORECASE)
+JOIN = compiled(r",?\s{0,2}(?:and|to|until|till|through|[-–—至到])\s{0,2}", re.IGNORECASE)  # a period's two ends
+PERSON = compiled(r"(?<!\w)(?:he|she|his|her|him|patient|man|woman|boy|girl|child|infant|mother|father|Mrs?|Ms|DOB)"
+                  r"(?!\w)|患者|病人|先生|女士", re.IGNORECASE)
+STAY = compiled(r"(?<!\w)(?:born|admitted|discharged|died)(?!\w)|入院|出院|出生|就诊", re.IGNORECASE)
+DOCTOR = compiled(r"(?<!\w)(?:Dr|Prof|Professor)(?!\w)", re.IGNORECASE)
+MANY = compiled(r"(?<!\w)(?:patients|subjects|participants|cases|men|women|children|infants|newborns|adults|individuals"
+                r"|people|births|deaths|records)(?!\w)", re.IGNORECASE)
+FOUND = (r"(?:gave|discovered|described|proposed|introduced|invented|isolated|coined|developed|founded|postulated"
+         r"|proved|demonstrated|formulated|named)")
+ASKED = r"(?:which|what|whose|when|in which)"
+SUBJECT = compiled(rf"(?:\s(?:first|originally|famously))?\s{FOUND}\s[^.?!]{{0,30}}?(?<!\w){ASKED}(?!\w)", re.IGNORECASE)
+OBJECT = compiled(rf"(?<!\w){ASKED}\s[^.?!]{{0,60}}?(?<!\w){FOUND}(?: first)? by\s$", re.IGNORECASE)
 IN_OPTIONS = ("URL", "EMAIL", "ID", "PHONE")
 
 
@@ -96,11 +107,29 @@ def url(found: re.Match) -> str:
 
 
 def date(found: re.Match) -> str:
-    """A study's period is nobody's date."""
-    start, end = found.span()
-    before, after = found.string[max(0, start - 80) : start], found.string[end : end + 40]
-    kept = PERIOD.search(before[-12:]) and not PERSON.search(before) and not PERSON.search(after)
+    """A study's period is nobody's date. Both of its ends see the same words around them, and one verdict results."""
+    text, (start, end) = found.string, found.span()
+    if joined := JOIN.match(text, end):
+        end = max([end, *(other.end() for pattern in DATES if (other := pattern.match(text, joined.end())))])
+    earliest = max(0, start - 40)
+    start = min([start, *(other.start() for pattern in DATES for other in pattern.finditer(text, earliest, start)
+                          if JOIN.fullmatch(text, other.end(), start))])
+    before, after = text[max(0, start - 80) : start], text[end : end + 40]
+    kept = PERIOD.search(before[-12:]) and not any(map(one_person, (before, after), (f"{before} {after}",) * 2))
     return found[0] if kept else "[DATE]"
+
+
+def one_person(part: str, context: str) -> bool:
+    """Is it about somebody? "Patients admitted between ..." are nobody."""
+    return bool(PERSON.search(part) or DOCTOR.search(part) or STAY.search(part) and not MANY.search(context))
+
+
+def person(found: re.Match) -> str:
+    """Who treats somebody has no name; who is asked for as the discoverer of something has."""
+    text, (start, end) = found.string, found.span()
+    before, after = text[max(0, start - 80) : start], text[end : end + 80]
+    discoverer = DOCTOR.match(found[1]) and (SUBJECT.match(after) or OBJECT.search(before))
+    return found[0] if discoverer and not PERSON.search(before + " . " + after) else f"{found[1]}[NAME]"
 
 
 def international(found: re.Match) -> str:
@@ -125,7 +154,7 @@ RULES: tuple[tuple[str, re.Pattern, Callable[[re.Match], str]], ...] = (
     ("PHONE", LANDLINE_CN, put("[PHONE]")),
     *(("DATE", pattern, date) for pattern in DATES),
     ("DATE", BORN, lambda found: f"{found[1]}[DATE]"),
-    ("NAME", NAME, lambda found: f"{found[1]}[NAME]"),
+    ("NAME", NAME, person),
     ("NAME", NAME_CN, put("[NAME]")),
     ("AGE", AGE, put("90+")),
     ("AGE", AGED, lambda found: f"{found[1]}90+"),

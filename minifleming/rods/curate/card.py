@@ -8,15 +8,16 @@ examples are asked for, because a card is passed around and a benchmark's text s
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from minifleming import __version__
 from minifleming.rods.curate.sources import Source
-from minifleming.rods.curate.steps import Curated
+from minifleming.rods.curate.steps import LEFT_OUT, ORDER, Curated
 from minifleming.rods.curate.text import cut
 from minifleming.rods.curate.tiers import agreement
-from minifleming.rods.item import LABELS, TIERS
+from minifleming.rods.item import LABELS, TIERS, Item
 
 NOTES = """Research data, not for clinical use. No text was checked by a physician in this process.
 
@@ -25,15 +26,15 @@ finds none that looks like ordinary text, and is no proof that there is none."""
 
 
 def card(name: str, curated: Curated, sources: list[Source], against: list[Source], arguments: dict[str, str],
-         examples: int = 0) -> str:
-    """The card as Markdown. ``arguments``: what was set, as text, by name."""
+         examples: int = 0, plot: str = "") -> str:
+    """The card as Markdown. ``arguments``: what was set, as text, by name; ``plot``: the funnel's picture beside it."""
     parts = [
         f"# {name}\n\n{len(curated.items)} items, curated by minifleming {__version__}.\n\n{NOTES}",
         "## What went in\n\n" + source_table(sources) + unusable_table(sources),
         "## Held apart\n\n" + (source_table(against) if against else "No benchmark was given: contamination was not "
                                "looked for."),
-        "## Funnel\n\n" + funnel_table(curated),
-        "## What is in it\n\n" + "\n\n".join(distributions(curated)),
+        "## Funnel\n\n" + funnel_table(curated) + (f"\n\n![The funnel](<{plot}>)" if plot else ""),
+        "## What is in it\n\n" + "\n\n".join([*distributions(curated), *uneven(curated.items)]),
         "## Agreement of the tiers\n\n" + agreement_table(curated),
         *([f"## Blend\n\n{blend_table(curated)}"] if curated.blend.classes else []),
         *([f"## Examples\n\n{example_table(curated, examples)}"] if examples else []),
@@ -66,8 +67,9 @@ def unusable_table(sources: list[Source]) -> str:
 
 
 def funnel_table(curated: Curated) -> str:
-    rows = [(s.step, s.came, s.dropped, s.quarantined, s.kept,
-             "; ".join(f"{reason}: {count}" for reason, count in s.reasons.items())) for s in curated.stages]
+    done = {s.step: (s.step, s.came, s.dropped, s.quarantined, s.kept,
+                     "; ".join(f"{reason}: {count}" for reason, count in s.reasons.items())) for s in curated.stages}
+    rows = [done.get(step) or (step, "", "", "", "", f"left out: {LEFT_OUT[step]}") for step in ORDER]
     return table(["step", "in", "dropped", "quarantined", "out", "by reason"], rows) + facts(curated)
 
 
@@ -97,6 +99,34 @@ def distributions(curated: Curated) -> list[str]:
 
 def in_order(counts: Counter, order: Iterable[str]) -> list[tuple[str, int]]:
     return [(name, counts[name]) for name in order if counts[name]]
+
+
+def uneven(items: list[Item]) -> list[str]:
+    """One line if the answers' places are far from even (chi-square test, p < 0.001), among items of as many options.
+
+    A model can score above chance by a place that is right too often.
+    """
+    groups: dict[int, Counter] = {}
+    for item in items:
+        groups.setdefault(len(item.options), Counter())[list(item.options).index(item.answer)] += 1
+    lines = []
+    for size, counts in sorted(groups.items()):
+        even = counts.total() / size
+        value = sum((counts[place] - even) ** 2 / even for place in range(size))
+        if even >= 5 and chi_square_tail(value, size - 1) < 0.001:
+            most, least = (choose(range(size), key=lambda place: counts[place]) for choose in (max, min))
+            lines.append(f"The answers of items with {size} options are far from even: {LABELS[most]} "
+                         f"{counts[most] / counts.total():.1%}, {LABELS[least]} {counts[least] / counts.total():.1%}, "
+                         f"even is {1 / size:.1%} (chi-square {value:.1f}, p < 0.001).")
+    return ["\n".join(lines)] if lines else []
+
+
+def chi_square_tail(value: float, degrees: int) -> float:
+    """P(X > value) of the chi-square distribution (Abramowitz and Stegun 26.4.4 and 26.4.5)."""
+    half = value / 2
+    tail, start = (math.erfc(math.sqrt(half)), 1) if degrees % 2 else (math.exp(-half), 2)
+    terms = (math.exp(k / 2 * math.log(half) - half - math.lgamma(k / 2 + 1)) for k in range(start, degrees, 2) if half)
+    return tail + sum(terms)
 
 
 def agreement_table(curated: Curated) -> str:

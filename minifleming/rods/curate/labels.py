@@ -26,8 +26,11 @@ Votes = dict[str, list[str]]  # item id -> the letters chosen, in the order of t
 
 
 def read_votes(path: Path, items: list[Item]) -> Votes:
-    """The letters by item. Items that are not in ``items`` are passed over: the file may know more than is left."""
-    labels, found, seen = {item.id: item.labels for item in items}, {}, set()
+    """The letters by item. Items that are not in ``items`` are passed over: the file may know more than is left.
+
+    Raises BadInput for a line that is no completion, and for a file without a vote on any of ``items``.
+    """
+    labels, found, seen = {item.id: item.labels for item in items}, {}, {}
     for number, record in read_jsonl(path):
         for name, kind in (("id", str), ("sample", int), ("text", str), ("finish_reason", str)):
             if type(record.get(name)) is not kind:
@@ -35,12 +38,14 @@ def read_votes(path: Path, items: list[Item]) -> Votes:
         at = record["id"], record["sample"]
         if at in seen:
             raise BadInput(f"sample {at[1]} of '{at[0]}' stands there twice", path, number)
-        seen.add(at)
+        seen[at] = True
         if at[0] in labels:
             letter = vote(record["text"], record["finish_reason"], labels[at[0]])
             found.setdefault(at[0], {})[at[1]] = letter
     if not seen:
         raise BadInput("no votes", path)
+    if not found:
+        raise BadInput(f"no vote is on any of the {len(items)} items; the first is on '{next(iter(seen))[0]}'", path)
     return {name: [letters[sample] for sample in sorted(letters)] for name, letters in found.items()}
 
 

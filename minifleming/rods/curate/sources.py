@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
@@ -44,12 +45,23 @@ def read_sources(arguments: list[str]) -> tuple[list[tuple[str, list[Item]]], li
     """The items of each argument, and where they are from, in the order of the arguments."""
     pairs, sources = [], []
     for name, path in map(parse, arguments):
-        items, unusable = read_set(name, path) if name in READERS else (read_items(path), [])
+        items, unusable = read_set(name, path) if name in READERS else (own_items(name, path), [])
         check(items, path)
         reasons = Counter(row.reason for row in unusable)
         pairs.append((name, items))
         sources.append(Source(name, path.name, digest(path), len(items), dict(sorted(reasons.items()))))
     return pairs, sources
+
+
+def own_items(name: str, path: Path) -> list[Item]:
+    """A file of our items. Raises BadInput with the nearest reader's name: a slip in it looks like a broken file."""
+    try:
+        return read_items(path)
+    except BadInput as error:
+        near = difflib.get_close_matches(name.lower(), READERS, 1)
+        if not near:
+            raise
+        raise BadInput(f"{error}; no public set is called '{name}': did you mean '{near[0]}'?") from None
 
 
 def pool(pairs: list[tuple[str, list[Item]]]) -> list[Item]:

@@ -27,6 +27,10 @@ from minifleming.rods.curate.tiers import tiers_step
 from minifleming.rods.item import Item
 from minifleming.run.errors import RunFailed
 
+ORDER = ("anonymise", "format", "duplicates", "contamination", "labels", "tiers", "blend")
+LEFT_OUT = {"contamination": "no benchmark was given", "labels": "no votes were given",
+            "blend": "no ratio and no size were given"}  # why a step is not in the funnel
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

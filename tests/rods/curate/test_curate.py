@@ -13,7 +13,7 @@ from bank import bank, item
 from planting import plant
 
 from minifleming.rods.curate.__main__ import main
-from minifleming.rods.curate.card import cell
+from minifleming.rods.curate.card import cell, chi_square_tail, uneven
 from minifleming.rods.curate.step import each
 from minifleming.rods.curate.steps import Settings, curate
 from minifleming.rods.item import read_items, write_items
@@ -65,7 +65,9 @@ def test_the_whole_funnel(folder, capsys):
     items, dropped = read_items("out/F.jsonl"), read("out/F.jsonl.dropped.jsonl")
     quarantine = read("out/F.jsonl.quarantine.jsonl")
     assert len(items) + len(dropped) + len(quarantine) == 155 + 50
-    assert "of 205 items" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "votes.jsonl: votes on 40 of 205 items (19.5%)" in said and "of 205 items in out" in said
+    assert "tiers.jsonl: votes on 30 of 205 items (14.6%)" in said
     why = {d["item"]["id"]: (d["step"], d["reason"]) for d in dropped + quarantine}
     assert why["dirty"] == ("format", "mojibake") and why["double"] == ("format", "duplicate options")
     assert why["claim"] == why["counterclaim"] == ("duplicates", "label conflict")
@@ -132,6 +134,49 @@ def test_the_card(folder):
     assert all(len(line.split(" | ")[-1]) <= 122 for line in shown.splitlines())
 
 
+def test_the_card_says_which_steps_were_left_out(folder):
+    assert guarded(main, ["a=a.jsonl", "--out", "F.jsonl"]) == 0
+    card = Path("F.jsonl.card.md").read_text(encoding="utf-8").split("## Funnel")[1].split("##")[0]
+    for step, reason in (("contamination", "no benchmark was given"), ("labels", "no votes were given"),
+                         ("blend", "no ratio and no size were given")):
+        assert f"| {step} |  |  |  |  | left out: {reason} |" in card
+    assert run("--mix", "a=1,b=1") == 0
+    card = Path("out/F.jsonl.card.md").read_text(encoding="utf-8")
+    assert card.count("left out") == 0 and "| blend | " in card
+
+
+def test_the_card_links_the_picture_that_is_there(folder, monkeypatch):
+    assert run() == 0
+    there = Path("out/F.jsonl.funnel.svg").exists()
+    assert ("](<F.jsonl.funnel.svg>)" in Path("out/F.jsonl.card.md").read_text(encoding="utf-8")) is there
+    for found in (True, False):
+        monkeypatch.setattr("minifleming.rods.curate.funnel.available", lambda found=found: found)
+        monkeypatch.setattr("minifleming.rods.curate.funnel.funnel", lambda stages: "<svg/>")
+        assert run("--out", f"{found}.jsonl") == 0
+        assert (f"](<{found}.jsonl.funnel.svg>)" in Path(f"{found}.jsonl.card.md").read_text()) is found
+
+
+def test_answers_far_from_even_are_told():
+    def items(*counts):
+        return [item(f"{label}{i}", answer=label) for label, n in zip("ABCD", counts) for i in range(n)]
+
+    [line] = uneven(items(328, 262, 225, 185))
+    assert line == ("The answers of items with 4 options are far from even: A 32.8%, D 18.5%, even is 25.0% "
+                    "(chi-square 44.3, p < 0.001).")
+    assert uneven(items(26, 24, 25, 25)) == [] == uneven(items(33, 26, 22, 19))
+    assert uneven(items(9, 0, 0, 0)) == []  # too few to say
+    assert uneven([item(f"{i}", options=("yes", "no"), answer="AB"[i % 2]) for i in range(99)]) == []
+    two = [item(f"{i}", options=("yes", "no"), answer="A") for i in range(99)]
+    assert uneven([*items(25, 25, 25, 25), *two])[0].startswith("The answers of items with 2 options")
+
+
+@pytest.mark.parametrize("value, degrees, tail", [  # critical values of the printed tables
+    (10.828, 1, 0.001), (13.816, 2, 0.001), (16.266, 3, 0.001), (18.467, 4, 0.001), (7.815, 3, 0.05),
+    (18.307, 10, 0.05)])
+def test_the_tail_of_chi_square(value, degrees, tail):
+    assert chi_square_tail(value, degrees) == pytest.approx(tail, rel=1e-3) and chi_square_tail(0, degrees) == 1
+
+
 def test_cells_cannot_break_a_table():
     assert cell("a|b\n<i>`x` & y") == "a\\|b &lt;i>'x' &amp; y"
 
@@ -189,12 +234,20 @@ def test_curate_changes_no_input():
     (["a=a.jsonl", "--easy", "0.2"], "--difficult"), (["a=a.jsonl", "--least", "6"], "--least"),
     (["a=a.jsonl", "--votes", "a.jsonl"], "a.jsonl:1: no completion"),
     (["a=a.jsonl", "--tier-votes", "a.jsonl"], "a.jsonl:1"),
+    (["a=a.jsonl", "--votes", "othervotes.jsonl"], "othervotes.jsonl: no vote is on any of the 155 items"),
+    (["a=a.jsonl", "--tier-votes", "othertiers.jsonl"], "no line is on any of the 155 items; the first is on 'zz'"),
+    (["medqq=public.jsonl"], "public.jsonl:1: missing 'id'"),
+    (["medqq=public.jsonl"], "; no public set is called 'medqq': did you mean 'medqa'?"),
+    (["a=a.jsonl", "--against", "MedMCQ=public.jsonl"], "did you mean 'medmcqa'?"),
     (["a=poison.jsonl"], "lineage"), (["a=poison2.jsonl"], "tiers"), (["medqa=a.jsonl"], "a.jsonl"), ([], "required"),
     (["a=a.jsonl", "--seed", "x"], "--seed"), (["a=a.jsonl", "--unknown"], "unrecognized"),
 ])
 def test_bad_input_is_one_line_and_nothing_is_overwritten(folder, capsys, argv, reason):
     write_items("poison.jsonl", [item("a", provenance={"lineage": "x"})])
     write_items("poison2.jsonl", [item("a", provenance={"tiers": {"votes": "hard"}})])
+    Path("public.jsonl").write_text('{"question": "Why?", "options": {"A": "so", "B": "no"}, "answer": "so"}\n')
+    Path("othervotes.jsonl").write_text(votes([item("zz")], [[True]]))
+    Path("othertiers.jsonl").write_text('{"id": "zz", "tiers": ["easy"]}\n')
     Path("F.jsonl").write_text("precious\n")
     assert guarded(main, [*argv, "--out", "F.jsonl"]) == 2
     error = capsys.readouterr().err

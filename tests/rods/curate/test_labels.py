@@ -48,6 +48,13 @@ def test_votes_are_read_by_item_in_the_order_of_the_samples(tmp_path):
     assert read_votes(path, [item("a"), item("b")]) == {"a": ["A", "B", "-"]}
 
 
+def test_votes_on_other_items_are_refused(tmp_path):
+    path = tmp_path / "votes.jsonl"
+    path.write_text(line("other") + line("third"))
+    with pytest.raises(BadInput, match="no vote is on any of the 2 items; the first is on 'other'"):
+        read_votes(path, [item("a"), item("b")])
+
+
 @pytest.mark.parametrize("text, reason", [
     ("{}\n", "'id' must be str"), (line(sample="0"), "'sample' must be int"), (line(sample=True), "'sample'"),
     (line() + line(), "twice"), (line(text=None), "'text'"), (line(finish=1), "'finish_reason'"), ("", "no votes"),
