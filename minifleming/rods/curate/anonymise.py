@@ -91,7 +91,8 @@ MANY = compiled(r"(?<!\w)(?:patients|subjects|participants|cases|men|women|child
 FOUND = (r"(?:gave|discovered|described|proposed|introduced|invented|isolated|coined|developed|founded|postulated"
          r"|proved|demonstrated|formulated|named)")
 ASKED = r"(?:which|what|whose|when|in which)"
-SUBJECT = compiled(rf"(?:\s(?:first|originally|famously))?\s{FOUND}\s[^.?!]{{0,30}}?(?<!\w){ASKED}(?!\w)", re.IGNORECASE)
+SUBJECT = compiled(rf"(?:\s(?:first|originally|famously))?\s{FOUND}\s[^.?!]{{0,30}}?(?<!\w){ASKED}(?!\w)",
+                   re.IGNORECASE)
 OBJECT = compiled(rf"(?<!\w){ASKED}\s[^.?!]{{0,60}}?(?<!\w){FOUND}(?: first)? by\s$", re.IGNORECASE)
 IN_OPTIONS = ("URL", "EMAIL", "ID", "PHONE")
 
