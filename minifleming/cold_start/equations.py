@@ -50,7 +50,7 @@ def read(row: Sequence[Token]) -> Iterator[Equation]:
         if left and right:
             wide = row[at[i + 1]].text == "≈"
             verdict = agree(left, right, wide, whole)
-            if verdict is False and first is not left:
+            if verdict is not True and first is not left:
                 verdict = agree(first, right, wide, whole)
             yield Equation(left, right, verdict)
 

@@ -126,4 +126,4 @@ def near(ordered: list[Decimal], value: Decimal, slack: Decimal | int) -> bool:
 
 def in_digits(text: str) -> str:
     """ "two weeks" -> "2 weeks" """
-    return WORD.sub(lambda word: str(WORDS[word[1].lower()]), text)
+    return WORD.sub(lambda word: str(WORDS[word[1].lower()]), text[:READ])

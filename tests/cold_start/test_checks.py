@@ -115,6 +115,7 @@ def test_checks_do_not_depend_on_neighbours_or_order_or_earlier_checks(item, gra
         return {i: trace.checks for i, trace in zip(order, traces)}
 
     together = run([0, 1, 2, 3, 4])
+    assert all("stale" not in found for found in together.values())
     assert run([4, 2, 0, 3, 1]) == together
     for i in range(5):
         assert run([i]) == {i: together[i]}
@@ -143,8 +144,13 @@ def test_as_many_verdicts_as_questions_or_an_error(item):
 @pytest.mark.parametrize("text", """so colchicine (B)|colchicine [B] fits|option B fits|Option (B)|choice B
 choices B and C|options A, B and C are out|options A, B, or C
 answer: B|Answer: (B).|The answer is B.|the answer must be B
+<<<<<<< ours
 B is correct|B is the best choice|B is wrong|so we choose B|select (B)|**B** fits|B. colchicine|B) colchicine
 选项B|选项 B|选B|答案是B
+=======
+B is correct|B is the best choice|B is wrong|so we choose B|select (B)|**B** fits
+B. colchicine|B) colchicine|选项B|选项 B|选B|答案是B
+>>>>>>> theirs
 答案：B|答案为（B）|B选项|B项|B正确
 应选B。""".replace("\n", "|").split("|"))
 def test_a_label_is_struck_out(text):

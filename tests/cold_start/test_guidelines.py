@@ -77,6 +77,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     ("a note: start warfarin", False),
     ("stop heparin and start warfarin", False),
     ("nothing else, so start warfarin", False),
+    ("start warfarin without delay", False),
     ("warfarin is safe", False),
     ("warfarin is not safe", True),
 ])

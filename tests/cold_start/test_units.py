@@ -12,7 +12,8 @@ import pytest
 from minifleming.cold_start.measures import READ, UNITS, tokens
 from minifleming.cold_start.units import assumed, equations_hold, units_kept
 
-RIGHT = """10 / 3 = 3.33|10 / 3 = 3|2/3 = 0.667 = 66.7%|2 + 3 x 4 = 14|20 - 6 / 2 = 17|2x3 = 6|2 x3 = 6
+RIGHT = """2/3 = 0.67 = 66.7%|10 / 3 = 1.11 x 3
+10 / 3 = 3.33|10 / 3 = 3|2/3 = 0.667 = 66.7%|2 + 3 x 4 = 14|20 - 6 / 2 = 17|2x3 = 6|2 x3 = 6
 60 × 0.5 = 30, so|70 kg x 2 mg/kg = 140 mg|70 kg x 2 mg = 140 mg|3 x 5 mg = 15|0.5 g x 3 = 1500 mg
 1 h + 30 min = 90 min|15 mg = 3 x 5 mg|0.5 g = 500 mg|2 h = 120 min|500 mg = 0.5 g = 500000 mcg
 so 500 µg = 0.5 mg|500 μg = 0.5 mg|1,500 mg = 1.5 g|154 lb = 70 kg|500 mL / 4 h = 125 mL/h
@@ -23,12 +24,14 @@ BMI = 70 / 3.06 = 22.9|5/20 x 100 = 25%|20/50 = 40%|50 mg x 10 % = 5 mg|7% + 1 =
 10/3 ≈ 3.5|94 x 1 ≈ 100|2 x 6 = 3 x 4|(70 kg x 2 mg/kg = 140 mg)|- 2 mg x 3 = 6 mg|1. 2 + 2 = 4
 1.5 x 4 = 6.|剂量为70 kg×2 mg/kg=140 mg|0.5克 = 500毫克|a total of 3 x 5 mg = 15 mg
 total clearance is 2 x 3 = 6 and so on|2 GRAMS = 2000 MG|the weight of 70 kg = 154 lb"""
-WRONG = """10 / 3 = 3.34|2/3 = 0.66|2 + 2 = 5|2 + 3 x 4 = 20|20 - 6 / 2 = 7|0.5 g = 50 mg|0.5 g = 500 mL
+WRONG = """2/3 = 0.67 = 50%
+10 / 3 = 3.34|2/3 = 0.66|2 + 2 = 5|2 + 3 x 4 = 20|20 - 6 / 2 = 7|0.5 g = 50 mg|0.5 g = 500 mL
 2 days = 50 mg|2 h = 12 min|5 / 0 = 0|0/0 = 1|6 mg / 0 mg = 6|1 h + 30 min = 100 min
 70 kg x 2 mg/kg = 140 g|2 g x 3 = 6 mg|3 x 5 mg = 16|16 mg = 3 x 5 mg|20/50 = 0.4%|1 + 2 = 3 = 4
 4 = 1 + 2 = 3|1,500 mg = 15 g|1 year = 100 days|37 °C = 99.6 °F|100 mL/h x 24 h = 240 mL|10/3 ≈ 4
 2 x 4 = 3 x 3|140-104-24 = 14|10 - 12 = -4|剂量为70 kg×2 mg/kg=150 mg|0.5克 = 50毫克|2 + 2 = 4 and 3 + 3 = 7"""
-UNREAD = """|20% of 50 mg x 2 = 20 mg|2 tablets of 5 mg x 3 = 30 mg|third of 6 x 2 = 4|pH = 7.2|n = 40|BMI = 24
+UNREAD = """n = 40 = 20%
+|20% of 50 mg x 2 = 20 mg|2 tablets of 5 mg x 3 = 30 mg|third of 6 x 2 = 4|pH = 7.2|n = 40|BMI = 24
 Na+ = 140|HLA-B27|1-2 times|2-3 days|120/80 mmHg|5-10 %|x = 3|p=0.05|2 x = 6|T1/2 = 3 h|2-3 days = 48-72 h
 BP 120/80 mmHg = 93 mmHg|2020-11-25 = 3 days|12/11/2020 = 4|on 3.4.2020 = 5|05/06 = 2|FEV1/FVC = 0.6
 half of 6 mg = 3 mg|twice 5 mg = 10 mg|20% of 50 mg = 10 mg|5 mg and 3 mg = 8 mg|2 tablets of 5 mg = 10 mg
@@ -124,6 +127,7 @@ def test_a_number_keeps_its_unit(text, known, kept):
     ("weighs 71 kg", "weighs 154 lb", False),
     ("weighs 80 kg", "weighs 70 kg", False),
     ("weighs 70.4 kg", "weighs 70 kg", False),
+    ("weighs 70 kg", "weighs 70.4 kg", False),
     ("assume 80 kg", "weighs 70 kg", True),
     ("We assume little. He weighs 80 kg", "weighs 70 kg", False),
     ("The recommended dose is 2 mg/kg. 70 kg x 2 mg/kg = 140 mg. Give 140 mg", "weighs 70 kg", True),
@@ -173,7 +177,7 @@ def test_a_megabyte_takes_no_longer_than_what_is_read_of_it(name):
     for check in (equations_hold, lambda text: units_kept(text, text), lambda text: assumed(text, text)):
         start = time.process_time()
         check(text)
-        assert time.process_time() - start < 0.5, "a tenth of it is usual"
+        assert time.process_time() - start < 0.5, "under a tenth of a second is usual"
 
 
 def test_huge_numbers_are_no_error():
