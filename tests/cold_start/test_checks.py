@@ -144,13 +144,9 @@ def test_as_many_verdicts_as_questions_or_an_error(item):
 @pytest.mark.parametrize("text", """so colchicine (B)|colchicine [B] fits|option B fits|Option (B)|choice B
 choices B and C|options A, B and C are out|options A, B, or C
 answer: B|Answer: (B).|The answer is B.|the answer must be B
-<<<<<<< ours
-B is correct|B is the best choice|B is wrong|so we choose B|select (B)|**B** fits|B. colchicine|B) colchicine
-选项B|选项 B|选B|答案是B
-=======
 B is correct|B is the best choice|B is wrong|so we choose B|select (B)|**B** fits
-B. colchicine|B) colchicine|选项B|选项 B|选B|答案是B
->>>>>>> theirs
+B. colchicine|B) colchicine
+选项B|选项 B|选B|答案是B
 答案：B|答案为（B）|B选项|B项|B正确
 应选B。""".replace("\n", "|").split("|"))
 def test_a_label_is_struck_out(text):
