@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from bench import graph, refined, side_by_side
+from bench import contamination, graph, refined, side_by_side
 from bench.tiny_seeds import markdown
 
 ROOT = Path(__file__).parents[1]
@@ -106,3 +106,10 @@ def test_the_table_of_refined_traces_is_that_of_the_newest_measurement():
     result = json.loads(newest("refined_*.json").read_text())
     assert refined.markdown(result) in (ROOT / "docs" / "cold_start.md").read_text()
     assert result["seeds"] == 3
+
+
+def test_the_table_of_copies_and_alarms_is_that_of_the_newest_measurement():
+    results = json.loads(newest("contamination_*.json").read_text())["results"]
+    assert contamination.markdown(results) in (ROOT / "docs" / "data.md").read_text()
+    assert all(r["called"] == r["n"] == 100 for r in results if r["what"].startswith("planted"))
+    assert results[0]["n"] == 10_000 and results[0]["high"] < 0.01
