@@ -155,6 +155,7 @@ SYNTH = ["--n", "5", "--out", "precious.jsonl"]
     (["--pins"], "data.pins: only the English styles varied and vignette can tell them"),
     (["--pins", "--style", "vignette", "--language", "zh"], "data.pins: only the English styles"),
     (["--style", "poem"], "data.style"),
+    (["--style", "varied", "--language", "zh"], "data.style: in Chinese there is one wording"),
     (["--language", "fr"], "data.language"),
     (["--both", "1.5"], "data.both: must be at most 1"),
     (["--language", "zh", "--names", "none.tsv"], "none.tsv: No such file"),

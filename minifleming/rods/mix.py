@@ -113,6 +113,8 @@ def settings(data: Data, graph: Graph) -> dict:
                        f"{', '.join(graph.relations[:30])}")
     if data.pins and (data.style == "plain" or data.language != "en"):
         raise BadInput("data.pins: only the English styles varied and vignette can tell them")
+    if data.language != "en" and data.style == "varied":
+        raise BadInput("data.style: in Chinese there is one wording; 'vignette' adds absent findings")
     wording = Wording(data.style, data.language, read_names(data.names, graph) if data.language != "en" else {})
     return {"options": data.options, "findings": tuple(data.findings), "rarity": data.rarity,
             "rare_boost": data.rare_boost, "roots": data.roots, "evidence": evidence, "pins": data.pins,
