@@ -165,7 +165,7 @@ SYNTH = ["--n", "5", "--out", "precious.jsonl"]
     (["--language", "zh", "--names", "alike.tsv"], "alike.tsv:3: '热' is empty, stands there twice"),
     (["--language", "zh", "--names", "strange.tsv"], "strange.tsv: names no node of the graph"),
     (["--also", "short.tsv"], "short.tsv:3: 2 columns where the header has 5"),
-], ids=range(66))
+], ids=range(67))
 def test_synth_kg(argv, reason, workplace, capsys):
     refused(synth_kg.main, SYNTH + argv, workplace, capsys, reason)
 
