@@ -27,8 +27,7 @@ from minifleming.run.errors import BadInput
 from minifleming.run.fields import Data
 
 HELD_OUT_SHARE = 0.25
-TRIES_PER_ITEM = 400
-GIVE_UP = 10
+VAIN_DRAWS = 4000
 
 
 def is_held_out(walk: Walk) -> bool:
@@ -67,7 +66,7 @@ def synthesise(
     """Up to ``count`` different items with proofs, the path lengths equally often, in a fixed random order.
 
     Items are different if their question or their set of options is. Fewer come back only if a path length is used
-    up: ``TRIES_PER_ITEM`` draws found no further item, ``GIVE_UP`` times in a row. ``both`` is the share of items that
+    up: ``VAIN_DRAWS`` draws found no further item of it. ``both`` is the share of items that
     ask for the root too. What ``refuse`` gives a reason for is not used and counted in ``refused``.
     """
     walker = Walker(graph, rarity, rare_boost, roots, evidence, pins, by_name=apart)
@@ -76,7 +75,8 @@ def synthesise(
     taken, seen, items, owed, vain = set(taken), set(), [], Counter(), Counter()
     for number in progress(range(count)):
         length = hops[number % len(hops)]
-        for _ in range(TRIES_PER_ITEM if vain[length] < GIVE_UP else 0):
+        while vain[length] < VAIN_DRAWS:
+            vain[length] += 1
             walk = walker.walk(length, findings, rng)
             if walk is None or not keep(walk):
                 continue
@@ -100,8 +100,6 @@ def synthesise(
                 owed[item.masked] += options - 1
                 vain[length] = 0
                 break
-        else:
-            vain[length] += 1
     return items
 
 
