@@ -8,7 +8,7 @@
     units         no number of the question comes back with another unit of its kind; units.py
     assumptions   a quantity that is neither in the question nor computed is said to be an assumption or a norm
     guidelines    no snippet that applies is contradicted (guidelines.py)
-    hops          graph items: every stated hop is an edge, the last one at the answer (rods/hops.py)
+    hops          graph items: every hop that can be read is an edge, the last one at the answer (rods/hops.py)
     resolved      the reasoning alone, its labels struck out, leads to the answer
 
 A check that does not apply is left out. The last asks a teacher or the graph, so it comes last and only for those that
@@ -81,7 +81,8 @@ class Checks:
                  "units": units_kept(text, known), "assumptions": assumed(text, known),
                  "guidelines": agrees(text, known, self.guidelines)}
         if self.graph and item.path and item.provenance.get("root") in self.graph.number:
-            found["hops"] = support(text, item.nodes(item.answer)[-1], self.graph) == "chain"
+            carried = support(text, item.nodes(item.answer)[-1], self.graph)
+            found["hops"] = None if carried == "unread" else carried == "chain"
         return {name: passed for name, passed in found.items() if passed is not None}
 
 

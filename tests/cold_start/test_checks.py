@@ -75,6 +75,7 @@ def test_a_good_trace_passes_every_check(item, graph):
     (WHOLE + " . and double x9", "A", "guidelines"),
     (WHOLE.replace("to d1", "to d4"), "A", "hops"),
     (WHOLE.replace("x1", "x2"), "A", "hops"),
+    (WHOLE.replace(" . d1 is treated with x1", ""), "A", "hops"),
 ])
 def test_each_fault_fails_its_check_and_no_other(item, graph, reasoning, answer, name):
     judge = Judge()
@@ -94,6 +95,8 @@ def test_what_does_not_apply_is_left_out(item):
     trace = trace_of(item, "a rash", "A", "blind", "test")
     Checks()([item], [trace])
     assert set(trace.checks) == {"format", "answer", "leak", "brevity"} and trace.verified
+    prose = "His s1 and s2 are classic for d1, whose treatment is x1."
+    assert "hops" not in found(item, prose, graph=clinic()), "a served model does not write in the graph's phrases"
     bank = Item("b", "Which?", {"A": "x1", "B": "x2"}, "A")
     assert "hops" not in found(bank, "a rash", graph=clinic())
     assert "hops" not in found(dataclasses.replace(item, provenance={"root": "unknown"}), "a rash", graph=clinic())
