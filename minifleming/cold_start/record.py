@@ -65,5 +65,7 @@ def of_line(row: dict, item: Item) -> Told:
         told.proposals.append(trace)
     if row["kept"] is not None:
         told.kept = told.proposals[row["kept"]]
+        if not told.kept.verified:
+            raise ValueError("kept, and not verified")
         told.kept.attempts = told.attempts()
     return told

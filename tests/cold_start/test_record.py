@@ -49,6 +49,14 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(items, tell, tmp_path, cut)
     assert asked == items[text[:cut].count(b"\n") :]
 
 
+def test_a_record_that_keeps_what_failed_a_check_is_refused(items, tell, tmp_path):
+    told = next(one for one in tell(items) if not one.proposals[0].verified)
+    told.kept = told.proposals[0]
+    (tmp_path / "r").write_text(to_line(told))
+    with pytest.raises(BadInput, match="r:1: is not the record"):
+        read(tmp_path / "r", [told.item])
+
+
 def test_another_run_is_refused_and_nothing_is_lost(items, tell, tmp_path):
     path = tmp_path / "r"
     tell_all(items, tell, path, {"seed": 1}, chunk=100)
