@@ -49,6 +49,8 @@ def train(cfg: configuration.Config, args, device) -> None:
     folder = model_folder(cfg.model.base)
     tokenizer = Tokenizer(folder)
     traces, held = split(read_traces(args.traces), cfg.cold_start.heldout, cfg.run.seed)
+    if not traces:
+        raise BadInput("every trace is held out, none is left to train on (cold_start.heldout)", args.traces)
     examples, dropped = sft.examples_of(traces, tokenizer, cfg.cold_start.max_tokens)
     if not examples:
         raise BadInput(f"all {dropped} traces are longer than cold_start.max_tokens", args.traces)

@@ -9,6 +9,7 @@ import generate
 import synth_kg
 import train_sft
 from minifleming.cold_start import teacher
+from minifleming.cold_start.trace import Trace, write_traces
 from minifleming.rods import check
 from minifleming.run.checkpoint import verify_folder
 from minifleming.run.errors import guarded
@@ -32,6 +33,16 @@ def test_items_traces_model_answers_accuracy(tmp_path, capsys):
     assert guarded(evaluation.main, ["--model", model, "--benchmark", f"mine={items}", "--out", out, *short]) == 0
     assert capsys.readouterr().out.startswith("mine: ") and len(
         (tmp_path / "eval" / "mine.jsonl").read_text().splitlines()) == 12
+
+
+def test_fine_tuning_says_why_nothing_is_left_to_train_on(tmp_path, capsys):
+    trace = Trace("i", "Which ?", {"A": "a", "B": "b"}, " a", "A", "blind", "t", {"answer": True})
+    write_traces(tmp_path / "traces.jsonl", [trace])
+    for field, reason in [("heldout=0.9", "every trace is held out"), ("max_tokens=8", "all 1 traces are longer")]:
+        shown = ["--set=run.device=\"cpu\"", "--set=run.seed=1", f"--set=cold_start.{field}"]
+        assert guarded(train_sft.main, ["--model", "tiny", "--traces", str(tmp_path / "traces.jsonl"),
+                                        "--out", str(tmp_path / "sft"), *shown]) == 2
+        assert reason in capsys.readouterr().err and not (tmp_path / "sft").exists()
 
 
 def test_a_chat_says_what_it_is_and_ends_with_the_input(monkeypatch, capsys):
