@@ -203,6 +203,8 @@ def test_a_number_that_is_not_finite_is_refused(text):
     (["rl.betas=[0.9,1.0]"], "rl.betas"),
     (["stage2.source='all'"], "stage2.source: 'all' is not one of mined, uniform"),
     (["model.dtype=float16"], "model.dtype: 'float16'"),
+    (["cold_start.max_grad_norm=0"], "cold_start.max_grad_norm: must be at least"),
+    (["rl.max_grad_norm=0"], "rl.max_grad_norm: must be at least"),
     (["run.device=tpu"], "run.device: 'tpu'"),
     (["stage1.mix=[]"], "stage1.mix: must be tiers, or fig2 alone"),
     (["stage1.mix=['hard']"], "stage1.mix: 'hard'"),
@@ -212,7 +214,7 @@ def test_a_number_that_is_not_finite_is_refused(text):
     (["run.out=\udcff"], "run.out: must be Unicode text without NUL"),
     (["run.seed=" + "9" * 5000], "run.seed: must be int"),
     (["data.hops=" + "[" * 5000], "data.hops: must be a list"),
-], ids=range(35))
+], ids=range(37))
 def test_conditions_between_fields_and_values_that_no_run_can_have(overrides, reason):
     with pytest.raises(BadInput) as caught:
         load(None, overrides)
