@@ -1,6 +1,7 @@
 """The equations of a text, and whether they are right.
 
     "10 / 3 = 3.33, so 0.5 g = 50 mg"   ->  one that is right, one that is wrong
+    "154 lb / 2.2 = 70 kg"              ->  right: 2.2 is what makes pounds of kilograms
 
 A side with parentheses, powers, a range ("2-3 days"), a date, a name ("pH = 7.2", "T1/2 = 3 h") or spoken arithmetic
 ("half of 6 mg") is not read, and what is not read is not judged.
@@ -18,11 +19,11 @@ from minifleming.cold_start.measures import CALENDAR, ZERO, Side, Token, compute
 
 ABOUT = Decimal("0.1")  # what ≈ allows, and a month or a year against days
 ROUNDED = Decimal("0.01")  # between two sides that both have operators: "61.2 x 0.83 = 50.8 x 1"
-SUBSTANCE = {"amount": "mass", "charge": "mass", "activity": "mass"}  # how much one is of another depends on the drug
+SUBSTANCE = dict.fromkeys(("amount", "charge", "activity", "volume"), "mass")  # how much one is of another: by drug
 
 
 class Equation(NamedTuple):
-    left: Side | None  # None: divided by zero
+    left: Side | None  # None: divided by zero, or arithmetic that is not read
     right: Side | None
     right_is: bool | None  # None: cannot be decided
 
@@ -53,6 +54,8 @@ def read(row: Sequence[Token]) -> Iterator[Equation]:
             if verdict is not True and first is not left:
                 verdict = agree(first, right, wide, whole)
             yield Equation(left, right, verdict)
+        elif right and reckons(before):
+            yield Equation(None, right, None)
 
 
 def ending(gap: Sequence[Token]) -> list[Token]:
@@ -65,6 +68,12 @@ def ending(gap: Sequence[Token]) -> list[Token]:
         return []
     counted = any(token.kind == "number" for token in before)  # "5 mg and 3 mg = 8 mg", "2 tablets of 5 mg x 3 = 30 mg"
     return [] if counted and (len(run) == 1 or before[0].text == "of") else run
+
+
+def reckons(gap: Sequence[Token]) -> bool:
+    """Is there a number and arithmetic, though not of a kind that is read: "(120 + 2 x 80) / 3", "70 / 1.7^2"?"""
+    return any(token.kind == "number" for token in gap) and any(
+        token.kind in ("operator", "function") or token.text in "^√²³" for token in gap)
 
 
 def starting(gap: Sequence[Token]) -> list[Token]:
@@ -88,9 +97,22 @@ def agree(left: Side, right: Side, wide: bool, chained: bool) -> bool | None:
         value, goal = (converted(left, right.unit), goal) if right.half else (left.base, right.base)
     mixed = left.half is not None and (left.unit in CALENDAR) != (right.unit in CALENDAR)
     slack = max(right.half or 0, abs(goal) * (ABOUT if wide or mixed else 0 if right.half else ROUNDED))
+    if left.half is not None and not (wide or mixed):
+        slack = min(slack, abs(goal) * ABOUT)  # "500 mg = 1 g" is no rounding
     if "%" in right.unit and left.hundred and abs(left.number - right.number) <= slack:
         return True  # "5 / 20 x 100 = 25 %"
-    return abs(value - goal) <= slack
+    if abs(value - goal) <= slack:
+        return True
+    if left.half is None and left.kinds == right.kinds:
+        return abs(left.number - right.number) <= slack and factor_between(left, right)
+    of_what = left.half is None and (left.kinds or left.base != left.number) and left.bare and right.unit
+    return None if of_what else False  # "100 mL/h x 24 = 2.4 L": 24 of what?
+
+
+def factor_between(left: Side, right: Side) -> bool:
+    """Is one factor of the left side the size of its unit in the right side's: the 7 of "3 weeks x 7 = 21 days"?"""
+    ratio = left.base / right.base if right.base else 0
+    return any(abs(factor - ratio) <= ABOUT * ratio for factor in left.bare)
 
 
 def convertible(left: Side, right: Side, chained: bool) -> bool | None:

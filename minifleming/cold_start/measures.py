@@ -69,6 +69,7 @@ class Side(NamedTuple):
     unit: str = ""
     half: Decimal | None = None  # half of the last written digit; None if it has an operator
     hundred: bool = False  # a percentage, or has one or a 100 in it
+    bare: tuple[Decimal, ...] = ()  # its factors without a unit; 1/2.2 for "/ 2.2"
 
 
 @lru_cache(4)
@@ -111,7 +112,7 @@ def quantity(token: Token) -> Side:
     number, (size, kinds) = Decimal(token.text), measure(token.unit)
     half = Decimal(5).scaleb(number.as_tuple().exponent - 1)
     return Side(number, (number - ZERO.get(token.unit, 0)) * size, kinds, token.unit, half,
-                number == 100 or "%" in token.unit)
+                number == 100 or "%" in token.unit, () if token.unit else (number,))
 
 
 def times(one: Side, other: Side, power: int) -> Side:
@@ -120,7 +121,8 @@ def times(one: Side, other: Side, power: int) -> Side:
         raise ZeroDivisionError
     number, base = ((one.number * other.number, one.base * other.base) if power > 0 else
                     (one.number / other.number, one.base / other.base))
-    return Side(number, base, composed(one.kinds, other.kinds, power), hundred=one.hundred or other.hundred)
+    bare = (*one.bare, *((other.number if power > 0 else 1 / other.number,) if other.bare and other.number else ()))
+    return Side(number, base, composed(one.kinds, other.kinds, power), hundred=one.hundred or other.hundred, bare=bare)
 
 
 def compute(run: Sequence[Token]) -> Side | None:
@@ -144,4 +146,5 @@ def compute(run: Sequence[Token]) -> Side | None:
         return parts[0]
     alike = len({part.kinds for part in parts}) == 1 and not any(token.unit in ZERO for token in numbers)
     return Side(sum(part.number for part in parts), sum(part.base for part in parts),
-                parts[0].kinds if alike else None, hundred=any(part.hundred for part in parts))
+                parts[0].kinds if alike else None, hundred=any(part.hundred for part in parts),
+                bare=parts[0].bare if len(parts) == 1 else ())

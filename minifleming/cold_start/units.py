@@ -15,7 +15,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from minifleming.cold_start.equations import equations
+from minifleming.cold_start.equations import ABOUT, equations
 from minifleming.cold_start.measures import READ, UNIT, Side, Token, measure, quantity, tokens
 
 TIME = (("time", 1),)
@@ -33,9 +33,9 @@ def equations_hold(text: str) -> bool | None:
     """Is every equation right within the rounding of the digits on its right side? None if none could be read.
 
     "10 / 3 = 3.33"     True, "= 3.34" and "1 / 0 = 0" False; "10 / 3 ≈ 3.5" True: ≈ allows a tenth
-    "2 h = 120 min"     True; "0.5 g = 500 mL" False: of different kinds
+    "2 h = 120 min"     True; "2 h = 120 mg" False: of different kinds; "500 mg = 1 g" False: no rounding
     "3 x 5 mg = 15"     True: where the kinds differ, and it is no plain conversion, the numbers are compared
-    "5 g = 30 mmol"     None: depends on the substance; "n = 40", "CHF 1 + age 2 = 3": None
+    "5 g = 30 mmol"     None: depends on the substance; so does "5 mL = 250 mg"; "n = 40", "CHF 1 + age 2 = 3": None
 
     In a chain a = b = c each side is held against the one before it, or the first.
     """
@@ -66,9 +66,11 @@ def units_kept(text: str, known: str) -> bool | None:
 def assumed(text: str, known: str) -> bool | None:
     """Is each quantity given, computed, or said to be an assumption, a norm or a threshold? None: no quantity.
 
-    Known "weighs 70 kg": "70 kg", "70000 g" and "70 kg / 2 = 35 kg" True, "80 kg" False, "assume 80 kg" True.
+    Known "weighs 70 kg": "70 kg", "70000 g" and "70 kg / 2 = 35 kg" True, "80 kg" False, "assume 80 kg" True. A number
+    that the question gives without a unit may have any. What follows arithmetic that is not read counts as computed.
     """
-    given = quantities(tokens(in_digits(known)))
+    row = tokens(in_digits(known))
+    given = [*quantities(row), *(quantity(token) for token in row if token.kind == "number" and not token.unit)]
     told = list(sentences(text))
     right = Sources([*given, *(q for stated, said in told if stated for q in said)], text)
     found = [q in right for _, said in told for q in said]
@@ -102,7 +104,7 @@ class Sources:
         for side in given:
             self.add(side)
         for left, right, _ in equations(text):
-            if left and (left.half is None or left in self):
+            if right and (left is None or left.half is None or left in self):
                 self.add(right)
             if left and right.half is None:
                 self.add(left)
@@ -112,11 +114,20 @@ class Sources:
             insort(self.bases.setdefault(side.kinds, {}).setdefault(side.unit, []), side.base)
 
     def __contains__(self, side: Side) -> bool:
-        """Exactly, in another unit within the rounding of its digits, or as a result that was written without unit."""
-        slack = side.half * measure(side.unit)[0]
-        return near(self.bases.get((), {}).get("", []), side.number, 0) or any(
-            near(bases, side.base, 0 if unit == side.unit else slack)
-            for unit, bases in self.bases.get(side.kinds, {}).items())
+        """Exactly, in another unit within the rounding of its digits, or as a number that was written without unit.
+
+        "140 mEq/L" where 140 mmol/L is given stands, too: of what is measured in blood, most ions have one charge.
+        """
+        slack = min(side.half * measure(side.unit)[0], abs(side.base) * ABOUT)
+        return (near(self.bases.get((), {}).get("", []), side.number, 0)
+                or any(near(bases, side.base, 0) for kinds, units in self.bases.items()
+                       if ionic(kinds) == ionic(side.kinds) for bases in units.values())
+                or any(near(bases, side.base, 0 if unit == side.unit else slack)
+                       for unit, bases in self.bases.get(side.kinds, {}).items()))
+
+
+def ionic(kinds: tuple) -> list:
+    return sorted(("amount" if kind == "charge" else kind, exponent) for kind, exponent in kinds)
 
 
 def near(ordered: list[Decimal], value: Decimal, slack: Decimal | int) -> bool:

@@ -23,13 +23,17 @@ so 500 µg = 0.5 mg|500 μg = 0.5 mg|1,500 mg = 1.5 g|154 lb = 70 kg|500 mL / 4 
 BMI = 70 / 3.06 = 22.9|5/20 x 100 = 25%|20/50 = 40%|50 mg x 10 % = 5 mg|7% + 1 = 8%|1 - 0.95 = 5%
 10/3 ≈ 3.5|94 x 1 ≈ 100|2 x 6 = 3 x 4|(70 kg x 2 mg/kg = 140 mg)|- 2 mg x 3 = 6 mg|1. 2 + 2 = 4
 1.5 x 4 = 6.|剂量为70 kg×2 mg/kg=140 mg|0.5克 = 500毫克|a total of 3 x 5 mg = 15 mg
-total clearance is 2 x 3 = 6 and so on|2 GRAMS = 2000 MG|the weight of 70 kg = 154 lb"""
+total clearance is 2 x 3 = 6 and so on|2 GRAMS = 2000 MG|the weight of 70 kg = 154 lb
+154 lb / 2.2 = 70 kg|2 L x 1000 = 2000 mL|3 weeks x 7 = 21 days|70 kg x 2.2 = 154 lb|2.5 g x 1000 = 2500 mg
+90 min / 60 = 1.5 h|3 x 7 days = 3 weeks|2 mg/kg x 70 = 140 mg|6 ft = 1.8 m|0.6 g = 0.6 g"""
 WRONG = """2/3 = 0.67 = 50%
-10 / 3 = 3.34|2/3 = 0.66|2 + 2 = 5|2 + 3 x 4 = 20|20 - 6 / 2 = 7|0.5 g = 50 mg|0.5 g = 500 mL
+10 / 3 = 3.34|2/3 = 0.66|2 + 2 = 5|2 + 3 x 4 = 20|20 - 6 / 2 = 7|0.5 g = 50 mg|0.5 g = 500 h
 2 days = 50 mg|2 h = 12 min|5 / 0 = 0|0/0 = 1|6 mg / 0 mg = 6|1 h + 30 min = 100 min
 70 kg x 2 mg/kg = 140 g|2 g x 3 = 6 mg|3 x 5 mg = 16|16 mg = 3 x 5 mg|20/50 = 0.4%|1 + 2 = 3 = 4
 4 = 1 + 2 = 3|1,500 mg = 15 g|1 year = 100 days|37 °C = 99.6 °F|100 mL/h x 24 h = 240 mL|10/3 ≈ 4
-2 x 4 = 3 x 3|140-104-24 = 14|10 - 12 = -4|剂量为70 kg×2 mg/kg=150 mg|0.5克 = 50毫克|2 + 2 = 4 and 3 + 3 = 7"""
+2 x 4 = 3 x 3|140-104-24 = 14|10 - 12 = -4|剂量为70 kg×2 mg/kg=150 mg|0.5克 = 50毫克|2 + 2 = 4 and 3 + 3 = 7
+500 mg = 1 g|0.5 L = 1 L|400 mcg = 0 mg|154 lb / 2.2 = 80 kg|2 L x 100 = 200 mL|3 weeks x 5 = 15 days|2 L x 1000 = 2 mL
+2 g x 1000 / 2 = 2 mg|3 x 5 mg = 15 g"""
 UNREAD = """n = 40 = 20%
 |20% of 50 mg x 2 = 20 mg|2 tablets of 5 mg x 3 = 30 mg|third of 6 x 2 = 4|pH = 7.2|n = 40|BMI = 24
 Na+ = 140|HLA-B27|1-2 times|2-3 days|120/80 mmHg|5-10 %|x = 3|p=0.05|2 x = 6|T1/2 = 3 h|2-3 days = 48-72 h
@@ -39,7 +43,8 @@ half of 6 mg = 3 mg|twice 5 mg = 10 mg|20% of 50 mg = 10 mg|5 mg and 3 mg = 8 mg
 10 x 10^3 = 10000|10 × 10³ = 10000|1:4 x 2 = 8|1:2 = 2|CHF 1 + age 2 = 3|CHF 1 + 1 DM + HTN 2 + 1 = 5
 E3 + V4 + M5 = 12|年龄 1 + 高血压 1 + 1 = 3|COVID-19 = 3|5 g = 30 mmol|100 mg/dL = 5.6 mmol/L|40 IU = 1 mcg
 0.9 % = 9 g/L|day 1 = 5 mg, day 2 = 50 mg|5 mg = 1 tablet|grade 3 = 4 cm|3/4 = 0,75|1.2.3 = 4|7 >= 5
-2 + 2 >= 5|a <= 3 = b|１+１=３|2 + 2 = ?|2 + 2 = 5-6|2 + 2 = 1:2|-5 + 3 = 4|5mgx = 3 g|dose - 2 x 3 = 7"""
+2 + 2 >= 5|a <= 3 = b|１+１=３|2 + 2 = ?|2 + 2 = 5-6|2 + 2 = 1:2|-5 + 3 = 4|5mgx = 3 g|dose - 2 x 3 = 7
+100 mL/h x 24 = 2.4 L|100 mL/h x 24 = 2.5 L|5 mL = 250 mg|10 mL = 500 mg|0.5 g = 500 mL|2 mg/kg x 70 = 0.14 g"""
 
 
 def rows(block: str) -> list[str]:
@@ -138,6 +143,17 @@ def test_a_number_keeps_its_unit(text, known, kept):
     ("0.5 g = 500 mg", "he is ill", False),
     ("glucose of 100 mg/dL = 5.6 mmol/L", "glucose 100 mg/dL", True),
     ("38 °C", "100.4 °F", True),
+    ("1 g", "500 mg", False),
+    ("MAP = (120 + 2 x 80) / 3 = 93 mmHg, so 93 mmHg", "120/80 mmHg", True),
+    ("(98.6 °F - 32) x 5/9 = 37 °C", "98.6 °F", True),
+    ("weight = 80 kg", "weighs 70 kg", False),
+    ("weight of this man = 80 kg", "weighs 70 kg", False),
+    ("a pulse of 110 bpm", "a pulse of 110", True),
+    ("a pulse of 120 bpm", "a pulse of 110", False),
+    ("140 mEq/L", "140 mmol/L", True),
+    ("140 mmol/L", "140 mEq/L", True),
+    ("150 mmol/L", "140 mEq/L", False),
+    ("140 mg/L", "140 mmol/L", False),
     ("14 days", "two weeks", True),
     ("2 weeks", "Two-week history", True),
     ("1.7 mg", "1.5-2 mg", False),
