@@ -51,8 +51,7 @@ class Oracle:
         before = detour(item, way, self.graph, rng)
         if before is None and strategy in ROUNDS:
             return trace_of(item, "", "", strategy, self.name)
-        way = strategy if before is None else way
-        return trace_of(item, (before or "") + tell(item), item.answer, way, self.name)
+        return trace_of(item, (before or "") + tell(item), item.answer, strategy, self.name, before and way or "")
 
     def resolve(self, items: Sequence[Item], reasonings: Sequence[str]) -> list[str]:
         """The option that the stated hops end at, if each is an edge and they end at one option; "" otherwise."""

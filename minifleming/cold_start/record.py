@@ -1,14 +1,14 @@
 """The record of a teacher's run: one line an item, written as chunks of items end, so that a killed run goes on.
 
     {"item": "kg-2-5d41a2c07be9", "tier": "easy", "hard": true, "kept": 9,
-     "proposals": [{"reasoning": "...", "answer": "B", "strategy": "blind", "teacher": "tiny", "checks": {...}}, ...]}
+     "proposals": [{"reasoning": "...", "answer": "B", "strategy": "blind", "teacher": "tiny", "detour": "",
+                    "checks": {...}}, ...]}
 
 Everything that was proposed stands there with its checks; ``kept`` is the place of what became the trace, or null.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from minifleming.rods.item import Item
 from minifleming.run.errors import BadInput
 from minifleming.run.lines import begin, whole_lines
 
-FIELDS = ("reasoning", "answer", "strategy", "teacher", "checks")
+FIELDS = ("reasoning", "answer", "strategy", "teacher", "detour")
 
 
 def tell_all(items: Sequence[Item], tell: Callable[[Sequence[Item]], list[Told]], path: Path, made_with: dict, *,
@@ -39,7 +39,7 @@ def tell_all(items: Sequence[Item], tell: Callable[[Sequence[Item]], list[Told]]
 
 def to_line(told: Told) -> str:
     kept = next((i for i, trace in enumerate(told.proposals) if trace is told.kept), None)
-    proposals = [{name: dataclasses.asdict(trace)[name] for name in FIELDS} for trace in told.proposals]
+    proposals = [{name: getattr(trace, name) for name in (*FIELDS, "checks")} for trace in told.proposals]
     return json.dumps({"item": told.item.id, "tier": told.item.tier, "hard": told.hard, "kept": kept,
                        "proposals": proposals}, ensure_ascii=False) + "\n"
 
@@ -60,7 +60,7 @@ def of_line(row: dict, item: Item) -> Told:
         raise ValueError("another item")
     told = Told(item, hard=row["hard"])
     for proposal in row["proposals"]:
-        trace = trace_of(item, *(proposal[name] for name in FIELDS[:4]))
+        trace = trace_of(item, *(proposal[name] for name in FIELDS))
         trace.checks = dict(proposal["checks"])
         told.proposals.append(trace)
     if row["kept"] is not None:

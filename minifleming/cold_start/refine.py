@@ -90,10 +90,11 @@ def propose(found: list[Told], teacher: Teacher, check: Check, strategy: str, sa
 def choose(traces: Sequence[Trace], floor: float) -> Trace | None:
     """The shortest verified trace among those not below the ``floor`` quantile of their lengths, the first of equals.
 
-    Brevity is a signal of §1; the floor keeps out what was cut to nothing. Lengths are in characters.
+    Brevity is a signal of §1; the floor keeps out what was cut to nothing. Lengths are in characters. The quantile is
+    the length of one of them, the lower where it falls between two: of two or three the first quarter drops none.
     """
     right = [trace for trace in traces if trace.verified]
     if not right:
         return None
-    least = np.quantile([len(trace.reasoning) for trace in right], floor)
+    least = np.quantile([len(trace.reasoning) for trace in right], floor, method="lower")
     return min((trace for trace in right if len(trace.reasoning) >= least), key=lambda trace: len(trace.reasoning))

@@ -4,7 +4,8 @@
      "reasoning": " fever and rash point to lupus . ...", "answer": "B", "strategy": "blind", "teacher": "oracle",
      "checks": {"format": true, "answer": true, "hops": true}, "attempts": {"oracle blind": [8, 3]}}
 
-``strategy`` is one of prompts.STRATEGIES; ``checks`` what checks.py found; ``attempts`` how many traces each teacher
+``strategy`` is one of prompts.STRATEGIES, the one that was asked; ``detour`` (the graph's traces) the one of its rounds
+that a blind trace goes through all the same, or ""; ``checks`` what checks.py found; ``attempts`` how many traces each teacher
 proposed for this item by each strategy, and how many of them were verified.
 """
 
@@ -33,6 +34,7 @@ class Trace:
     teacher: str
     checks: dict[str, bool] = field(default_factory=dict)
     attempts: dict[str, list[int]] = field(default_factory=dict)
+    detour: str = ""
 
     @property
     def completion(self) -> str:
@@ -44,8 +46,8 @@ class Trace:
         return bool(self.checks) and all(self.checks.values())
 
 
-def trace_of(item: Item, reasoning: str, answer: str, strategy: str, teacher: str) -> Trace:
-    return Trace(item.id, item.question, item.options, reasoning, answer, strategy, teacher)
+def trace_of(item: Item, reasoning: str, answer: str, strategy: str, teacher: str, detour: str = "") -> Trace:
+    return Trace(item.id, item.question, item.options, reasoning, answer, strategy, teacher, detour=detour)
 
 
 def to_line(trace: Trace) -> str:
@@ -69,9 +71,9 @@ def read_traces(path: Path) -> list[Trace]:
         options = record.get("options")
         if not isinstance(options, dict) or not all(isinstance(text, str) for text in options.values()):
             raise BadInput("'options' is missing or does not map labels to texts", path, number)
-        for name in ("checks", "attempts"):
-            if not isinstance(record.get(name, {}), dict):
-                raise BadInput(f"'{name}' is not an object", path, number)
+        for name, kind in (("checks", dict), ("attempts", dict), ("detour", str)):
+            if not isinstance(record.get(name, kind()), kind):
+                raise BadInput(f"'{name}' is not {'an object' if kind is dict else 'a text'}", path, number)
         trace = Trace(**record)
         verdict = parse_strict(trace.completion, "".join(options))
         if not verdict.formatted:

@@ -84,11 +84,12 @@ def test_a_one_finding_trace_agrees_in_number(items):
 
 
 def test_all_three_strategies_occur_in_their_share(told):
-    counts = Counter(trace.strategy for trace in told[1.0])
-    assert set(counts) == {"blind", *ROUNDS}  # blind where an item has no fit rival
+    assert {trace.strategy for rate in told for trace in told[rate]} == {"blind"}, "what was asked"
+    counts = Counter(trace.detour for trace in told[1.0])
+    assert set(counts) == {"", *ROUNDS}  # none where an item has no fit rival
     assert all(counts[strategy] > 50 for strategy in ROUNDS)
-    some = Counter(trace.strategy for trace in told[0.3])
-    assert 0.15 < 1 - some["blind"] / 300 < 0.35
+    some = Counter(trace.detour for trace in told[0.3])
+    assert 0.15 < 1 - some[""] / 300 < 0.35
 
 
 @pytest.mark.parametrize("strategy", ROUNDS)
@@ -159,7 +160,8 @@ def test_it_errs_in_its_share_and_in_both_ways(items, graph):
 @pytest.mark.parametrize("strategy", ROUNDS)
 def test_asked_for_a_round_it_tells_that_detour_or_nothing(items, graph, strategy):
     told = firsts(Oracle(graph, 0.0).propose(items, strategy))
-    assert {trace.strategy for trace in told} == {strategy}
+    assert {(trace.strategy, trace.detour) for trace in told} == {(strategy, strategy), (strategy, "")}
+    assert all(bool(trace.detour) == bool(trace.answer) for trace in told)
     for item, trace in zip(items, told, strict=True):
         rival = pick_rival(item, graph, keyed(0, "any"))
         assert bool(trace.answer) == (rival is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from hashlib import sha256
 
 import pytest
 
@@ -94,7 +95,7 @@ def test_the_fallback_is_asked_only_where_the_first_gave_nothing():
 
 def test_items_do_not_depend_on_their_neighbours():
     def right(name, strategy, sample):
-        return hash((name, strategy, sample)) % 4 == 0
+        return sha256(f"{name} {strategy} {sample}".encode()).digest()[0] % 4 == 0
 
     items = [item(f"i{n}") for n in range(40)]
     whole = collect(items, [Scripted(right)], check, samples=2)
@@ -111,16 +112,18 @@ def lengths(*sizes, right=True) -> list[Trace]:
 
 
 def test_the_shortest_above_the_floor_is_kept():
-    """The floor is a quantile of the verified lengths: of 10, 20, ..., 80 the first quarter ends at 27.5."""
+    """The floor is a quantile of the verified lengths: of 10, 20, ..., 80 the first quarter falls to 20."""
     sizes = [80, 30, 10, 70, 20, 60, 40, 50]
-    for floor, kept in [(0.0, 10), (0.25, 30), (0.5, 50), (1.0, 80)]:
+    for floor, kept in [(0.0, 10), (0.25, 20), (0.5, 40), (1.0, 80)]:
         assert len(choose(lengths(*sizes), floor).reasoning) == kept
         shuffled = sizes[:]
         random.Random(floor).shuffle(shuffled)
         assert len(choose(lengths(*shuffled), floor).reasoning) == kept
     traces = lengths(*sizes)
     traces[1].checks = {"answer": False}
-    assert len(choose(traces, 0.25).reasoning) == 40, "only verified ones count, for the floor too"
+    assert len(choose(traces, 0.5).reasoning) == 50, "only verified ones count, for the floor too"
+    for few, kept in [((20, 10), 10), ((30, 10, 20), 10), ((40, 10, 30, 20), 10), ((50, 10, 40, 30, 20), 20)]:
+        assert len(choose(lengths(*few), 0.25).reasoning) == kept, "the shortest, until a whole one is a quarter of them"
     assert choose(lengths(5, right=False), 0.0) is None and choose([], 0.5) is None
     first, second = lengths(7, 7)
     assert choose([first, second], 0.25) is first
