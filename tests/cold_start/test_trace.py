@@ -28,7 +28,7 @@ def test_jsonl_round_trip(tmp_path):
     lines = (tmp_path / "traces.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == len(traces)
     assert list(json.loads(lines[0])) == ["item", "question", "options", "reasoning", "answer", "strategy", "teacher",
-                                          "checks", "attempts"]
+                                          "checks", "attempts", "detour"]
 
 
 GOOD = {"item": "a", "question": "q", "options": {"A": "a", "C": "c"}, "reasoning": " b",

@@ -28,6 +28,18 @@ def test_every_disease_is_read_back_from_the_list_of_its_findings():
         assert stated_hops(text, GRAPH) == [(edge, True) for edge in edges]
 
 
+@pytest.mark.parametrize("forward", [True, False])
+def test_every_edge_is_read_back_from_prose(forward):
+    """Capital, full stop, and nothing else of the spaced form; all the more if another sentence follows."""
+    wrong = []
+    for triple in GRAPH.triples:
+        said = statement(*triple, forward)
+        text = f"The case is clear: {said[0].upper()}{said[1:]}. So that is it."
+        if stated_hops(text, GRAPH) != [(triple, True)]:
+            wrong.append(said)
+    assert wrong == []
+
+
 def test_no_name_has_more_ands_than_the_reader_joins():
     assert max(name.count(" and ") for name in GRAPH.names) <= ANDS
 
@@ -53,7 +65,16 @@ S = "has_symptom"
     (" d1 treats x1 .", [(("x1", "first_line_treatment", "d1"), False)]),
     (" d1 is treated with x2 .", [(("d1", "first_line_treatment", "x2"), False)]),
     (" d1 is treated with water .", []),
-    (" D1 is treated with x1 .", []),
+    (" D1 is treated with x1 .", [(("d1", "first_line_treatment", "x1"), True)]),
+    ("S1 points to D1. The d1 is treated with x1, so x1 (B).",
+     [(("d1", S, "s1"), True), (("d1", "first_line_treatment", "x1"), True)]),
+    ("S1, s2, and s3 suggest d1; therefore, d1 is treated with x2.",
+     [*((("d1", S, name), True) for name in ("s1", "s2", "s3")), (("d1", "first_line_treatment", "x2"), False)]),
+    ("S4 indicates d1.", [(("d1", S, "s4"), False)]),
+    ("Nonsense points to d1.", []),
+    ("s1 does not point to d1.", []),
+    ("s1 points to d1, but d1 lacks s4.", [(("d1", S, "s1"), True)]),
+    ("S1 points\nto d1", [(("d1", S, "s1"), True)]),
     (" d1 is treated with x1 . x1 works by a1 .",
      [(("d1", "first_line_treatment", "x1"), True), (("x1", "drug_mechanism", "a1"), True)]),
     (" consider d2 : s1 points to d2 . d2 lacks s3 .", [(("d2", S, "s1"), True)]),
@@ -104,4 +125,5 @@ def test_a_model_that_repeats_itself_is_read_in_time_linear_in_the_text(piece, e
         text = (piece * (length // len(piece)))[-length:] + end
         start = time.process_time()
         stated_hops(text, GRAPH)
+        stated_hops(text.title().replace(" .", "."), GRAPH)
         assert time.process_time() - start < 2.0
