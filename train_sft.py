@@ -2,6 +2,9 @@
 
     python train_sft.py --config recipes/tiny.toml --model tiny --traces traces.jsonl --out runs/sft
 
+Beside the model folder stand its log (.metrics.jsonl) and its configuration (.config.toml). A run that was killed
+begins again from the start.
+
 Research software. Not for clinical use.
 """
 
@@ -14,7 +17,7 @@ from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder, save_model
 from minifleming.run import config as configuration
 from minifleming.run import parallel
-from minifleming.run.checkpoint import write_folder
+from minifleming.run.checkpoint import write_folder, write_text
 from minifleming.run.errors import BadInput, Parser, guarded
 from minifleming.run.progress import Journal
 
@@ -51,12 +54,15 @@ def train(cfg: configuration.Config, args, device) -> None:
     traces, held = split(read_traces(args.traces), cfg.cold_start.heldout, cfg.run.seed)
     if not traces:
         raise BadInput("every trace is held out, none is left to train on (cold_start.heldout)", args.traces)
+    model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
     examples, dropped = sft.examples_of(traces, tokenizer, cfg.cold_start.max_tokens)
     if not examples:
         raise BadInput(f"all {dropped} traces are longer than cold_start.max_tokens", args.traces)
-    model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(args.out.parent, prefix=f"{args.out.name}.")
+    journal.truncate("metrics.jsonl", lambda record: False)  # of a run that was killed; it begins again
+    if parallel.rank() == 0:
+        write_text(args.out.with_name(f"{args.out.name}.config.toml"), configuration.to_toml(cfg))
     sft.train(model, examples, cfg.cold_start, seed=cfg.run.seed, journal=journal,
               held=sft.held_out(held, tokenizer, cfg.cold_start),
               scratch=args.out.with_name(f"{args.out.name}.best.safetensors"))

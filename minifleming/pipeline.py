@@ -160,7 +160,8 @@ class Run:
         traces, held = heldout.split(traces, cfg.heldout, self.cfg.run.seed)
         examples, dropped = sft.examples_of(traces, self.tokenizer, cfg.max_tokens)
         if not examples:
-            raise BadInput(f"all {dropped} traces are longer than cold_start.max_tokens {cfg.max_tokens}")
+            raise BadInput("every trace is held out (cold_start.heldout)" if not traces else
+                           f"all {dropped} traces are longer than cold_start.max_tokens {cfg.max_tokens}")
         if (self.folder / "checkpoints").exists():
             raise BadInput("missing or damaged, but reinforcement learning has begun; choose another run.out", folder)
         self.journal.truncate("metrics.jsonl", lambda record: False)

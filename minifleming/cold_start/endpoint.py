@@ -10,7 +10,7 @@
 What a request samples depends on (seed, item, strategy, sample), what is returned not on the order of arrival.
 
     no connection, time-out, 408, 409, 429, 5xx, a reply that is no chat completion     asked again, later each time
-    429, or a Retry-After                    all workers wait
+    429, or a Retry-After                    all workers wait, as long as the header says; that spends no retry
     400, 413, 422                            a prompt too long for the model, say: counts as an answer that cannot be
                                              read, but only beside requests that succeed; if none does, the run fails
     401, 403, 404, redirects, the rest       the run fails
@@ -26,6 +26,7 @@ import json
 import math
 import queue
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -46,11 +47,12 @@ HOPELESS = 16  # requests refused, and none answered
 class Endpoint:
     def __init__(self, url: str, model: str, answers: Answers, *, name: str = "", temperature: float = 1.0,
                  max_tokens: int = 4096, seed: int = 0, workers: int = 8, timeout: float = 600.0, retries: int = 8,
-                 first_wait: float = 1.0, longest_wait: float = 600.0, requests_per_minute: float = math.inf,
-                 key_variable: str = "MINIFLEMING_API_KEY", extra: dict | None = None,
-                 done: Callable[[int], None] = lambda count: None):
+                 first_wait: float = 1.0, longest_wait: float = 600.0, patience: float = 7200.0,
+                 requests_per_minute: float = math.inf, key_variable: str = "MINIFLEMING_API_KEY",
+                 extra: dict | None = None, done: Callable[[int], None] = lambda count: None):
         """``retries``: attempts after the first. ``first_wait``: seconds before the first of them; ``longest_wait``: a
-        server that asks for more ends the run. ``extra``: more fields of a request, such as {"top_p": 0.95}.
+        server that asks for more ends the run, and so does one that has put a request off for ``patience`` seconds in
+        all. ``extra``: more fields of a request, such as {"top_p": 0.95}.
         ``done`` is called with the number of samples that ended. Raises BadInput.
         """
         for setting, value, good in (
@@ -64,6 +66,7 @@ class Endpoint:
         self.settings = (extra or {}) | {"model": model, "max_tokens": max_tokens, "n": 1}
         self.temperature, self.seed, self.workers, self.retries = temperature, seed, workers, retries
         self.first_wait, self.longest_wait, self.pace = first_wait, longest_wait, Pace(requests_per_minute)
+        self.patience = patience
         self.done, self.usage = done, Counter()  # answers, of them cached, refused, prompt_tokens, completion_tokens
 
     def propose(self, items: Sequence[Item], strategy: str = "blind", samples: int = 1,
@@ -145,8 +148,8 @@ class Endpoint:
 
     def outcome(self, key: str, request: dict, stop: threading.Event) -> Answer | Reply:
         """The answer, on disk already, or the reply that refuses the request. Raises RunFailed."""
-        body = json.dumps(request).encode()
-        for attempt in range(self.retries + 1):
+        body, attempt, until = json.dumps(request).encode(), 0, time.monotonic() + self.patience
+        while True:
             self.pace.wait(stop)
             reply = self.server.post(body)
             if reply.status == 200 and (answer := read_reply(reply.body, self.server.hide)):
@@ -156,17 +159,18 @@ class Endpoint:
                 return reply
             if reply.status not in AGAIN and reply.status < 500:
                 raise RunFailed(self.server.tell(reply) + self.hint(reply.status))
-            if attempt < self.retries:
-                self.wait(reply, backoff(key, attempt, self.first_wait), stop)
-        raise RunFailed(f"{self.server.tell(reply)} (asked {self.retries + 1} times)")
+            asked = retry_after(reply.retry_after)
+            if not asked and attempt == self.retries or time.monotonic() > until:
+                raise RunFailed(f"{self.server.tell(reply)} (asked {attempt + 1} times)")
+            self.wait(reply, asked, backoff(key, attempt, self.first_wait), stop)
+            attempt += not asked
 
-    def wait(self, reply: Reply, seconds: float, stop: threading.Event) -> None:
-        asked = retry_after(reply.retry_after)
+    def wait(self, reply: Reply, asked: float, seconds: float, stop: threading.Event) -> None:
         if asked > self.longest_wait:
             raise RunFailed(f"{self.server.tell(reply)} (asks to wait {asked:.0f} seconds; at most "
                             f"{self.longest_wait:.0f} are waited)")
         if reply.status == 429 or asked:
-            self.pace.pause(max(asked, seconds))
+            self.pace.pause(asked or seconds)
         elif stop.wait(seconds):
             raise Stopped
 

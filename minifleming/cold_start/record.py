@@ -17,7 +17,7 @@ from minifleming.cold_start.refine import Told
 from minifleming.cold_start.trace import trace_of
 from minifleming.rods.item import Item
 from minifleming.run.errors import BadInput
-from minifleming.run.lines import begin, whole_lines
+from minifleming.run.lines import alone, begin, whole_lines
 
 FIELDS = ("reasoning", "answer", "strategy", "teacher", "detour")
 
@@ -25,9 +25,11 @@ FIELDS = ("reasoning", "answer", "strategy", "teacher", "detour")
 def tell_all(items: Sequence[Item], tell: Callable[[Sequence[Item]], list[Told]], path: Path, made_with: dict, *,
              chunk: int, done: Callable[[int], None] = lambda count: None) -> list[Told]:
     """Every item told, ``chunk`` at a time, each recorded in ``path``; what stands there already is not told again."""
-    found = read(path, items) if begin(path, made_with) else []
-    done(len(found))
+    earlier = begin(path, made_with)
     with open(path, "a", encoding="utf-8") as file:
+        alone(file)
+        found = read(path, items) if earlier else []
+        done(len(found))
         for start in range(len(found), len(items), chunk):
             fresh = tell(items[start : start + chunk])
             file.write("".join(map(to_line, fresh)))

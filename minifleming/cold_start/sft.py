@@ -26,7 +26,7 @@ from minifleming.lm.pack import packed_logprobs, packs
 from minifleming.lm.score import completion_logprobs
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.run import parallel
-from minifleming.run.errors import RunFailed
+from minifleming.run.errors import BadInput, RunFailed
 from minifleming.run.fields import ColdStart
 from minifleming.run.progress import Journal, bar
 
@@ -54,8 +54,11 @@ def train(model: LanguageModel, examples: list[Example], cfg: ColdStart, *, seed
     """``cfg.epochs`` passes in seeded order, ``cfg.batch`` sequences a step.
 
     With ``held`` the model ends as it was at the measurement with the best accuracy (of equals, the lower loss);
-    ``scratch`` is a file for its weights, gone at the end.
+    ``scratch`` is a file for its weights, gone at the end. Raises BadInput if an example is too long for the model.
     """
+    longest, room = max(map(len, examples)), model.config.max_position_embeddings
+    if longest > room:
+        raise BadInput(f"cold_start.max_tokens: a trace has {longest} tokens, and the model {room} positions")
     steps = max(1, math.ceil(cfg.epochs * len(examples) / cfg.batch))
     order = epoch_order(len(examples), steps * cfg.batch, seed)
     optimizer = optim.adamw(model, cfg.lr, (0.9, 0.95), cfg.weight_decay)

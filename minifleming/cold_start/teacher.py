@@ -16,15 +16,18 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from minifleming.cold_start.answers import Answers
 from minifleming.cold_start.card import card, yield_table
-from minifleming.cold_start.checks import Checks
+from minifleming.cold_start.checks import LEAKS, Checks
 from minifleming.cold_start.endpoint import Endpoint
 from minifleming.cold_start.guidelines import read_guidelines
 from minifleming.cold_start.local import Local
 from minifleming.cold_start.oracle import Oracle, tells
+from minifleming.cold_start.prompts import FOLDER
 from minifleming.cold_start.protocol import Teacher
 from minifleming.cold_start.record import tell_all
 from minifleming.cold_start.refine import collect
@@ -89,14 +92,16 @@ def main(argv: list[str] | None = None) -> int:
     guidelines = read_guidelines(args.guidelines) if args.guidelines else ()
     served = any(map(is_url, (args.teacher, args.fallback or "", args.judge)))
     answers = Answers(args.out.with_name(f"{args.out.name}.answers.jsonl")) if served else None
-    teachers = [open_teacher(flag, args, graph, answers) for flag in ("teacher", "fallback") if getattr(args, flag)]
-    judge = open_teacher("judge", args, graph, answers) if args.judge not in ("self", "none") else None
-    checks = Checks(graph, judge, args.judge != "none", guidelines, args.longest)
     selection = {name: getattr(args, name) for name in SELECTION}
-    with bar(total=len(items), desc="items") as progress:
+    samples = Samples()
+    opened = partial(open_teacher, args=args, graph=graph, answers=answers, done=samples.ended)
+    teachers = [opened(flag) for flag in ("teacher", "fallback") if getattr(args, flag)]
+    judge = opened("judge") if args.judge not in ("self", "none") else None
+    checks = Checks(graph, judge, args.judge != "none", guidelines, args.longest)
+    with bar(total=len(items), desc="items") as samples.bar:
         told = tell_all(items, lambda part: collect(part, teachers, checks, **selection),
                         record_of(args.out), made_with(args), chunk=args.chunk,
-                        done=progress.update)
+                        done=samples.bar.update)
     traces = [one.kept for one in told if one.kept]
     write_text(args.out.with_name(f"{args.out.name}.card.md"), card(args.out.name, told, settings_of(args)))
     if not traces:
@@ -120,7 +125,20 @@ def record_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.record.jsonl")
 
 
-def open_teacher(flag: str, args, graph: Graph | None, answers: Answers | None) -> Teacher:
+class Samples:
+    """Counts samples beside the items of a progress bar: an item shows only at the end of its chunk."""
+
+    def __init__(self):
+        self.bar, self.count = None, 0
+
+    def ended(self, count: int) -> None:
+        self.count += count
+        if self.bar is not None:
+            self.bar.set_postfix(samples=self.count, refresh=False)
+            self.bar.update(0)
+
+
+def open_teacher(flag: str, args, graph: Graph | None, answers: Answers | None, done: Callable[[int], None]) -> Teacher:
     name = getattr(args, flag)
     if name == "oracle":
         if graph is None:
@@ -131,14 +149,14 @@ def open_teacher(flag: str, args, graph: Graph | None, answers: Answers | None) 
             raise BadInput(f"--model: which model of {name}?")
         return Endpoint(name, args.model, answers, temperature=args.temperature, max_tokens=args.max_new_tokens,
                         seed=args.seed, workers=args.workers, timeout=args.timeout, retries=args.retries,
-                        requests_per_minute=args.requests_per_minute)
+                        requests_per_minute=args.requests_per_minute, done=done)
     if name != "tiny" and not Path(name).is_dir():
         raise BadInput(f"--{flag}: '{name}' is not a teacher: oracle, tiny, a model folder, or a URL")
     folder = model_folder(name)
     device = parallel.pick_device(args.device)
     model = load_model(folder, "bfloat16" if device.type == "cuda" else "float32", device)
     return Local(model, Tokenizer(folder), name, temperature=args.temperature, max_new_tokens=args.max_new_tokens,
-                 seed=args.seed)
+                 seed=args.seed, done=done)
 
 
 def is_url(name: str) -> bool:
@@ -152,7 +170,8 @@ def settings_of(args) -> dict[str, str]:
 
 def made_with(args) -> dict:
     """What a record must agree on to be gone on with: the settings, and the bytes of what is read."""
-    files = [args.items, *([args.guidelines] if args.guidelines else [])]
+    files = [args.items, *([args.guidelines] if args.guidelines else []), LEAKS, *sorted(FOLDER.glob("*.txt"))]
+    files += [Path(args.graph)] if Path(args.graph).is_file() else []
     for name in {args.teacher, args.fallback, args.judge} - {None, "oracle", "self", "none"}:
         if is_url(name):
             continue

@@ -5,8 +5,8 @@
      "checks": {"format": true, "answer": true, "hops": true}, "attempts": {"oracle blind": [8, 3]}}
 
 ``strategy`` is one of prompts.STRATEGIES, the one that was asked; ``detour`` (the graph's traces) the one of its rounds
-that a blind trace goes through all the same, or ""; ``checks`` what checks.py found; ``attempts`` how many traces each teacher
-proposed for this item by each strategy, and how many of them were verified.
+that a blind trace goes through all the same, or ""; ``checks`` what checks.py found; ``attempts`` how many traces each
+teacher proposed for this item by each strategy, and how many of them were verified.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ def read_traces(path: Path) -> list[Trace]:
             if not isinstance(record.get(name, kind()), kind):
                 raise BadInput(f"'{name}' is not {'an object' if kind is dict else 'a text'}", path, number)
         trace = Trace(**record)
+        if failed := [name for name, passed in trace.checks.items() if passed is not True]:
+            raise BadInput(f"the trace failed its check '{failed[0]}'", path, number)
         verdict = parse_strict(trace.completion, "".join(options))
         if not verdict.formatted:
             raise BadInput(f"reasoning and answer break the strict format ({verdict.rule})", path, number)

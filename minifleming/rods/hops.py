@@ -3,7 +3,7 @@
 A clause "X verb Y" whose verb is a relation's phrase and whose X and Y are names of the graph states an edge;
 "X and Y point to Z" states one for each finding. Clauses that state nothing ("R lacks rash", "back") are passed
 over. A text that states no hop in that spaced form is read as ordinary prose: "Fever and rash suggest lupus. Lupus is
-treated with hydroxychloroquine, so ...", in any case and with articles; there a list with an unknown name is passed over.
+treated with colchicine, so ...", in any case and with articles; there a list with an unknown name is passed over.
 """
 
 from __future__ import annotations

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from minifleming.run.checkpoint import read_json, writable, write_text
 from minifleming.run.errors import BadInput
@@ -21,6 +23,14 @@ def whole_lines(path: Path) -> Iterator[tuple[int, str]]:
         yield number, raw.decode("utf-8", "replace")
 
 
+def alone(file: IO) -> None:
+    """Hold the file until it is closed. Raises BadInput if another process holds it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BadInput("another run is writing it", file.name) from None
+
+
 def begin(out: Path, made_with: dict) -> bool:
     """Is there an earlier run to go on with? Raises BadInput if another run made what stands there.
 
@@ -28,9 +38,9 @@ def begin(out: Path, made_with: dict) -> bool:
     """
     writable(out)
     beside = out.with_name(out.name + ".settings.json")
-    if not out.exists():
-        if beside.exists() and read_json(beside) != made_with:
-            raise BadInput("exists already, with other settings; nothing is overwritten", beside)
+    if not out.exists() and beside.exists() and read_json(beside) != made_with:
+        raise BadInput("exists already, with other settings; nothing is overwritten", beside)
+    if not out.exists() or not out.stat().st_size:
         write_text(beside, json.dumps(made_with, indent=1) + "\n")
         return False
     if not beside.exists():
@@ -38,5 +48,6 @@ def begin(out: Path, made_with: dict) -> bool:
     earlier = read_json(beside)
     if earlier != made_with:
         keys = [k for k in made_with if not isinstance(earlier, dict) or earlier.get(k) != made_with[k]]
-        raise BadInput(f"was made with other settings ({', '.join(keys)}); nothing is overwritten", out)
+        raise BadInput(f"was made with other settings ({', '.join(keys)}); nothing is overwritten: remove it and "
+                       f"{beside.name} to begin anew", out)
     return True

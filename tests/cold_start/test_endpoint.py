@@ -262,6 +262,31 @@ def test_429_makes_all_workers_wait(tmp_path):
     assert not [t for t in since if 0.3 < t < 1.0]
 
 
+def test_a_server_of_few_answers_a_second_is_waited_for_without_end_of_retries(tmp_path):
+    """One answer every 0.5 s and a 429 that says when for all others: 8 workers, 12 requests, one retry allowed."""
+    free, lock = [0.0], threading.Lock()
+
+    def behave(handler, request, number):
+        with lock:
+            if time.monotonic() < free[0]:
+                return 429, {"Retry-After": "0.5"}, b""
+            free[0] = time.monotonic() + 0.5
+        return good(handler, request, number)
+
+    with ChatServer(behave) as server:
+        start = time.monotonic()
+        told = teacher(server, tmp_path / "a", workers=8, retries=1).propose(ITEMS)
+        assert time.monotonic() - start < 20
+    assert all(trace.answer for trace, in told) and len(server.requests) > 24
+
+
+def test_but_not_longer_than_patience(tmp_path):
+    with ChatServer(lambda *a: (429, {"Retry-After": "0.1"}, b"")) as server:
+        with pytest.raises(RunFailed, match="429"):
+            teacher(server, tmp_path / "a", patience=0.5).propose(ITEMS[:1])
+    assert 3 < len(server.requests) < 9
+
+
 @pytest.mark.parametrize("header", ["100000", "Fri, 31 Dec 2100 23:59:59 GMT"])
 def test_a_server_that_asks_for_too_much_patience_ends_the_run(header, tmp_path):
     with ChatServer(lambda *a: (429, {"Retry-After": header}, b"")) as server:

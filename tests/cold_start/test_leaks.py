@@ -55,6 +55,8 @@ Not mentioning the answer, we go on.
 I have been told the right diagnosis.
 The known answer fits.
 THE CORRECT ANSWER IS GIVEN: B
+In my previous attempt I took gout.
+I was asked to rewrite this.
 给定的答案是B。
 已知正确答案为C，因此推理如下。
 参考答案是甲氨蝶呤。
@@ -64,6 +66,12 @@ THE CORRECT ANSWER IS GIVEN: B
 我被告知正确选项是D。
 我事先知道答案，所以直接说明。
 假装不知道答案，从发热开始。"""
+LABELLED = """The right option is B: lupus. Fever and rash point to it.
+The correct answer is C.
+Since the correct answer is B, the fever must come from it.
+Given that B is correct, we look for the rash.
+Given that the right option is D, gout is likely.
+To justify the answer B, note the rash."""
 INNOCENT = """Given the fever, the diagnosis is likely infectious.
 Given the options, heparin fits best.
 The given options differ in their mechanism.
@@ -74,6 +82,13 @@ He has known diabetes.
 A patient with a known diagnosis of gout presents.
 The answer to this is found by measuring calcium.
 The answer is B.
+Fever and rash point to lupus. The right option is B: lupus.
+The right answer is a drug that lowers urate.
+The gold standard option is a biopsy.
+Given the right diagnosis, the treatment follows.
+Knowing the right diagnosis decides the treatment.
+Given that A is a rival of B, look at the rash.
+To reach the answer, look at the rash.
 So the correct answer is colchicine.
 The right option is therefore B.
 The correct diagnosis is gout.
@@ -136,6 +151,11 @@ An indicated choice of antibiotic is doxycycline.
 患者被告知患有糖尿病。"""
 
 
+@pytest.mark.parametrize("text", LABELLED.splitlines())
+def test_a_label_that_is_known_from_the_start_is_a_leak(text):
+    assert leaks(text)
+
+
 @pytest.mark.parametrize("text", TOLD.splitlines())
 def test_a_leak_is_found(text):
     assert leaks(text) and leaks(f"Fever and rash are seen. {text} So it is lupus.") and leaks(text.lower())
@@ -158,7 +178,7 @@ def lines() -> list[str]:
 @pytest.mark.parametrize("line", lines())
 def test_every_pattern_is_needed_and_has_no_unbounded_repetition(line):
     others = re.compile("|".join(other for other in lines() if other != line), re.IGNORECASE)
-    assert any(not others.search(text) for text in TOLD.splitlines()), "no sentence needs it"
+    assert any(not others.search(text) for text in (TOLD + "\n" + LABELLED).splitlines()), "no sentence needs it"
     assert not re.search(r"(?<!\\)[*+](?!\?)", line)
 
 

@@ -102,3 +102,25 @@ def test_the_card_is_the_same_bytes_and_says_what_it_is(items, tell):
     first = card("x.jsonl", tell(items), {"seed": "1", "a|b": "c"})
     assert first == card("x.jsonl", tell(items), {"a|b": "c", "seed": "1"})
     assert "not for clinical use" in first and "a\\|b" in first
+
+
+def test_two_runs_at_one_time_do_not_share_a_record(items, tell, tmp_path):
+    def other(part):
+        with pytest.raises(BadInput, match="another run is writing it"):
+            tell_all(items[:2], tell, tmp_path / "r", {"seed": 1}, chunk=2)
+        return tell(part)
+
+    assert tell_all(items[:4], other, tmp_path / "r", {"seed": 1}, chunk=2) == tell(items[:4])
+
+
+def test_an_empty_record_takes_new_settings(items, tell, tmp_path):
+    """A run that failed before its first item, a wrong address say, leaves one."""
+    def fails(part):
+        raise OSError("no server")
+
+    with pytest.raises(OSError):
+        tell_all(items[:2], fails, tmp_path / "r", {"seed": 1}, chunk=2)
+    assert (tmp_path / "r").read_bytes() == b""
+    assert tell_all(items[:2], tell, tmp_path / "r", {"seed": 2}, chunk=2) == tell(items[:2])
+    with pytest.raises(BadInput, match=r"\(seed\).*remove it and r.settings.json"):
+        tell_all(items[:2], tell, tmp_path / "r", {"seed": 1}, chunk=2)

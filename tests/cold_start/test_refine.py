@@ -123,7 +123,7 @@ def test_the_shortest_above_the_floor_is_kept():
     traces[1].checks = {"answer": False}
     assert len(choose(traces, 0.5).reasoning) == 50, "only verified ones count, for the floor too"
     for few, kept in [((20, 10), 10), ((30, 10, 20), 10), ((40, 10, 30, 20), 10), ((50, 10, 40, 30, 20), 20)]:
-        assert len(choose(lengths(*few), 0.25).reasoning) == kept, "the shortest, until a whole one is a quarter of them"
+        assert len(choose(lengths(*few), 0.25).reasoning) == kept, "the shortest, until one is a quarter of them"
     assert choose(lengths(5, right=False), 0.0) is None and choose([], 0.5) is None
     first, second = lengths(7, 7)
     assert choose([first, second], 0.25) is first

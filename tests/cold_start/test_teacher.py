@@ -107,3 +107,17 @@ def test_bad_arguments_are_named(arguments, bad, tmp_path):
     with pytest.raises(BadInput, match=named.get(bad[1], bad[0])):
         teacher.main([*arguments, *bad])
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_record_is_of_the_bytes_of_what_was_read(arguments, tmp_path):
+    """Items, the graph's file, the prompts and the words of leaks: a change of one is another run."""
+    def made(*more):
+        return teacher.made_with(teacher.arguments().parse_args([*arguments, *more]))
+
+    (tmp_path / "g.tsv").write_text("a\tr\tb\n")
+    first = made("--graph", str(tmp_path / "g.tsv"))
+    assert {f"sha256 {name}" for name in ("g.tsv", "leaks.txt", "conditioned.txt", "resolve.txt")} <= set(first)
+    assert any(name.startswith("sha256") and name.endswith(".jsonl") for name in first)
+    (tmp_path / "g.tsv").write_text("a\tr\tc\n")
+    second = made("--graph", str(tmp_path / "g.tsv"))
+    assert [name for name in first if first[name] != second[name]] == ["sha256 g.tsv"]

@@ -20,7 +20,7 @@ def test_a_trace_is_verified_if_it_was_checked_and_passed_everything():
 
 def test_jsonl_round_trip(tmp_path):
     traces = [Trace(f"i{i}", "which ?", {"A": "a", "B": "b"}, " x is y .", "AB"[i % 2], "blind", "oracle",
-                    {"format": True, "hops": i > 1}, {"oracle blind": [4, i]}) for i in range(4)]
+                    {"format": True, "hops": True}, {"oracle blind": [4, i]}) for i in range(4)]
     reasoning = "reasoning with \"quotes\", é, 中文,\ttabs and \n lines"
     traces.append(Trace("x", "which ?", {"A": "a", "B": "b"}, reasoning, "A", "conditioned", "someone"))
     write_traces(tmp_path / "traces.jsonl", traces)
@@ -64,3 +64,10 @@ def test_checks_may_be_left_out(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps({k: v for k, v in GOOD.items() if k != "checks"}))
     assert read_traces(path) == [Trace("a", "q", {"A": "a", "C": "c"}, " b", "C", "blind", "oracle")]
+
+
+@pytest.mark.parametrize("verdict", [False, 0, None, "yes"])
+def test_a_trace_that_failed_a_check_is_no_training_data(verdict, tmp_path):
+    (tmp_path / "t.jsonl").write_text(json.dumps(GOOD | {"checks": {"format": True, "hops": verdict}}) + "\n")
+    with pytest.raises(BadInput, match="failed its check 'hops'"):
+        read_traces(tmp_path / "t.jsonl")
