@@ -18,7 +18,7 @@ from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.score import completion_logprobs
 from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.mix import synthesise
-from minifleming.run.errors import RunFailed
+from minifleming.run.errors import BadInput, RunFailed
 from minifleming.run.fields import ColdStart
 from minifleming.run.progress import Journal
 
@@ -354,3 +354,11 @@ def test_measuring_changes_nothing(tmp_path):
     train(model, some_examples(24, seed=9), cfg, seed=0, journal=Journal(tmp_path), held=held,
           scratch=tmp_path / "best.safetensors")
     assert all(map(torch.equal, plain.parameters(), model.parameters()))
+
+
+def test_a_trace_longer_than_the_model_reads_is_refused(tokenizer, tmp_path):
+    model = model_of()
+    room = model.config.max_position_embeddings
+    long = Example([1] * room, [2])
+    with pytest.raises(BadInput, match=f"a trace has {room + 1} tokens, and the model {room} positions"):
+        train(model, [long], ColdStart(), seed=0, journal=Journal(tmp_path))
