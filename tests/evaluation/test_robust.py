@@ -1,0 +1,71 @@
+"""Laws of evaluation/robust.py and slices.py: counted again by hand, and every record in one slice a dimension."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from minifleming.evaluation.robust import letters, over_turns
+from minifleming.evaluation.slices import DIMENSIONS, FEWEST, slices
+from minifleming.evaluation.statistics import wilson
+
+
+def test_turns_by_hand():
+    turns = {"right": ["B", "B"], "wavers": ["B", "A"], "wrong": ["C", "C"], "mute": [None, None], "half": [None, "B"]}
+    found = over_turns(turns, dict.fromkeys(turns, "B"))
+    assert found == {"n": 5, "by_turn": [0.4, 0.4], "mean": 0.4, "worst": 0.2, "consistent": 0.4}
+
+
+def test_worst_is_at_most_each_turn_and_consistency_at_least_worst():
+    rng = np.random.default_rng(0)
+    turns = {f"i{n}": [["A", "B", "C", None][k] for k in rng.integers(4, size=4)] for n in range(300)}
+    found = over_turns(turns, dict.fromkeys(turns, "A"))
+    assert found["worst"] <= min(found["by_turn"]) <= found["mean"] and found["worst"] <= found["consistent"]
+    one = over_turns({item: labels[:1] for item, labels in turns.items()}, dict.fromkeys(turns, "A"))
+    assert one["mean"] == one["worst"] == found["by_turn"][0]
+
+
+@pytest.mark.parametrize("turns", [{}, {"a": []}, {"a": ["A"], "b": ["A", "B"]}])
+def test_items_with_different_numbers_of_turns_are_refused(turns):
+    with pytest.raises(ValueError, match="same number of turns"):
+        over_turns(turns, dict.fromkeys(turns, "A"))
+
+
+def test_letters():
+    assert letters(["A", "B"], ["A", "B"])["distance"] == 0
+    assert letters(["A", "B"], ["B", "A"])["distance"] == 0, "of letters, not of items"
+    assert letters(["A", "B"], [None, None]) == {"gold": {"A": 1, "B": 1}, "predicted": {"none": 2}, "distance": 1.0}
+    assert letters(["A", "B", "C", "D"], ["A"] * 4)["distance"] == 0.75
+    for gold, predicted in ([], []), (["A"], []):
+        with pytest.raises(ValueError, match="predictions"):
+            letters(gold, predicted)
+
+
+def test_every_record_is_in_one_slice_of_each_dimension():
+    rng = np.random.default_rng(1)
+    records = [{"tier": ["easy", "", "difficult"][n % 3], "hops": n % 4, "rarity": float(rng.integers(0, 7)),
+                "source": "kg", "options": 4 + n % 2, "tokens": int(rng.integers(1, 400)), "right": bool(n % 5)}
+               for n in range(700)]
+    rows = slices(records, lambda record: record["right"])
+    for dimension in DIMENSIONS:
+        assert sum(row["n"] for row in rows if row["dimension"] == dimension) == 700
+    for row in rows:
+        if row["dimension"] == "hops" and row["slice"] != "none":
+            mine = [r for r in records if r["hops"] == int(row["slice"])]
+            k = sum(r["right"] for r in mine)
+            assert (row["n"], row["correct"], row["accuracy"]) == (len(mine), k, k / len(mine))
+            assert (row["ci_low"], row["ci_high"]) == wilson(k, len(mine))
+    assert next(row["n"] for row in rows if row["slice"] == "none") == sum(not r["tier"] for r in records)
+    fifths = [row["n"] for row in rows if row["dimension"] == "tokens"]
+    assert len(fifths) == 5 and max(fifths) - min(fifths) < 20
+    by_rarity = {}
+    for row in rows:
+        by_rarity |= {row["slice"]: row["n"]} if row["dimension"] == "rarity" else {}
+    assert set(by_rarity.values()) <= {sum(r["rarity"] == v for r in records) for v in range(7)}
+
+
+def test_small_slices_show_their_size_alone():
+    records = [{"tier": "easy"}] * FEWEST + [{"tier": "moderate"}] * (FEWEST - 1)
+    large, small = (row for row in slices(records, lambda record: True) if row["dimension"] == "tier")
+    assert large["accuracy"] == 1.0 and small == {"dimension": "tier", "slice": "moderate", "n": FEWEST - 1}
+    assert {row["slice"] for row in slices(records, bool) if row["dimension"] != "tier"} == {"none"}
