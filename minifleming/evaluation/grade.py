@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from minifleming.rods.answer import parse_strict
+from minifleming.rods.answer import Verdict, parse_strict
 from minifleming.rods.item import Item
 
 LONGEST = 4_000  # characters that the lenient reading looks at
@@ -44,6 +44,8 @@ CLOSED = re.compile(r"""["')\]}]*(?:$|[\n<;!]|\.(?!\w)|,?\s(?:because|since|as)\
 NEXT = re.compile(r"\.?\n[(\[]?([A-Z])[.):\]]")  # the next line of a list of options
 SKIP = re.compile(r"""(?:[\s.,:;"'()\[\]{}]|[-–—](?=\s))*""")  # between a label and its text; no minus sign
 END = " .\"')]}"
+ROW = re.compile(r"[A-Z](?:[\s,/&+]{0,3}(?:and |or )?[A-Z]){1,25}")  # "A, B", "ABCD"
+KINDS = ("ok", "lenient", "multiple", "truncated", "empty", "unparsed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +53,59 @@ class Grade:
     strict: str | None  # label
     rule: str  # the strict parser's rule
     lenient: str | None
+    kind: str = "unparsed"  # one of KINDS: each text is of exactly one
 
 
 def grade(text: str, item: Item, finished: bool) -> Grade:
     """Both readings of a completion's text (before its end token)."""
     verdict = parse_strict(text, item.labels, finished)
     lenient = parse_lenient(text if finished else text + "…", item)  # where it was cut off, nothing is complete
-    return Grade(verdict.label, verdict.rule, verdict.label or lenient)
+    lenient = verdict.label or lenient
+    return Grade(verdict.label, verdict.rule, lenient, kind_of(text, item, verdict, lenient))
+
+
+def kind_of(text: str, item: Item, verdict: Verdict, lenient: str | None) -> str:
+    """What became of a text: the first that holds.
+
+    ok          the strict reading has a label
+    truncated   there is no end token, whatever the text says
+    empty       nothing visible stands after the reasoning
+    multiple    several answer blocks that differ, or more than one label or none of them settled on
+    lenient     the lenient reading has a label
+    unparsed    the rest
+    """
+    if verdict.label or verdict.rule == "truncated":
+        return "ok" if verdict.label else "truncated"
+    after = _answer_part(text)
+    if not after.strip():
+        return "empty"
+    blocks = [block.strip() for block in BLOCK.findall(after)]
+    options = {label: fold(option).lower().rstrip(END) for label, option in item.options.items()}
+    if len({_whole(block, options) or block for block in blocks}) > 1:
+        return "multiple"
+    if lenient:
+        return "lenient"
+    return "multiple" if _several(blocks[-1] if blocks else after, options) else "unparsed"
+
+
+def _several(text: str, options: dict[str, str]) -> bool:
+    """Does it name more than one label as its answer?"""
+    row = ROW.fullmatch(text.rstrip(END))
+    if row and set(re.findall("[A-Z]", re.sub("and|or", "", row[0]))) <= options.keys():
+        return True
+    low, said, places = text.lower(), set(), [0, *(cue.end() for cue in CUE.finditer(text))]
+    for at in places:
+        found = LABEL.match(text, at)
+        another = found and found[1].upper() in options and ANOTHER.match(text, found.end())
+        if another and another[1] in options:
+            return True
+        said.add(_read(text, low, at, options)[0] if at else _whole(text, options))
+    return len(said - {None, ""}) > 1
 
 
 def parse_lenient(text: str, item: Item) -> str | None:
     """A label that the text clearly settles on, or None."""
-    after = THINK.sub(lambda tag: tag[0].lower(), fold(_after_reasoning(text)[-LONGEST:]))
-    after = _after_reasoning(after)
+    after = _answer_part(text)
     blocks = BLOCK.findall(after)
     body = blocks[-1].strip() if blocks else after
     options = {label: fold(option).lower().rstrip(END) for label, option in item.options.items()}
@@ -74,6 +116,11 @@ def fold(text: str) -> str:
     """Full-width forms as ASCII, no markup, single white space; ``\\boxed`` becomes the cue that it is."""
     text = LATEX.sub("", BOXED.sub(" answer: ", text.translate(FOLD)))
     return "\n".join(filter(None, (" ".join(line.split()) for line in text.splitlines())))
+
+
+def _answer_part(text: str) -> str:
+    """What stands after the reasoning, folded; at most its last ``LONGEST`` characters."""
+    return _after_reasoning(THINK.sub(lambda tag: tag[0].lower(), fold(_after_reasoning(text)[-LONGEST:])))
 
 
 def _after_reasoning(text: str) -> str:

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from minifleming.evaluation.grade import Grade, grade, parse_lenient
+from minifleming.evaluation.grade import KINDS, Grade, grade, parse_lenient
 from minifleming.rods.item import LABELS, Item
 
 
@@ -249,7 +249,7 @@ def test_every_label_up_to_z_is_read_and_only_where_the_item_has_it(label):
 
 def test_a_truncated_completion_is_never_strictly_right_and_its_last_word_is_not_complete():
     whole = f"{T}<answer>C</answer>"
-    assert grade(whole, DRUGS, False) == Grade(None, "truncated", "C")
+    assert grade(whole, DRUGS, False) == Grade(None, "truncated", "C", "truncated")
     for text in (f"{T}The answer is C", f"{T}C", f"{T}<answer>C", f"{T}The answer is ibuprofen", f"{T}ibuprofen"):
         assert grade(text, DRUGS, False).lenient is None, text
 
@@ -289,6 +289,34 @@ def test_unsettled_text_is_no_guess():
     for _ in range(2000):
         text = " ".join(source.choices(words, k=source.randrange(4, 12))) + " patient"
         assert parse_lenient(text, TEN) is None, text
+
+
+@pytest.mark.parametrize("text, kind", [
+    (f"{T}<answer>C</answer>", "ok"), (f"{T}<answer>C.</answer>", "lenient"), ("The answer is C.", "lenient"),
+    ("", "empty"), (" \n", "empty"), (T, "empty"), (f"{T}\u200b \u3000", "empty"), ("<think></think>", "empty"),
+    ("<think>The answer is B", "empty"), (f"{T}**", "empty"),
+    (f"{T}<answer>A</answer><answer>C</answer>", "multiple"), (f"{T}<answer>A or B</answer>", "multiple"),
+    (f"{T}<answer>A, B</answer>", "multiple"), (f"{T}<answer>ABCD</answer>", "multiple"),
+    (f"{T}<answer>A B C D</answer>", "multiple"), ("The answer is A or B.", "multiple"), ("A/B", "multiple"),
+    ("The answer is either A or B.", "unparsed"), (f"{T}<answer>C</answer><answer>neither</answer>", "multiple"),
+    (f"{T}<answer>C</answer><answer>(C)</answer>", "lenient"), (f"{T}<answer></answer>", "unparsed"),
+    ("The answer is C. Then again, the answer is A or B.", "multiple"), ("I don't know", "unparsed"),
+    (f"{T}<answer>E</answer>", "unparsed"), ("The answer is not C.", "unparsed"),
+    (f"{T}<answer>AE</answer>", "unparsed"),
+    ("The answer is A. No: the answer is C.", "lenient"),
+])
+def test_what_became_of_a_text(text, kind):
+    assert grade(text, DRUGS, True).kind == kind
+    assert grade(text, DRUGS, False).kind == "truncated"
+
+
+def test_the_kinds_part_all_texts_and_agree_with_the_readings():
+    for text, _, _, item in ROWS:
+        found = grade(text, item, True)
+        assert found.kind in KINDS
+        assert (found.kind == "ok") == (found.strict is not None)
+        assert found.lenient is None or found.kind in ("ok", "lenient", "multiple")
+        assert found.kind != "lenient" or found.lenient is not None
 
 
 SIZE = 1 << 20
