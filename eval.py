@@ -1,24 +1,30 @@
-"""Evaluate a model on items, or make the tables of a run again from its stored records.
+"""Evaluate a model on items, make tables again from stored records, or compare two evaluations item by item.
 
     python eval.py --model DIR --benchmark synthetic=items.jsonl --benchmark medqa=test.jsonl --out runs/eval
     python eval.py --run runs/tiny
+    python eval.py --compare runs/eval-a runs/eval-b
+
+The records of --out (NAME.jsonl) hold every answer; scores.md, .csv and .json are made from them. The same command
+again generates nothing; after a kill it goes on.
 
 Research software. Not for clinical use.
 """
 
+import json
 from pathlib import Path
 
-from minifleming.evaluation.benchmarks import evaluate, read_records, right, write_records
-from minifleming.evaluation.statistics import wilson
+from minifleming.evaluation import scores
+from minifleming.evaluation.benchmarks import evaluate_into, made_with
+from minifleming.evaluation.records import read_records
 from minifleming.evaluation.tables import VARIANTS, write_report
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import load_model, model_folder
+from minifleming.lm.weights import fingerprint, load_model, model_folder
 from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.item import Item
 from minifleming.rods.sets.read import READERS, read_benchmark
 from minifleming.run import config as configuration
 from minifleming.run import parallel
-from minifleming.run.checkpoint import read_json
+from minifleming.run.checkpoint import read_json, write_text
 from minifleming.run.errors import BadInput, Parser, guarded
 
 
@@ -31,6 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--benchmark", action="append", default=[], metavar="NAME=PATH",
                         help=f"items (JSONL) under a name of yours, or the file of a public set under its own: "
                              f"{', '.join(READERS)}; repeatable")
+    parser.add_argument("--limit", type=int, help="the first so many items of each benchmark")
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="two folders that --out has written")
     parser.add_argument("--out", type=Path, help="the folder to write")
     args = parser.parse_args(argv)
     cfg = configuration.from_arguments(args, {"model.base": args.model})
@@ -39,9 +47,13 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.run:
         return tables(args.run)
+    if args.compare:
+        return compare(*args.compare, cfg.eval.confidence)
     if not args.benchmark or args.out is None:
-        raise BadInput("--benchmark and --out: both are needed, or --run")
-    return benchmarks(args.benchmark, args.out, cfg)
+        raise BadInput("--benchmark and --out: both are needed, or --run, or --compare")
+    if args.limit is not None and args.limit < 1:
+        raise BadInput("--limit: must be positive")
+    return benchmarks(args.benchmark, args.out, cfg, args.limit)
 
 
 def tables(folder: Path) -> int:
@@ -56,18 +68,48 @@ def tables(folder: Path) -> int:
     return 0
 
 
-def benchmarks(named: list[str], out: Path, cfg: configuration.Config) -> int:
-    sets = read_all(named)
+def benchmarks(named: list[str], out: Path, cfg: configuration.Config, limit: int | None) -> int:
+    sets = {name: items[:limit] for name, items in read_all(named).items()}
     folder = model_folder(cfg.model.base)
     tokenizer = Tokenizer(folder)
     device = parallel.pick_device(cfg.run.device)
-    model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
-    for name, items in sets.items():
-        graph = load_graph(cfg.data.graph, cfg.data.columns) if any(item.path for item in items) else None
-        records = evaluate(model, tokenizer, items, cfg, name=name, graph=graph)
-        write_records(out / f"{name}.jsonl", records)
-        print(line(name, records, cfg.eval.confidence))
+    parallel.start(device)
+    try:
+        model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
+        weights = fingerprint(model)
+        for name, items in sets.items():
+            graph = load_graph(cfg.data.graph, cfg.data.columns) if any(item.path for item in items) else None
+            evaluate_into(out / f"{name}.jsonl", model, tokenizer, items, cfg, name=name, graph=graph,
+                          made_with=made_with(items, tokenizer, cfg, name, cfg.model.base, weights))
+        if parallel.rank() == 0:
+            print(scored(out, cfg.eval.confidence))
+    finally:
+        parallel.stop()
     return 0
+
+
+def scored(out: Path, confidence: float) -> str:
+    """``scores.md``, ``.csv`` and ``.json`` from the records of a folder; returns the table."""
+    sets = stored(out)
+    rows, average = scores.scores(sets, confidence), scores.macro(sets, confidence)
+    text = scores.markdown(rows, average, confidence)
+    write_text(out / "scores.md", text + "\n")
+    write_text(out / "scores.csv", scores.to_csv(rows))
+    write_text(out / "scores.json", json.dumps({"benchmarks": rows, "macro": average}, indent=1) + "\n")
+    return text
+
+
+def compare(first: Path, second: Path, confidence: float) -> int:
+    rows = scores.compared(stored(first), stored(second), confidence)
+    print(scores.paired_markdown(rows, (first.name, second.name), confidence))
+    return 0
+
+
+def stored(folder: Path) -> scores.Sets:
+    sets = {path.stem: read_records(path) for path in sorted(folder.glob("*.jsonl"))}
+    if not sets:
+        raise BadInput("no evaluation records", folder)
+    return sets
 
 
 def read_all(named: list[str]) -> dict[str, list[Item]]:
@@ -84,15 +126,6 @@ def read_all(named: list[str]) -> dict[str, list[Item]]:
             print(f"{name}: {len(unusable)} of {len(sets[name]) + len(unusable)} rows are unusable; the first, "
                   f"row {unusable[0].row}: {unusable[0].reason}")
     return sets
-
-
-def line(name: str, records: list[dict], confidence: float) -> str:
-    n, correct = len(records), sum(map(right, records))
-    low, high = wilson(correct, n, confidence)
-    lenient = sum(record["lenient"] == record["answer"] for record in records) / n
-    parsed = sum(record["rule"] == "ok" for record in records) / n
-    return (f"{name}: {correct}/{n} = {100 * correct / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}] strict, "
-            f"{100 * lenient:.1f} % lenient, {100 * parsed:.1f} % parsed")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from minifleming.evaluation.benchmarks import read_records, right
+from minifleming.evaluation.records import read_records, right
 from minifleming.evaluation.statistics import bootstrap_difference, t_interval
 from minifleming.run import config as configuration
 from minifleming.run.checkpoint import read_json, write_text

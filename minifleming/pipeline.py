@@ -21,7 +21,8 @@ from minifleming.cold_start.checks import Checks
 from minifleming.cold_start.oracle import Oracle, tells
 from minifleming.cold_start.refine import collect
 from minifleming.cold_start.trace import Trace, read_traces, write_traces
-from minifleming.evaluation.benchmarks import evaluate, read_records, write_records
+from minifleming.evaluation.benchmarks import evaluate
+from minifleming.evaluation.records import read_records, write_records
 from minifleming.evaluation.tables import VARIANTS, write_report
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.tokenizer import Tokenizer

@@ -1,73 +1,107 @@
-"""Run a model over a set of items, greedily, and keep one record an item.
+"""Run a model over a set of items, greedily; a killed run loses no finished item.
 
-    eval/rl_stage1.heldout.jsonl
-    {"item": "kg-2-5d41a2c07be9", "answer": "B", "strict": "B", "rule": "ok", "lenient": "B", "finished": true,
-     "tokens": 31, "support": "chain", "text": "<think>..."}
+    runs/eval/medqa.jsonl                  one record an item (records.py), in the order of the set
+    runs/eval/medqa.jsonl.settings.json    what made it: hashes of data, prompts and weights, decoding, chance
+    runs/eval/medqa.jsonl.part0            while it runs: the records of rank 0 so far
 
-Every table is made from these records, without generating anything again.
+An item whose prompt leaves the model no room is not asked: it counts, as truncated.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from minifleming.evaluation.grade import grade
+from minifleming.evaluation.records import read_records, record_of, to_line, write_records
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.sampler import sample
+from minifleming.lm.sampler import steps
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.rods.answer import reasoning_of
 from minifleming.rods.graph import Graph
-from minifleming.rods.hops import support
-from minifleming.rods.item import Item, read_jsonl
+from minifleming.rods.item import Item
 from minifleming.run import parallel
-from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput
 from minifleming.run.fields import Config
+from minifleming.run.lines import begin, whole_lines
 from minifleming.run.progress import bar
 
-FIELDS = ("item", "answer", "strict", "rule", "lenient", "finished", "tokens", "support")
+
+def evaluate(model: LanguageModel, tokenizer: Tokenizer, items: Sequence[Item], cfg: Config, *, name: str,
+             graph: Graph | None = None, part: Path | None = None) -> list[dict]:
+    """Greedy completions of all items over all ranks, graded; in the order of the items.
+
+    ``part``: each rank appends the records of ended items to this name and its number; what stands there already, of
+    any rank, is not asked again.
+    """
+    kept = earlier(part) if part else {}
+    parallel.barrier()  # all have read before one writes
+    mine = parallel.share([item for item in items if item.id not in kept])
+    prompts = {item.id: tokenizer.encode(tokenizer.prompt(item.question, item.options)) for item in mine}
+    room = model.config.max_position_embeddings
+    asked = [item for item in mine if len(prompts[item.id]) < room]
+    found = [record_of(item, "", 0, False, graph) for item in mine if len(prompts[item.id]) >= room]
+    file = open(f"{part}{parallel.rank()}", "a", encoding="utf-8") if part else None
+    try:
+        with bar(total=len(items), initial=len(kept), desc=f"eval {name}") as progress:
+            for rows in steps(model, [prompts[item.id] for item in asked], [item.id for item in asked], temperature=0.0,
+                              max_new_tokens=cfg.eval.max_new_tokens, end_ids=tokenizer.end_ids,
+                              slots=cfg.rl.rollout_slots):
+                for row in (row for row in rows if row.ended):
+                    text = tokenizer.decode(row.ids[:-1] if row.finished else row.ids)
+                    found.append(record_of(asked[row.prompt], text, len(row.ids), row.finished, graph))
+                    if file:
+                        file.write(to_line(found[-1]))
+                        file.flush()
+                    progress.update(parallel.world_size())
+    finally:
+        if file:
+            file.close()
+    parallel.barrier()
+    mine_in_order = {record["item"]: record for record in found}
+    gathered = parallel.all_gather([mine_in_order[item.id] for item in mine], model.device)
+    known = kept | {record["item"]: record for record in gathered}
+    return [known[item.id] for item in items]
 
 
-def evaluate(model: LanguageModel, tokenizer: Tokenizer, items: list[Item], cfg: Config, *, name: str,
-             graph: Graph | None = None) -> list[dict]:
-    """Greedy completions of all items over all ranks, graded; in the order of the items."""
-    mine = parallel.share(items)
-    prompts = [tokenizer.encode(tokenizer.prompt(item.question, item.options)) for item in mine]
-    with bar(total=len(items), desc=f"eval {name}") as progress:
-        completions = sample(model, prompts, [item.id for item in mine], temperature=0.0,
-                             max_new_tokens=cfg.eval.max_new_tokens, end_ids=tokenizer.end_ids,
-                             slots=cfg.rl.rollout_slots,
-                             done=lambda ended: progress.update(ended * parallel.world_size()))
-    records = []
-    for item, c in zip(mine, completions):
-        text = tokenizer.decode(c.ids[:-1] if c.finished else c.ids)
-        found = grade(text, item, c.finished)
-        chosen = item.nodes(found.strict)[-1] if found.strict in item.options else ""
-        how = support(reasoning_of(text), chosen, graph) if graph and item.path else ""
-        records.append({"item": item.id, "hops": item.hops, "tier": item.tier, "answer": item.answer,
-                        "strict": found.strict, "rule": found.rule, "lenient": found.lenient,
-                        "finished": c.finished, "tokens": len(c.ids), "support": how, "text": text})
-    return parallel.all_gather(records, model.device)
+def earlier(part: Path) -> dict[str, dict]:
+    """Records of ended items that a killed run left, by item."""
+    found = {}
+    for path in sorted(part.parent.glob(f"{part.name}*")):
+        for number, line in whole_lines(path):
+            try:
+                record = json.loads(line)
+                found[record["item"]] = record
+            except (ValueError, LookupError, TypeError):
+                raise BadInput("no evaluation record; remove the file to begin anew", path, number) from None
+    return found
 
 
-def write_records(path: Path, records: list[dict]) -> None:
-    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+def evaluate_into(out: Path, model: LanguageModel, tokenizer: Tokenizer, items: Sequence[Item], cfg: Config, *,
+                  name: str, made_with: dict, graph: Graph | None = None) -> list[dict]:
+    """Records in ``out``, read if an equal run ended there before. Raises BadInput if another run made them."""
+    part = out.with_name(out.name + ".part")
+    ended = begin(out, made_with) if parallel.rank() == 0 else out.exists()
+    parallel.barrier()
+    if ended:
+        return read_records(out)
+    found = evaluate(model, tokenizer, items, cfg, name=name, graph=graph, part=part)
+    if parallel.rank() == 0:
+        write_records(out, found)
+        for path in part.parent.glob(f"{part.name}*"):
+            path.unlink()
+    parallel.barrier()
+    return found
 
 
-def read_records(path: Path) -> list[dict]:
-    """The records of a file; a line that is none is refused with file and line."""
-    records = []
-    for number, record in read_jsonl(path):
-        missing = [name for name in FIELDS if name not in record]
-        if missing:
-            raise BadInput(f"no evaluation record: '{missing[0]}' is missing", path, number)
-        records.append(record)
-    if not records:
-        raise BadInput("no evaluation records", path)
-    return records
+def made_with(items: Sequence[Item], tokenizer: Tokenizer, cfg: Config, name: str, model: str, weights: str) -> dict:
+    """What identifies an evaluation; ``chance`` is the accuracy of a blind guess among each item's options."""
+    def digest(texts) -> str:
+        return hashlib.sha256("\x1e".join(texts).encode()).hexdigest()
 
-
-def right(record: dict) -> bool:
-    """Strictly right: the headline."""
-    return record["strict"] == record["answer"]
+    files = sorted({(p["file"], p["sha256"]) for p in (item.provenance for item in items) if "sha256" in p})
+    return {"benchmark": name, "n": len(items), "files": [list(pair) for pair in files],
+            "items_sha256": digest(f"{i.id}\x1f{i.question}\x1f{json.dumps(i.options)}\x1f{i.answer}" for i in items),
+            "prompts_sha256": digest(tokenizer.prompt(i.question, i.options) for i in items),
+            "model": model, "weights_sha256": weights, "dtype": cfg.model.dtype, "temperature": 0.0,
+            "max_new_tokens": cfg.eval.max_new_tokens, "chance": sum(1 / len(i.options) for i in items) / len(items)}

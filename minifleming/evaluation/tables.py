@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from minifleming.evaluation.benchmarks import right
+from minifleming.evaluation.records import right
 from minifleming.evaluation.statistics import holm, mcnemar, wilson
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput

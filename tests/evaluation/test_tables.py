@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from minifleming.evaluation.benchmarks import read_records, right, write_records
+from minifleming.evaluation.records import read_records, right, write_records
 from minifleming.evaluation.statistics import holm, mcnemar, wilson
 from minifleming.evaluation.tables import VARIANTS, ablation, markdown, neighbours, write_report
 from minifleming.run.errors import BadInput
