@@ -4,8 +4,8 @@
     python eval.py --run runs/tiny
     python eval.py --compare runs/eval-a runs/eval-b
 
-The records of --out (NAME.jsonl) hold every answer; scores.md, .csv and .json are made from them. The same command
-again generates nothing; after a kill it goes on.
+The records of --out (NAME.jsonl) hold every answer; scores.md, .csv, .json and .html are made from them. The same
+command again generates nothing; after a kill it goes on.
 
 Research software. Not for clinical use.
 """
@@ -13,8 +13,9 @@ Research software. Not for clinical use.
 import json
 from pathlib import Path
 
-from minifleming.evaluation import scores
+from minifleming.evaluation import robust, scores
 from minifleming.evaluation.benchmarks import evaluate_into, made_with
+from minifleming.evaluation.page import page
 from minifleming.evaluation.records import read_records
 from minifleming.evaluation.tables import VARIANTS, write_report
 from minifleming.lm.tokenizer import Tokenizer
@@ -37,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--benchmark", action="append", default=[], metavar="NAME=PATH",
                         help=f"items (JSONL) under a name of yours, or the file of a public set under its own: "
                              f"{', '.join(READERS)}; repeatable")
+    parser.add_argument("--robust", action="store_true", help="ask again with the options in four other orders, and "
+                                                              "with the question hidden")
     parser.add_argument("--limit", type=int, help="the first so many items of each benchmark")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="two folders that --out has written")
     parser.add_argument("--out", type=Path, help="the folder to write")
@@ -53,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         raise BadInput("--benchmark and --out: both are needed, or --run, or --compare")
     if args.limit is not None and args.limit < 1:
         raise BadInput("--limit: must be positive")
-    return benchmarks(args.benchmark, args.out, cfg, args.limit)
+    return benchmarks(args.benchmark, args.out, cfg, args.limit, args.robust)
 
 
 def tables(folder: Path) -> int:
@@ -68,7 +71,7 @@ def tables(folder: Path) -> int:
     return 0
 
 
-def benchmarks(named: list[str], out: Path, cfg: configuration.Config, limit: int | None) -> int:
+def benchmarks(named: list[str], out: Path, cfg: configuration.Config, limit: int | None, again: bool) -> int:
     sets = {name: items[:limit] for name, items in read_all(named).items()}
     folder = model_folder(cfg.model.base)
     tokenizer = Tokenizer(folder)
@@ -77,24 +80,37 @@ def benchmarks(named: list[str], out: Path, cfg: configuration.Config, limit: in
     try:
         model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
         weights = fingerprint(model)
-        for name, items in sets.items():
+
+        def ask(name: str, path: Path, items: list[Item]) -> list[dict]:
             graph = load_graph(cfg.data.graph, cfg.data.columns) if any(item.path for item in items) else None
-            evaluate_into(out / f"{name}.jsonl", model, tokenizer, items, cfg, name=name, graph=graph,
-                          made_with=made_with(items, tokenizer, cfg, name, cfg.model.base, weights))
+            return evaluate_into(path, model, tokenizer, items, cfg, name=name, graph=graph,
+                                 made_with=made_with(items, tokenizer, cfg, name, cfg.model.base, weights))
+
+        asked = {name: {"": ask(name, out / f"{name}.jsonl", items)} for name, items in sets.items()}
+        for name, items in sets.items() if again else ():
+            for variant, changed in robust.variants(items).items():
+                asked[name][variant] = ask(f"{name} {variant}", out / "robust" / f"{name}.{variant}.jsonl", changed)
         if parallel.rank() == 0:
             print(scored(out, cfg.eval.confidence))
+            if again:
+                rows = {name: robust.robustness(items, asked[name], cfg.eval.confidence)
+                        for name, items in sets.items()}
+                print("\n" + robust.markdown(rows))
+                write_text(out / "robust.md", robust.markdown(rows) + "\n")
+                write_text(out / "robust.json", json.dumps(rows, indent=1) + "\n")
     finally:
         parallel.stop()
     return 0
 
 
 def scored(out: Path, confidence: float) -> str:
-    """``scores.md``, ``.csv`` and ``.json`` from the records of a folder; returns the table."""
+    """``scores.md``, ``.csv``, ``.json`` and ``.html`` from the records of a folder; returns the table."""
     sets = stored(out)
     rows, average = scores.scores(sets, confidence), scores.macro(sets, confidence)
     text = scores.markdown(rows, average, confidence)
     write_text(out / "scores.md", text + "\n")
     write_text(out / "scores.csv", scores.to_csv(rows))
+    write_text(out / "scores.html", page(out.name, sets, rows, confidence))
     write_text(out / "scores.json", json.dumps({"benchmarks": rows, "macro": average}, indent=1) + "\n")
     return text
 

@@ -10,6 +10,48 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from minifleming.evaluation.permute import TURNS, Permuted, blanked, permuted
+from minifleming.evaluation.records import right
+from minifleming.evaluation.statistics import wilson
+from minifleming.rods.item import Item
+
+
+def variants(items: Sequence[Item]) -> dict[str, list[Item]]:
+    """What is asked again: "p1" to "p4" with the options in another order, "blank" without the question."""
+    orders = {f"p{turn}": [found.item for item in items if (found := permuted(item, turn))]
+              for turn in range(1, TURNS + 1)}
+    return {name: found for name, found in orders.items() if found} | {"blank": [blanked(item) for item in items]}
+
+
+def robustness(items: Sequence[Item], asked: Mapping[str, list[dict]], confidence: float) -> dict:
+    """One benchmark's row: ``asked`` has the records of the items as they are ("") and of each of their variants."""
+    ways: dict[str, list[Permuted]] = {item.id: [found for turn in range(1, TURNS + 1)
+                                                 if (found := permuted(item, turn))] for item in items}
+    given = {record["item"]: record["strict"] for records in asked.values() for record in records}
+    turns = {name: [way.back.get(given[way.item.id]) for way in found] for name, found in ways.items() if found}
+    row = {"n": len(items), "left_out": len(items) - len(turns), "pinned": sum(bool(w and w[0].pinned)
+                                                                               for w in ways.values())}
+    if turns:
+        row |= over_turns(turns, {item.id: item.answer for item in items}) | {"n": len(items), "permuted": len(turns)}
+        row["as_is"] = sum(map(right, (r for r in asked[""] if r["item"] in turns))) / len(turns)
+    row["letters"] = letters([r["answer"] for r in asked[""]], [r["strict"] for r in asked[""]])["distance"]
+    blind = sum(map(right, asked["blank"]))
+    low, high = wilson(blind, len(items), confidence)
+    return row | {"blank": blind / len(items), "blank_low": low, "blank_high": high}
+
+
+def markdown(rows: Mapping[str, dict]) -> str:
+    lines = ["| benchmark | n | left out | pinned | as it is | mean of 4 orders | right in all 4 | same option in 4 | "
+             "letters off | question hidden |", "|---|---|---|---|---|---|---|---|---|---|"]
+    for name, row in rows.items():
+        figures = [f"{100 * row[key]:.1f}" if key in row else "" for key in ("as_is", "mean", "worst", "consistent")]
+        lines.append(f"| {name} | {row['n']} | {row['left_out']} | {row['pinned']} | {' | '.join(figures)} | "
+                     f"{row['letters']:.2f} | {100 * row['blank']:.1f} [{100 * row['blank_low']:.1f}, "
+                     f"{100 * row['blank_high']:.1f}] |")
+    return "\n".join([*lines, "", "Strict accuracy in %. The four orders are of all options but those that speak of "
+                      "the others (pinned); items whose options or question name letters are left out. Letters off: total "
+                      "variation distance of given and right letters. Hidden: the options alone are shown."])
+
 
 def over_turns(turns: Mapping[str, Sequence[str | None]], answers: Mapping[str, str]) -> dict:
     """Mean accuracy over items and turns, accuracy of each turn, share of items right in every one, share consistent.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minifleming.evaluation.robust import letters, over_turns
+from minifleming.evaluation.robust import letters, markdown, over_turns, robustness, variants
 from minifleming.evaluation.slices import DIMENSIONS, FEWEST, slices
 from minifleming.evaluation.statistics import wilson
+from minifleming.rods.item import Item
 
 
 def test_turns_by_hand():
@@ -69,3 +70,35 @@ def test_small_slices_show_their_size_alone():
     large, small = (row for row in slices(records, lambda record: True) if row["dimension"] == "tier")
     assert large["accuracy"] == 1.0 and small == {"dimension": "tier", "slice": "moderate", "n": FEWEST - 1}
     assert {row["slice"] for row in slices(records, bool) if row["dimension"] != "tier"} == {"none"}
+
+
+def asked_of(items, answer) -> dict[str, list[dict]]:
+    """Records of every variant; ``answer`` gives the label that a reader of the options chooses."""
+    return {name: [{"item": item.id, "answer": item.answer, "strict": answer(item)} for item in of]
+            for name, of in {"": items, **variants(items)}.items()}
+
+
+def test_a_reader_of_texts_does_not_move_and_a_reader_of_letters_does():
+    texts = ["heparin", "aspirin", "warfarin", "iron"]
+    items = [Item(f"i{n}", "Which ?", dict(zip("ABCD", texts[n % 4 :] + texts[: n % 4])), "ABCD"[n % 3])
+             for n in range(60)]
+    items.append(Item("last", "Which ?", {"A": "x", "B": "y", "C": "A and B"}, "A"))
+    items.append(Item("pin", "Which ?", {"A": "x", "B": "y", "C": "None of these"}, "C"))
+    gold = {item.id: item.options[item.answer] for item in items}
+    knows = robustness(items, asked_of(items, lambda item: next(
+        k for k, text in item.options.items() if text == gold[item.id.partition("#")[0]])), 0.95)
+    assert (knows["n"], knows["left_out"], knows["pinned"], knows["permuted"]) == (62, 1, 1, 61)
+    assert knows["as_is"] == knows["mean"] == knows["worst"] == knows["consistent"] == knows["blank"] == 1.0
+    always = robustness(items, asked_of(items, lambda item: "A"), 0.95)
+    assert always["worst"] == 0.0 and always["consistent"] <= 1 / 61 and 0.15 < always["mean"] < 0.4
+    assert always["letters"] > 0.5 > knows["letters"] == 0
+    mute = robustness(items, asked_of(items, lambda item: None), 0.95)
+    assert mute["mean"] == mute["consistent"] == mute["blank"] == 0 and mute["letters"] == 1
+    assert "| x | 62 | 1 | 1 | 100.0 | 100.0 | 100.0 | 100.0 | 0.00 | 100.0 [" in markdown({"x": knows})
+
+
+def test_a_set_that_cannot_be_permuted_has_its_blank_figures_alone():
+    items = [Item("i", "Which ?", {"A": "x", "B": "A or C", "C": "y"}, "A")]
+    row = robustness(items, asked_of(items, lambda item: "A"), 0.95)
+    assert row["left_out"] == 1 and "mean" not in row and row["blank"] == 1.0
+    assert "| y | 1 | 1 | 0 |  |  |  |  | 0.00 | 100.0 [" in markdown({"y": row})
