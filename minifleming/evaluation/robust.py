@@ -49,8 +49,8 @@ def markdown(rows: Mapping[str, dict]) -> str:
                      f"{row['letters']:.2f} | {100 * row['blank']:.1f} [{100 * row['blank_low']:.1f}, "
                      f"{100 * row['blank_high']:.1f}] |")
     return "\n".join([*lines, "", "Strict accuracy in %. The four orders are of all options but those that speak of "
-                      "the others (pinned); items whose options or question name letters are left out. Letters off: total "
-                      "variation distance of given and right letters. Hidden: the options alone are shown."])
+                      "the others (pinned); items whose options or question name letters are left out. Letters off: "
+                      "total variation distance of given and right letters. Hidden: the options alone are shown."])
 
 
 def over_turns(turns: Mapping[str, Sequence[str | None]], answers: Mapping[str, str]) -> dict:
