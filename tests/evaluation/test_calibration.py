@@ -55,6 +55,7 @@ def test_selective_accuracy_is_the_mean_over_random_breaks_of_ties():
     assert selective_accuracy(confidence, right, 1.0) == pytest.approx(right.mean())
     assert selective_accuracy(confidence, right, 0.01) == 1.0, "at least one item"
     assert selective_accuracy(np.linspace(0, 1, 10), np.arange(10) >= 7, 0.3) == 1.0, "0.3 of ten are three"
+    assert selective_accuracy(np.linspace(0, 1, 100), np.arange(100) >= 72, 0.29) == pytest.approx(28 / 29), "29 of 100"
 
 
 def test_without_items_and_out_of_bounds():

@@ -303,7 +303,8 @@ def test_unsettled_text_is_no_guess():
     ("The answer is C. Then again, the answer is A or B.", "multiple"), ("I don't know", "unparsed"),
     (f"{T}<answer>E</answer>", "unparsed"), ("The answer is not C.", "unparsed"),
     (f"{T}<answer>AE</answer>", "unparsed"),
-    ("The answer is A. No: the answer is C.", "lenient"),
+    ("The answer is A. No: the answer is C.", "lenient"), ("Is the answer A? Is the answer B?", "multiple"),
+    ("Is the answer A? Is the answer A?", "unparsed"),
 ])
 def test_what_became_of_a_text(text, kind):
     assert grade(text, DRUGS, True).kind == kind

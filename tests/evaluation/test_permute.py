@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from collections import Counter
@@ -34,6 +35,9 @@ def test_the_right_text_stays_right_and_the_way_back_restores(count):
             assert {back[label]: text for label, text in other.options.items()} == item.options
             assert list(other.options) == list(item.options) and other.question == item.question
             assert permuted(item, turn, seed=3) == (other, back, fixed)
+    names = [dataclasses.replace(item, id=f"n{n}") for n in range(40)]
+    assert count == 2 or len({tuple(permuted(other, 1).back.values()) for other in names}) > 3, "items differ"
+    assert count == 2 or permuted(item, 1, seed=0).back != permuted(item, 1, seed=1).back != permuted(item, 1, 2).back
     assert permuted(item, 0) is None and permuted(item, TURNS + 1) is None
 
 

@@ -65,6 +65,12 @@ def test_every_record_is_in_one_slice_of_each_dimension():
     assert set(by_rarity.values()) <= {sum(r["rarity"] == v for r in records) for v in range(7)}
 
 
+def test_ten_values_make_ten_deciles():
+    records = [{"rarity": value / 10} for value in range(1, 11) for _ in range(FEWEST)]
+    rows = [row for row in slices(records, bool) if row["dimension"] == "rarity"]
+    assert [(row["slice"], row["n"]) for row in rows] == [(f"{i:02d} of 10", FEWEST) for i in range(1, 11)]
+
+
 def test_small_slices_show_their_size_alone():
     records = [{"tier": "easy"}] * FEWEST + [{"tier": "moderate"}] * (FEWEST - 1)
     large, small = (row for row in slices(records, lambda record: True) if row["dimension"] == "tier")
