@@ -303,8 +303,9 @@ def test_unsettled_text_is_no_guess():
     ("The answer is C. Then again, the answer is A or B.", "multiple"), ("I don't know", "unparsed"),
     (f"{T}<answer>E</answer>", "unparsed"), ("The answer is not C.", "unparsed"),
     (f"{T}<answer>AE</answer>", "unparsed"),
-    ("The answer is A. No: the answer is C.", "lenient"), ("Is the answer A? Is the answer B?", "multiple"),
-    ("Is the answer A? Is the answer A?", "unparsed"),
+    ("The answer is A. No: the answer is C.", "lenient"),
+    ("If the answer is A, rest helps; if the answer is B, tea.", "multiple"),
+    ("If the answer is A, rest helps.", "unparsed"),
 ])
 def test_what_became_of_a_text(text, kind):
     assert grade(text, DRUGS, True).kind == kind
