@@ -13,7 +13,7 @@ Research software. Not for clinical use.
 import json
 from pathlib import Path
 
-from minifleming.evaluation import robust, scores
+from minifleming.evaluation import robust, scores, votes
 from minifleming.evaluation.benchmarks import evaluate_into, made_with
 from minifleming.evaluation.page import page
 from minifleming.evaluation.records import read_records
@@ -40,6 +40,9 @@ def main(argv: list[str] | None = None) -> int:
                              f"{', '.join(READERS)}; repeatable")
     parser.add_argument("--robust", action="store_true", help="ask again with the options in four other orders, and "
                                                               "with the question hidden")
+    parser.add_argument("--samples", type=int, default=1, help="beside the greedy answer, so many at --temperature: "
+                                                               "avg@k, pass@k, maj@k and calibration")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of --samples")
     parser.add_argument("--limit", type=int, help="the first so many items of each benchmark")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="two folders that --out has written")
     parser.add_argument("--out", type=Path, help="the folder to write")
@@ -54,9 +57,10 @@ def main(argv: list[str] | None = None) -> int:
         return compare(*args.compare, cfg.eval.confidence)
     if not args.benchmark or args.out is None:
         raise BadInput("--benchmark and --out: both are needed, or --run, or --compare")
-    if args.limit is not None and args.limit < 1:
-        raise BadInput("--limit: must be positive")
-    return benchmarks(args.benchmark, args.out, cfg, args.limit, args.robust)
+    for name, least in (("limit", 1), ("samples", 1), ("temperature", 0)):
+        if (value := getattr(args, name)) is not None and not least <= value <= 10**6:
+            raise BadInput(f"--{name}: must be at least {least}")
+    return benchmarks(args, cfg)
 
 
 def tables(folder: Path) -> int:
@@ -71,8 +75,8 @@ def tables(folder: Path) -> int:
     return 0
 
 
-def benchmarks(named: list[str], out: Path, cfg: configuration.Config, limit: int | None, again: bool) -> int:
-    sets = {name: items[:limit] for name, items in read_all(named).items()}
+def benchmarks(args, cfg: configuration.Config) -> int:
+    sets, out = {name: items[: args.limit] for name, items in read_all(args.benchmark).items()}, args.out
     folder = model_folder(cfg.model.base)
     tokenizer = Tokenizer(folder)
     device = parallel.pick_device(cfg.run.device)
@@ -81,26 +85,35 @@ def benchmarks(named: list[str], out: Path, cfg: configuration.Config, limit: in
         model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
         weights = fingerprint(model)
 
-        def ask(name: str, path: Path, items: list[Item]) -> list[dict]:
+        def ask(name: str, path: Path, items: list[Item], **how) -> list[dict]:
             graph = load_graph(cfg.data.graph, cfg.data.columns) if any(item.path for item in items) else None
-            return evaluate_into(path, model, tokenizer, items, cfg, name=name, graph=graph,
-                                 made_with=made_with(items, tokenizer, cfg, name, cfg.model.base, weights))
+            return evaluate_into(path, model, tokenizer, items, cfg, name=name, graph=graph, **how,
+                                 made_with=made_with(items, tokenizer, cfg, name, cfg.model.base, weights) | how)
 
         asked = {name: {"": ask(name, out / f"{name}.jsonl", items)} for name, items in sets.items()}
-        for name, items in sets.items() if again else ():
+        for name, items in sets.items() if args.robust else ():
             for variant, changed in robust.variants(items).items():
                 asked[name][variant] = ask(f"{name} {variant}", out / "robust" / f"{name}.{variant}.jsonl", changed)
+        sampled = {name: ask(f"{name} x {args.samples}", out / "samples" / f"{name}.jsonl", items, samples=args.samples,
+                             temperature=args.temperature) for name, items in sets.items() if args.samples > 1}
         if parallel.rank() == 0:
             print(scored(out, cfg.eval.confidence))
-            if again:
+            if args.robust:
                 rows = {name: robust.robustness(items, asked[name], cfg.eval.confidence)
                         for name, items in sets.items()}
-                print("\n" + robust.markdown(rows))
-                write_text(out / "robust.md", robust.markdown(rows) + "\n")
-                write_text(out / "robust.json", json.dumps(rows, indent=1) + "\n")
+                print("\n" + report(out, "robust", rows, robust.markdown(rows)))
+            if sampled:
+                rows = {name: votes.voted(records) for name, records in sampled.items()}
+                print("\n" + report(out, "votes", rows, votes.markdown(rows)))
     finally:
         parallel.stop()
     return 0
+
+
+def report(out: Path, name: str, rows: dict, text: str) -> str:
+    write_text(out / f"{name}.md", text + "\n")
+    write_text(out / f"{name}.json", json.dumps(rows, indent=1) + "\n")
+    return text
 
 
 def scored(out: Path, confidence: float) -> str:

@@ -1,4 +1,4 @@
-"""Run a model over a set of items, greedily; a killed run loses no finished item.
+"""Run a model over a set of items, greedily or with several samples; a killed run loses no finished item.
 
     runs/eval/medqa.jsonl                  one record an item (records.py), in the order of the set
     runs/eval/medqa.jsonl.settings.json    what made it: hashes of data, prompts and weights, decoding, chance
@@ -28,28 +28,31 @@ from minifleming.run.progress import bar
 
 
 def evaluate(model: LanguageModel, tokenizer: Tokenizer, items: Sequence[Item], cfg: Config, *, name: str,
-             graph: Graph | None = None, part: Path | None = None) -> list[dict]:
-    """Greedy completions of all items over all ranks, graded; in the order of the items.
+             graph: Graph | None = None, part: Path | None = None, samples: int = 1, temperature: float = 0.0
+             ) -> list[dict]:
+    """Completions of all items over all ranks, graded; in the order of the items, an item's samples in theirs.
 
-    ``part``: each rank appends the records of ended items to this name and its number; what stands there already, of
-    any rank, is not asked again.
+    ``part``: each rank appends the records of ended completions to this name and its number; an item whose samples all
+    stand there already, of any rank, is not asked again.
     """
     kept = earlier(part) if part else {}
     parallel.barrier()  # all have read before one writes
-    mine = parallel.share([item for item in items if item.id not in kept])
+    mine = parallel.share([item for item in items if any((item.id, s) not in kept for s in range(samples))])
     prompts = {item.id: tokenizer.encode(tokenizer.prompt(item.question, item.options)) for item in mine}
     room = model.config.max_position_embeddings
     asked = [item for item in mine if len(prompts[item.id]) < room]
-    found = [record_of(item, "", 0, False, graph) for item in mine if len(prompts[item.id]) >= room]
+    found = [record_of(item, "", 0, False, graph, s) for item in mine if len(prompts[item.id]) >= room
+             for s in range(samples)]
     file = open(f"{part}{parallel.rank()}", "a", encoding="utf-8") if part else None
     try:
-        with bar(total=len(items), initial=len(kept), desc=f"eval {name}") as progress:
-            for rows in steps(model, [prompts[item.id] for item in asked], [item.id for item in asked], temperature=0.0,
-                              max_new_tokens=cfg.eval.max_new_tokens, end_ids=tokenizer.end_ids,
-                              slots=cfg.rl.rollout_slots):
+        with bar(total=len(items) * samples, initial=len(kept), desc=f"eval {name}") as progress:
+            for rows in steps(model, [prompts[item.id] for item in asked], [item.id for item in asked], samples=samples,
+                              temperature=temperature, max_new_tokens=cfg.eval.max_new_tokens, seed=cfg.run.seed,
+                              end_ids=tokenizer.end_ids, slots=max(samples, cfg.rl.rollout_slots)):
                 for row in (row for row in rows if row.ended):
                     text = tokenizer.decode(row.ids[:-1] if row.finished else row.ids)
-                    found.append(record_of(asked[row.prompt], text, len(row.ids), row.finished, graph))
+                    found.append(record_of(asked[row.prompt], text, len(row.ids), row.finished, graph,
+                                           row.sample))
                     if file:
                         file.write(to_line(found[-1]))
                         file.flush()
@@ -58,34 +61,38 @@ def evaluate(model: LanguageModel, tokenizer: Tokenizer, items: Sequence[Item], 
         if file:
             file.close()
     parallel.barrier()
-    mine_in_order = {record["item"]: record for record in found}
-    gathered = parallel.all_gather([mine_in_order[item.id] for item in mine], model.device)
-    known = kept | {record["item"]: record for record in gathered}
-    return [known[item.id] for item in items]
+    by_key = {key_of(record): record for record in found}
+    gathered = parallel.all_gather([[by_key[item.id, s] for s in range(samples)] for item in mine], model.device)
+    known = kept | {key_of(record): record for row in gathered for record in row}
+    return [known[item.id, s] for item in items for s in range(samples)]
 
 
-def earlier(part: Path) -> dict[str, dict]:
-    """Records of ended items that a killed run left, by item."""
+def key_of(record: dict) -> tuple[str, int]:
+    return record["item"], record.get("sample", 0)
+
+
+def earlier(part: Path) -> dict[tuple[str, int], dict]:
+    """Records of ended completions that a killed run left, by item and sample."""
     found = {}
     for path in sorted(part.parent.glob(f"{part.name}*")):
         for number, line in whole_lines(path):
             try:
                 record = json.loads(line)
-                found[record["item"]] = record
+                found[key_of(record)] = record
             except (ValueError, LookupError, TypeError):
                 raise BadInput("no evaluation record; remove the file to begin anew", path, number) from None
     return found
 
 
 def evaluate_into(out: Path, model: LanguageModel, tokenizer: Tokenizer, items: Sequence[Item], cfg: Config, *,
-                  name: str, made_with: dict, graph: Graph | None = None) -> list[dict]:
+                  name: str, made_with: dict, **how) -> list[dict]:
     """Records in ``out``, read if an equal run ended there before. Raises BadInput if another run made them."""
     part = out.with_name(out.name + ".part")
     ended = begin(out, made_with) if parallel.rank() == 0 else out.exists()
     parallel.barrier()
     if ended:
         return read_records(out)
-    found = evaluate(model, tokenizer, items, cfg, name=name, graph=graph, part=part)
+    found = evaluate(model, tokenizer, items, cfg, name=name, part=part, **how)
     if parallel.rank() == 0:
         write_records(out, found)
         for path in part.parent.glob(f"{part.name}*"):

@@ -14,9 +14,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from minifleming.evaluation import calibration
 from minifleming.rods import answer
 
 Labels = Sequence[str | None]
+COVERAGES = (0.5, 0.8)
 
 
 def rights(samples: Sequence[Labels], answers: Sequence[str]) -> np.ndarray:
@@ -68,3 +70,32 @@ def _equal_lengths(samples: Sequence[Labels]) -> int:
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(f"every item needs the same number of samples, at least one; found {sorted(lengths)}")
     return lengths.pop()
+
+
+def voted(records: Sequence[dict]) -> dict:
+    """All figures of one benchmark's records, ``sample`` by ``sample`` of each item in a row."""
+    samples: dict[str, list[str | None]] = {}
+    for record in records:
+        samples.setdefault(record["item"], []).append(record["strict"])
+    gold = {record["item"]: record["answer"] for record in records}
+    labels, answers = list(samples.values()), [gold[item] for item in samples]
+    k = _equal_lengths(labels)
+    mean, by_item, by_sample = avg_at_k(labels, answers)
+    shares, worth = confidences(labels, answers)
+    return {"n": len(labels), "k": k, "avg": mean, "error_of_items": by_item, "error_of_samples": by_sample,
+            "pass": pass_at_k(labels, answers, k), "maj": maj_at_k(labels, answers),
+            "ece": calibration.ece(shares, worth), "brier": calibration.brier(shares, worth),
+            "selective": {str(c): calibration.selective_accuracy(shares, worth, c) for c in COVERAGES},
+            "reliability": calibration.reliability(shares, worth)}
+
+
+def markdown(rows: dict[str, dict]) -> str:
+    lines = ["| benchmark | n | k | avg@k | pass@k | maj@k | ECE | Brier | maj@k of the surest 50 %, 80 % |",
+             "|---|---|---|---|---|---|---|---|---|"]
+    for name, row in rows.items():
+        parts = f"± {100 * row['error_of_items']:.1f} ± {100 * row['error_of_samples']:.1f}"
+        surest = ", ".join(f"{100 * row['selective'][str(c)]:.1f}" for c in COVERAGES)
+        lines.append(f"| {name} | {row['n']} | {row['k']} | {100 * row['avg']:.1f} {parts} | {100 * row['pass']:.1f} | "
+                     f"{100 * row['maj']:.1f} | {row['ece']:.3f} | {row['brier']:.3f} | {surest} |")
+    return "\n".join([*lines, "", "In %; ±: standard error from the items, and from the sampling. An unparsed sample "
+                      "is wrong and has no vote; ties count in parts. Confidence is the winner's share of all samples."])

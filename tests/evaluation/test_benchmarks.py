@@ -106,3 +106,14 @@ def test_a_damaged_part_is_refused(model, tokenizer, items, cfg, tmp_path):
     with pytest.raises(BadInput, match="part0:1: no evaluation record"):
         evaluate_into(tmp_path / "a.jsonl", model, tokenizer, items, cfg, name="x", made_with={"a": 1})
     assert json.loads((tmp_path / "a.jsonl.part0").read_text()) == {"no": "item"}
+
+
+def test_samples_are_in_a_row_and_a_half_sampled_item_is_asked_again(model, tokenizer, items, cfg, tmp_path):
+    how = {"samples": 3, "temperature": 1.0}
+    whole = evaluate_into(tmp_path / "a.jsonl", model, tokenizer, items[:4], cfg, name="x", made_with=how, **how)
+    assert [(r["item"], r["sample"]) for r in whole] == [(item.id, s) for item in items[:4] for s in range(3)]
+    assert len({r["text"] for r in whole if r["item"] == items[0].id}) > 1
+    lines = (tmp_path / "a.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "b.jsonl.part0").write_text("".join(lines[:5]))
+    again = evaluate_into(tmp_path / "b.jsonl", model, tokenizer, items[:4], cfg, name="x", made_with=how, **how)
+    assert again == whole

@@ -9,7 +9,16 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from minifleming.evaluation.votes import avg_at_k, confidences, maj_at_k, pass_at_k, rights, share_of_win
+from minifleming.evaluation.votes import (
+    avg_at_k,
+    confidences,
+    maj_at_k,
+    markdown,
+    pass_at_k,
+    rights,
+    share_of_win,
+    voted,
+)
 
 LABELS = ("A", "B", None)
 
@@ -77,3 +86,15 @@ def test_items_without_equally_many_samples_have_no_average(samples):
 def test_confidence_is_the_share_of_the_winner_and_its_worth_the_vote():
     top, worth = confidences([["A", "A", "B", None], ["A", "B"], ["B", "B"]], ["A", "A", "A"])
     assert top.tolist() == [0.5, 0.5, 1.0] and worth.tolist() == [1.0, 0.5, 0.0]
+
+
+def test_the_figures_of_a_benchmarks_records():
+    samples = {"i1": ["A", "A", None, "B"], "i2": ["B", "A", "B", "A"], "i3": [None] * 4}
+    records = [{"item": item, "sample": s, "strict": label, "answer": "A"}
+               for item, labels in samples.items() for s, label in enumerate(labels)]
+    row = voted(records)
+    assert (row["n"], row["k"], row["avg"], row["pass"]) == (3, 4, pytest.approx(4 / 12), pytest.approx(2 / 3))
+    assert row["maj"] == pytest.approx(0.5), "1, a half for the tie, 0"
+    assert row["brier"] == pytest.approx((0.25 + 0 + 0) / 3) and row["selective"]["0.5"] == 0.75
+    assert sum(part["n"] for part in row["reliability"]) == 3
+    assert "| x | 3 | 4 | 33.3 ± " in markdown({"x": row}) and "| 66.7 | 50.0 |" in markdown({"x": row})
