@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bench import contamination, graph, refined, side_by_side
 from bench.tiny_seeds import markdown
+from minifleming.evaluation import robust, scores, votes
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -113,3 +114,11 @@ def test_the_table_of_copies_and_alarms_is_that_of_the_newest_measurement():
     assert contamination.markdown(results) in (ROOT / "docs" / "data.md").read_text()
     assert all(r["called"] == r["n"] == 100 for r in results if r["what"].startswith("planted"))
     assert results[0]["n"] == 10_000 and results[0]["high"] < 0.01
+
+
+def test_the_evaluations_tables_are_those_of_the_newest_measurement():
+    result, text = json.loads(newest("evaluation_*.json").read_text()), (ROOT / "docs" / "evaluation.md").read_text()
+    smollm2 = result["smollm2"]
+    assert scores.markdown(smollm2["rows"], tuple(smollm2["macro"]), 0.95) in text
+    assert scores.paired_markdown(result["paired"], ("cold_start", "rl_stage2"), 0.95) in text
+    assert robust.markdown(result["robust"]) in text and votes.markdown(result["votes"]) in text

@@ -1,8 +1,8 @@
 """What is kept of an evaluation: one line an item, from which every table is made without generating again.
 
     {"item": "kg-2-5d41a2c07be9", "sample": 0, "hops": 2, "tier": "moderate", "rarity": 0.31, "source": "embedded",
-     "options": 8, "answer": "B", "strict": "B", "rule": "ok", "lenient": "B", "kind": "ok", "finished": true, "tokens": 31,
-     "support": "chain", "text": "<think>..."}
+     "options": 8, "answer": "B", "strict": "B", "rule": "ok", "lenient": "B", "kind": "ok", "finished": true,
+     "tokens": 31, "support": "chain", "text": "<think>..."}
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def record_of(item: Item, text: str, tokens: int, finished: bool, graph: Graph |
     found = grade(text, item, finished)
     chosen = item.nodes(found.strict)[-1] if found.strict in item.options else ""
     return {"item": item.id, "sample": sample, "hops": item.hops, "tier": item.tier, "rarity": item.rarity,
-            "source": item.source, "options": len(item.options), "answer": item.answer, "strict": found.strict, "rule": found.rule,
-            "lenient": found.lenient, "kind": found.kind, "finished": finished, "tokens": tokens,
+            "source": item.source, "options": len(item.options), "answer": item.answer, "strict": found.strict,
+            "rule": found.rule, "lenient": found.lenient, "kind": found.kind, "finished": finished, "tokens": tokens,
             "support": support(reasoning_of(text), chosen, graph) if graph and item.path else "", "text": text}
 
 

@@ -88,8 +88,9 @@ def markdown(rows: list[dict], average: tuple[float, float, float] | None, confi
     return "\n".join([
         *lines, "",
         f"In %; strict with {100 * confidence:.0f} % Wilson intervals (macro average: bootstrap over items, "
-        "10,000 draws, seed 0; where no item is right, or all are, it has no width). The denominator is n throughout. Smallest difference of two checkpoints that a paired "
-        f"test finds with 80 % power, if they differ on {100 * DISCORDANT:.0f} % of the items, in points: {smallest}."])
+        "10,000 draws, seed 0; where no item is right, or all are, it has no width). The denominator is n throughout. "
+        "Smallest difference of two checkpoints that a paired test finds with 80 % power, if they differ on "
+        f"{100 * DISCORDANT:.0f} % of the items, in points: {smallest}."])
 
 
 def paired_markdown(rows: list[dict], names: tuple[str, str], confidence: float) -> str:

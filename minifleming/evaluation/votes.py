@@ -98,4 +98,4 @@ def markdown(rows: dict[str, dict]) -> str:
         lines.append(f"| {name} | {row['n']} | {row['k']} | {100 * row['avg']:.1f} {parts} | {100 * row['pass']:.1f} | "
                      f"{100 * row['maj']:.1f} | {row['ece']:.3f} | {row['brier']:.3f} | {surest} |")
     return "\n".join([*lines, "", "In %; ±: standard error from the items, and from the sampling. An unparsed sample "
-                      "is wrong and has no vote; ties count in parts. Confidence is the winner's share of all samples."])
+                      "is wrong and has no vote; ties count in parts. Confidence: the winner's share of all samples."])
