@@ -2,21 +2,20 @@
 
     python eval.py --model DIR --benchmark synthetic=items.jsonl --benchmark medqa=test.jsonl --out runs/eval
     python eval.py --run runs/tiny
-    python eval.py --compare runs/eval-a runs/eval-b
+    python eval.py --compare runs/eval-a runs/eval-b runs/eval-c
 
-The records of --out (NAME.jsonl) hold every answer; scores.md, .csv, .json and .html are made from them. The same
-command again generates nothing; after a kill it goes on.
+The records of --out (NAME.jsonl) hold every answer; scores.md, .csv, .json, .html, slices.csv and, with matplotlib,
+plots/ are made from them. The same command again generates nothing; after a kill it goes on.
 
 Research software. Not for clinical use.
 """
 
-import json
 from pathlib import Path
 
 from minifleming.evaluation import robust, scores, votes
 from minifleming.evaluation.benchmarks import evaluate_into, made_with
-from minifleming.evaluation.page import page
 from minifleming.evaluation.records import read_records
+from minifleming.evaluation.report import write_comparison, write_rows, write_scores
 from minifleming.evaluation.tables import VARIANTS, write_report
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import fingerprint, load_model, model_folder
@@ -25,7 +24,7 @@ from minifleming.rods.item import Item
 from minifleming.rods.sets.read import READERS, read_benchmark
 from minifleming.run import config as configuration
 from minifleming.run import parallel
-from minifleming.run.checkpoint import read_json, write_text
+from minifleming.run.checkpoint import read_json
 from minifleming.run.errors import BadInput, Parser, guarded
 
 
@@ -38,13 +37,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--benchmark", action="append", default=[], metavar="NAME=PATH",
                         help=f"items (JSONL) under a name of yours, or the file of a public set under its own: "
                              f"{', '.join(READERS)}; repeatable")
-    parser.add_argument("--robust", action="store_true", help="ask again with the options in four other orders, and "
-                                                              "with the question hidden")
+    parser.add_argument("--robust", action="store_true", help="ask again with the options in four other orders, "
+                                                              "with the wrong ones alone in another, and with the "
+                                                              "question hidden")
     parser.add_argument("--samples", type=int, default=1, help="beside the greedy answer, so many at --temperature: "
                                                                "avg@k, pass@k, maj@k and calibration")
     parser.add_argument("--temperature", type=float, default=1.0, help="of --samples")
     parser.add_argument("--limit", type=int, help="the first so many items of each benchmark")
-    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="two folders that --out has written")
+    parser.add_argument("--compare", type=Path, nargs="+", metavar="DIR",
+                        help="folders that --out has written: Table 3, and each against the first, item by item; with "
+                             "--out also as files")
     parser.add_argument("--out", type=Path, help="the folder to write")
     args = parser.parse_args(argv)
     cfg = configuration.from_arguments(args, {"model.base": args.model})
@@ -54,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.run:
         return tables(args.run)
     if args.compare:
-        return compare(*args.compare, cfg.eval.confidence)
+        return compare(args.compare, args.out, cfg.eval.confidence)
     if not args.benchmark or args.out is None:
         raise BadInput("--benchmark and --out: both are needed, or --run, or --compare")
     for name, least in (("limit", 1), ("samples", 1), ("temperature", 0)):
@@ -97,40 +99,33 @@ def benchmarks(args, cfg: configuration.Config) -> int:
         sampled = {name: ask(f"{name} x {args.samples}", out / "samples" / f"{name}.jsonl", items, samples=args.samples,
                              temperature=args.temperature) for name, items in sets.items() if args.samples > 1}
         if parallel.rank() == 0:
-            print(scored(out, cfg.eval.confidence))
-            if args.robust:
-                rows = {name: robust.robustness(items, asked[name], cfg.eval.confidence)
-                        for name, items in sets.items()}
-                print("\n" + report(out, "robust", rows, robust.markdown(rows)))
-            if sampled:
-                rows = {name: votes.voted(records) for name, records in sampled.items()}
-                print("\n" + report(out, "votes", rows, votes.markdown(rows)))
+            robustness = {name: robust.robustness(items, asked[name], cfg.eval.confidence)
+                          for name, items in sets.items() if args.robust}
+            print(report(out, robustness, {name: votes.voted(found) for name, found in sampled.items()},
+                         cfg.eval.confidence))
     finally:
         parallel.stop()
     return 0
 
 
-def report(out: Path, name: str, rows: dict, text: str) -> str:
-    write_text(out / f"{name}.md", text + "\n")
-    write_text(out / f"{name}.json", json.dumps(rows, indent=1) + "\n")
-    return text
+def report(out: Path, robustness: dict[str, dict], voted: dict[str, dict], confidence: float) -> str:
+    """All tables of ``out``; returns them as text."""
+    more = {}
+    if robustness:
+        more["Options in other orders"] = write_rows(out, "robust", robustness, robust.markdown(robustness))
+    if voted:
+        more["Several samples"] = write_rows(out, "votes", voted, votes.markdown(voted))
+    return "\n\n".join([write_scores(out, stored(out), confidence, more, voted), *more.values()])
 
 
-def scored(out: Path, confidence: float) -> str:
-    """``scores.md``, ``.csv``, ``.json`` and ``.html`` from the records of a folder; returns the table."""
-    sets = stored(out)
-    rows, average = scores.scores(sets, confidence), scores.macro(sets, confidence)
-    text = scores.markdown(rows, average, confidence)
-    write_text(out / "scores.md", text + "\n")
-    write_text(out / "scores.csv", scores.to_csv(rows))
-    write_text(out / "scores.html", page(out.name, sets, rows, confidence))
-    write_text(out / "scores.json", json.dumps({"benchmarks": rows, "macro": average}, indent=1) + "\n")
-    return text
-
-
-def compare(first: Path, second: Path, confidence: float) -> int:
-    rows = scores.compared(stored(first), stored(second), confidence)
-    print(scores.paired_markdown(rows, (first.name, second.name), confidence))
+def compare(folders: list[Path], out: Path | None, confidence: float) -> int:
+    if len(folders) < 2:
+        raise BadInput("--compare: two folders are needed")
+    names = [folder.name for folder in folders]
+    models = {folder.name if names.count(folder.name) == 1 else str(folder): stored(folder) for folder in folders}
+    if len(models) < len(folders):
+        raise BadInput("--compare: a folder comes twice")
+    print(write_comparison(out, models, confidence))
     return 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench import contamination, graph, refined, side_by_side
 from bench.tiny_seeds import markdown
-from minifleming.evaluation import robust, scores, votes
+from minifleming.evaluation import compare, robust, scores, votes
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -119,6 +119,6 @@ def test_the_table_of_copies_and_alarms_is_that_of_the_newest_measurement():
 def test_the_evaluations_tables_are_those_of_the_newest_measurement():
     result, text = json.loads(newest("evaluation_*.json").read_text()), (ROOT / "docs" / "evaluation.md").read_text()
     smollm2 = result["smollm2"]
-    assert scores.markdown(smollm2["rows"], tuple(smollm2["macro"]), 0.95) in text
-    assert scores.paired_markdown(result["paired"], ("cold_start", "rl_stage2"), 0.95) in text
+    assert scores.markdown(smollm2["rows"], smollm2["averages"], 0.95) in text
+    assert compare.paired_markdown(result["paired"], 0.95) in text
     assert robust.markdown(result["robust"]) in text and votes.markdown(result["votes"]) in text

@@ -33,6 +33,20 @@ def test_items_traces_model_answers_accuracy(tmp_path, capsys):
     assert guarded(evaluation.main, ["--model", model, "--benchmark", f"mine={items}", "--out", out, *short]) == 0
     assert "| mine | 12 | " in capsys.readouterr().out and len(
         (tmp_path / "eval" / "mine.jsonl").read_text().splitlines()) == 12
+    again = str(tmp_path / "again")
+    assert guarded(evaluation.main, ["--model", model, "--benchmark", f"mine={items}", "--out", again, "--limit", "8",
+                                     "--robust", "--samples", "2", *short]) == 0
+    said = capsys.readouterr().out
+    assert "| mine | 8 | " in said and "wrong options moved" in said and "pass@k" in said
+    assert {"scores.html", "scores.csv", "slices.csv", "robust.md", "votes.json"} <= {
+        path.name for path in (tmp_path / "again").iterdir()}
+    assert guarded(evaluation.main, ["--compare", again, again]) == 2 and "comes twice" in capsys.readouterr().err
+    assert guarded(evaluation.main, ["--compare", out, again]) == 2 and "same items" in capsys.readouterr().err
+    assert guarded(evaluation.main, ["--model", "tiny", "--benchmark", f"mine={items}", "--out", str(tmp_path / "base"),
+                                     *short]) == 0
+    assert guarded(evaluation.main, ["--compare", out, str(tmp_path / "base"), "--out", str(tmp_path / "table")]) == 0
+    assert (tmp_path / "table" / "compare.md").read_text() in capsys.readouterr().out
+    assert (tmp_path / "table" / "compare.csv").read_text().count("\n") == 5, "a head, and two lines a model"
 
 
 def test_fine_tuning_says_why_nothing_is_left_to_train_on(tmp_path, capsys):

@@ -2,7 +2,8 @@
 
     runs/eval/scores.html
 
-Nothing is loaded from elsewhere. The bars are drawn in the page itself, so no plotting library is needed.
+Nothing is loaded from elsewhere. The bars are drawn in the page itself; the plots need matplotlib, and the page says
+so where it is missing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import html
 from collections import Counter
 
+from minifleming.evaluation import plots
+from minifleming.evaluation.paper import differences
 from minifleming.evaluation.records import right
 from minifleming.evaluation.robust import letters
 from minifleming.evaluation.scores import Sets, interval
@@ -17,21 +20,39 @@ from minifleming.evaluation.slices import slices
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0}td,th{border:1px solid #ccc;padding:.25rem .6rem;text-align:right}
-td:first-child,th:first-child{text-align:left}svg{display:block}.note{color:#666}"""
+td:first-child,th:first-child{text-align:left}svg{display:block;max-width:100%;height:auto}.note{color:#666}"""
 SUPPORT = {"chain": "a chain of edges", "gap": "true hops, the last one elsewhere", "false": "a false hop",
            "unread": "no hop read"}
 
 
-def page(title: str, sets: Sets, rows: list[dict], confidence: float) -> str:
-    """``rows`` as scores.scores gives them for ``sets``."""
+def page(title: str, sets: Sets, rows: list[dict], confidence: float, more: dict[str, str], drawn: dict[str, str]
+         ) -> str:
+    """``rows`` as scores.scores gives them for ``sets``; ``more``: heading -> markdown; ``drawn``: name -> SVG.
+
+    A drawing whose name begins with a benchmark's and a point stands with that benchmark, any other above them.
+    """
     parts = [f"<h1>{html.escape(title)}</h1>",
              "<p class=note>Research software, not for clinical use. Strict accuracy; "
-             f"{100 * confidence:.0f} % Wilson intervals; the denominator is n throughout.</p>", score_table(rows)]
+             f"{100 * confidence:.0f} % Wilson intervals; the red mark is chance; the denominator is n throughout.</p>",
+             score_table(rows), *(f"<p>{html.escape(text)}</p>" for text in differences(
+                 {row["benchmark"]: row["n"] for row in rows}))]
+    if not plots.available():
+        parts.append("<p class=note>No plots: matplotlib is not installed (the [plot] extra).</p>")
+    parts += [svg for name, svg in drawn.items() if name.partition(".")[0] not in sets]
+    parts += [f"<h2>{html.escape(heading)}</h2>{from_markdown(text)}" for heading, text in more.items()]
     for name, records in sets.items():
         parts += [f"<h2>{html.escape(name)}</h2>", letter_table(records), support_table(records),
-                  slice_table(records, confidence)]
+                  *(svg for of, svg in drawn.items() if of.partition(".")[0] == name), slice_table(records, confidence)]
     return (f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
             f"<style>{STYLE}</style>{''.join(parts)}</html>\n")
+
+
+def from_markdown(text: str) -> str:
+    """Our own tables and paragraphs."""
+    lines = [line for line in text.split("\n") if line and not line.startswith("|---")]
+    rows = [[cell.strip().strip("*") for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    words = [f"<p>{html.escape(line)}</p>" for line in lines if not line.startswith("|")]
+    return (table(rows[0], rows[1:]) if rows else "") + "".join(words)
 
 
 def score_table(rows: list[dict]) -> str:

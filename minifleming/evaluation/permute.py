@@ -76,7 +76,7 @@ def permuted(item: Item, turn: int, seed: int = 0, keep_gold: bool = False) -> P
     for place, source in zip(free, places):
         order[place] = free[source]
     back = {labels[new]: labels[old] for new, old in enumerate(order)}
-    return Permuted(relabelled(item, back, f"#p{turn}"), back, len(fixed))
+    return Permuted(relabelled(item, back, f"#{'d' if keep_gold else 'p'}{turn}"), back, len(fixed))
 
 
 def orders(count: int, key: str) -> list[list[int]]:

@@ -18,7 +18,7 @@ from minifleming.rods.item import Item, read_jsonl
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput
 
-FIELDS = ("item", "answer", "strict", "rule", "lenient", "finished", "tokens", "support")
+FIELDS = ("item", "options", "answer", "strict", "rule", "lenient", "kind", "finished", "tokens", "support")
 
 
 def record_of(item: Item, text: str, tokens: int, finished: bool, graph: Graph | None, sample: int = 0) -> dict:

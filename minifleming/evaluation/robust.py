@@ -17,9 +17,11 @@ from minifleming.rods.item import Item
 
 
 def variants(items: Sequence[Item]) -> dict[str, list[Item]]:
-    """What is asked again: "p1" to "p4" with the options in another order, "blank" without the question."""
+    """What is asked again: "p1" to "p4" with the options in another order, "d1" with only the wrong ones in another,
+    "blank" without the question."""
     orders = {f"p{turn}": [found.item for item in items if (found := permuted(item, turn))]
               for turn in range(1, TURNS + 1)}
+    orders["d1"] = [found.item for item in items if (found := permuted(item, 1, keep_gold=True))]
     return {name: found for name, found in orders.items() if found} | {"blank": [blanked(item) for item in items]}
 
 
@@ -34,6 +36,8 @@ def robustness(items: Sequence[Item], asked: Mapping[str, list[dict]], confidenc
     if turns:
         row |= over_turns(turns, {item.id: item.answer for item in items}) | {"n": len(items), "permuted": len(turns)}
         row["as_is"] = sum(map(right, (r for r in asked[""] if r["item"] in turns))) / len(turns)
+    if asked.get("d1"):
+        row["distractors"] = sum(map(right, asked["d1"])) / len(asked["d1"])
     row["letters"] = letters([r["answer"] for r in asked[""]], [r["strict"] for r in asked[""]])["distance"]
     blind = sum(map(right, asked["blank"]))
     low, high = wilson(blind, len(items), confidence)
@@ -41,15 +45,18 @@ def robustness(items: Sequence[Item], asked: Mapping[str, list[dict]], confidenc
 
 
 def markdown(rows: Mapping[str, dict]) -> str:
-    lines = ["| benchmark | n | left out | pinned | as it is | mean of 4 orders | right in all 4 | same option in 4 | "
-             "letters off | question hidden |", "|---|---|---|---|---|---|---|---|---|---|"]
+    lines = ["| benchmark | n | left out | pinned | as it is | wrong options moved | mean of 4 orders | "
+             "right in all 4 | same option in 4 | letters off | question hidden |",
+             "|---|---|---|---|---|---|---|---|---|---|---|"]
     for name, row in rows.items():
-        figures = [f"{100 * row[key]:.1f}" if key in row else "" for key in ("as_is", "mean", "worst", "consistent")]
+        figures = [f"{100 * row[key]:.1f}" if key in row else "" for key in (
+            "as_is", "distractors", "mean", "worst", "consistent")]
         lines.append(f"| {name} | {row['n']} | {row['left_out']} | {row['pinned']} | {' | '.join(figures)} | "
                      f"{row['letters']:.2f} | {100 * row['blank']:.1f} [{100 * row['blank_low']:.1f}, "
                      f"{100 * row['blank_high']:.1f}] |")
     return "\n".join([*lines, "", "Strict accuracy in %. The four orders are of all options but those that speak of "
-                      "the others (pinned); items whose options or question name letters are left out. Letters off: "
+                      "the others (pinned); items whose options or question name letters are left out. Wrong options "
+                      "moved: one order in which the right one keeps its place, the weaker test. Letters off: "
                       "total variation distance of given and right letters. Hidden: the options alone are shown."])
 
 

@@ -1,8 +1,11 @@
-"""One model on several benchmarks, in the shape of the paper's Table 3; and two models on the same items.
+"""One model on several benchmarks: counts, shares, intervals.
 
     {"benchmark": "medqa", "n": 200, "correct": 61, "accuracy": 0.305, "ci_low": 0.245, "ci_high": 0.372,
      "chance": 0.25, "lenient": 0.31, "ok": 0.9, "multiple": 0.0, "truncated": 0.06, "empty": 0.0, "unparsed": 0.035,
-     "lenient_only": 0.005}
+     "lenient_only": 0.005, "right_by_a_chain_of_edges": null, "right_with_a_false_hop_or_a_gap": null,
+     "right_and_no_hop_read": null}
+
+The last three are of benchmarks whose items have a path in a graph: shares of n, which sum to the accuracy.
 """
 
 from __future__ import annotations
@@ -15,17 +18,13 @@ from collections import Counter
 import numpy as np
 
 from minifleming.evaluation.grade import KINDS
+from minifleming.evaluation.paper import differences
 from minifleming.evaluation.records import right
-from minifleming.evaluation.statistics import (
-    detectable_difference,
-    holm,
-    macro_interval,
-    mcnemar,
-    paired_bootstrap,
-    wilson,
-)
-from minifleming.run.errors import BadInput
+from minifleming.evaluation.statistics import detectable_difference, macro_interval, wilson
 
+CARRIED = {"right_by_a_chain_of_edges": "right by a chain of edges",
+           "right_with_a_false_hop_or_a_gap": "right for the wrong reason",
+           "right_and_no_hop_read": "right, no hop read"}
 DISCORDANT = 0.2  # share of items on which two checkpoints differ, for the footer
 Sets = dict[str, list[dict]]  # benchmark -> records
 
@@ -40,8 +39,17 @@ def scores(sets: Sets, confidence: float) -> list[dict]:
                      "ci_high": high, "chance": sum(1 / r["options"] for r in records) / n,
                      "lenient": sum(r["lenient"] == r["answer"] for r in records) / n}
                     | {kind: kinds[kind] / n for kind in KINDS if kind != "lenient"}
-                    | {"lenient_only": kinds["lenient"] / n})
+                    | {"lenient_only": kinds["lenient"] / n} | carried(records))
     return rows
+
+
+def carried(records: list[dict]) -> dict[str, float | None]:
+    """Shares of n: right answers by what their reasoning states (rods/hops.py). None without items of a graph."""
+    counts, n = Counter(r.get("support", "") for r in records if right(r)), len(records)
+    found = {"right_by_a_chain_of_edges": counts["chain"],
+             "right_with_a_false_hop_or_a_gap": counts["false"] + counts["gap"],
+             "right_and_no_hop_read": counts["unread"]}
+    return {name: k / n if any(r.get("support") for r in records) else None for name, k in found.items()}
 
 
 def macro(sets: Sets, confidence: float) -> tuple[float, float, float]:
@@ -49,60 +57,35 @@ def macro(sets: Sets, confidence: float) -> tuple[float, float, float]:
     return macro_interval([np.array([right(r) for r in records]) for records in sets.values()], confidence=confidence)
 
 
-def compared(first: Sets, second: Sets, confidence: float) -> list[dict]:
-    """Second minus first on each benchmark that both have: bootstrap interval, exact McNemar test, Holm over all.
-
-    Raises BadInput where the two were not asked the same items.
-    """
-    rows = []
-    for name in (name for name in first if name in second):
-        before, after = ({r["item"]: (right(r), r["answer"]) for r in sets[name]} for sets in (first, second))
-        if before.keys() != after.keys() or any(before[i][1] != after[i][1] for i in before):
-            raise BadInput(f"{name}: the records of the two are not of the same items")
-        pairs = np.array([(before[item][0], after[item][0]) for item in before], np.int64)
-        lost, won = int((pairs[:, 0] > pairs[:, 1]).sum()), int((pairs[:, 0] < pairs[:, 1]).sum())
-        mean, low, high = paired_bootstrap(pairs[:, 0], pairs[:, 1], confidence=confidence)
-        rows.append({"benchmark": name, "n": len(pairs), "first": float(pairs[:, 0].mean()),
-                     "second": float(pairs[:, 1].mean()), "difference": mean, "ci_low": low, "ci_high": high,
-                     "lost": lost, "won": won, "p": mcnemar(lost, won)})
-    if not rows:
-        raise BadInput("the two have no benchmark in common")
-    for row, p in zip(rows, holm([row["p"] for row in rows])):
-        row["p_holm"] = p
-    return rows
+def micro(sets: Sets, confidence: float) -> tuple[float, float, float]:
+    """Strict accuracy over all items of all benchmarks, each item weighing the same, with its Wilson interval."""
+    n, correct = sum(map(len, sets.values())), sum(right(r) for records in sets.values() for r in records)
+    return correct / n, *wilson(correct, n, confidence)
 
 
-def markdown(rows: list[dict], average: tuple[float, float, float] | None, confidence: float) -> str:
-    """Table 3's shape, benchmarks as lines, with what a reader needs to trust it."""
-    lines = ["| benchmark | n | strict | chance | lenient | multiple | truncated | empty | unparsed |",
-             "|---|---|---|---|---|---|---|---|---|"]
+def markdown(rows: list[dict], averages: dict[str, tuple[float, float, float]], confidence: float) -> str:
+    """One model: benchmarks as lines, with what a reader needs to trust them. ``averages``: "macro" and "micro"."""
+    heads = ["chance", "lenient", "multiple", "truncated", "empty", "unparsed"]
+    if any(row["right_by_a_chain_of_edges"] is not None for row in rows):
+        heads += ["right_by_a_chain_of_edges", "right_with_a_false_hop_or_a_gap", "right_and_no_hop_read"]
+    lines = [f"| benchmark | n | strict | {' | '.join(CARRIED.get(head, head) for head in heads)} |",
+             "|---|---|---|" + "---|" * len(heads)]
     for row in rows:
-        shares = " | ".join(f"{100 * row[key]:.1f}" for key in (
-            "chance", "lenient", "multiple", "truncated", "empty", "unparsed"))
+        shares = " | ".join("" if row[head] is None else f"{100 * row[head]:.1f}" for head in heads)
         strict = interval(row["accuracy"], row["ci_low"], row["ci_high"])
         lines.append(f"| {row['benchmark']} | {row['n']} | {strict} | {shares} |")
-    if average and len(rows) > 1:
-        lines.append(f"| macro average |  | {interval(*average)} |" + "  |" * 6)
+    if len(rows) > 1:
+        lines += [f"| {name} average |  | {interval(*average)} |" + "  |" * len(heads)
+                  for name, average in averages.items()]
     least = {row["benchmark"]: 100 * detectable_difference(row["n"], DISCORDANT) for row in rows}
     smallest = ", ".join(f"{name} {'none' if math.isnan(d) else f'{d:.1f}'}" for name, d in least.items())
     return "\n".join([
         *lines, "",
         f"In %; strict with {100 * confidence:.0f} % Wilson intervals (macro average: bootstrap over items, "
-        "10,000 draws, seed 0; where no item is right, or all are, it has no width). The denominator is n throughout. "
-        "Smallest difference of two checkpoints that a paired test finds with 80 % power, if they differ on "
-        f"{100 * DISCORDANT:.0f} % of the items, in points: {smallest}."])
-
-
-def paired_markdown(rows: list[dict], names: tuple[str, str], confidence: float) -> str:
-    lines = [f"| benchmark | n | {names[0]} | {names[1]} | difference | lost, won | p (Holm) |",
-             "|---|---|---|---|---|---|---|"]
-    for row in rows:
-        mark = "" if row["p_holm"] < 0.05 else " n.s."
-        lines.append(f"| {row['benchmark']} | {row['n']} | {100 * row['first']:.1f} | {100 * row['second']:.1f} | "
-                     f"{interval(row['difference'], row['ci_low'], row['ci_high'], '+')}{mark} | {row['lost']}, "
-                     f"{row['won']} | {row['p_holm']:.3g} |")
-    return "\n".join([*lines, "", f"Strict accuracy in %, differences in points with {100 * confidence:.0f} % "
-                      "intervals of a paired bootstrap; n.s.: exact McNemar test, Holm-adjusted p >= 0.05."])
+        "10,000 draws, seed 0, or from the Wilson limits where a benchmark is at 0 or 100). The denominator is n "
+        "throughout. Smallest difference of two checkpoints that a paired test finds with 80 % power, if they differ "
+        f"on {100 * DISCORDANT:.0f} % of the items, in points: {smallest}.",
+        *differences({row["benchmark"]: row["n"] for row in rows})])
 
 
 def interval(mean: float, low: float, high: float, sign: str = "") -> str:
@@ -110,9 +93,9 @@ def interval(mean: float, low: float, high: float, sign: str = "") -> str:
 
 
 def to_csv(rows: list[dict]) -> str:
-    """One line a row; every row has the same keys."""
+    """One line a row, under the keys of all; what a row has not is empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -95,37 +95,27 @@ def paired_bootstrap(first: np.ndarray, second: np.ndarray, *, draws: int = 10_0
     return float(delta.mean()), float(low), float(high)
 
 
-def macro_interval(groups: list[np.ndarray], *, clusters: list[np.ndarray | None] | None = None, draws: int = 10_000,
-                   seed: int = 0, confidence: float = 0.95) -> tuple[float, float, float]:
+def macro_interval(groups: list[np.ndarray], *, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
+                   ) -> tuple[float, float, float]:
     """Mean of the benchmarks' accuracies with its percentile interval; items are redrawn within each benchmark.
+
+    Of 0/1 values the number of right ones in a redraw is binomial: the draw is exact. Where no item of a benchmark is
+    right, or all are, redraws never differ, and the interval would be too narrow: then it is made of the Wilson limits
+    l_i, u_i of the p_i instead, mean(p) - sqrt(sum (p_i - l_i)^2) / m and so on (Zou and Donner 2008, "MOVER").
 
     Args:
         groups: right (1) or wrong (0) of each item, one array a benchmark, none empty.
-        clusters: for a benchmark whose items share abstracts or cases, the cluster of each item: whole clusters are
-            redrawn, and the accuracy is the ratio of right items to items.
     """
-    rng, total = np.random.default_rng(seed), np.zeros(draws)
-    for group, cluster in zip(groups, clusters or [None] * len(groups), strict=True):
-        right = np.asarray(group, np.float64)
-        total += _redrawn(right, rng, draws) if cluster is None else _redrawn_clusters(right, cluster, rng, draws)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(total / len(groups), [tail, 1 - tail])
-    return float(np.mean([np.mean(group) for group in groups])), float(low), float(high)
-
-
-def _redrawn(right: np.ndarray, rng: np.random.Generator, draws: int) -> np.ndarray:
-    """Accuracy in each redraw: of 0/1 values the number of right ones is binomial. [draws]"""
-    return rng.binomial(len(right), right.mean(), size=draws) / len(right)
-
-
-def _redrawn_clusters(right: np.ndarray, cluster: np.ndarray, rng: np.random.Generator, draws: int) -> np.ndarray:
-    _, of = np.unique(np.asarray(cluster), return_inverse=True)
-    size, sums = np.bincount(of).astype(np.float64), np.bincount(of, weights=right)
-    found = np.empty(draws)
-    for i in range(draws):
-        drawn = rng.integers(len(size), size=len(size))
-        found[i] = sums[drawn].sum() / size[drawn].sum()
-    return found
+    rng, total, p = np.random.default_rng(seed), np.zeros(draws), [float(np.mean(group)) for group in groups]
+    for group, share in zip(groups, p):
+        total += rng.binomial(len(group), share, size=draws) / len(group)
+    mean, tail = float(np.mean(p)), (1 - confidence) / 2
+    if not any(share in (0, 1) for share in p):
+        low, high = np.quantile(total / len(groups), [tail, 1 - tail])
+        return mean, float(low), float(high)
+    limits = [wilson(int(np.sum(group)), len(group), confidence) for group in groups]
+    below, above = (math.hypot(*(share - limit[side] for share, limit in zip(p, limits))) for side in (0, 1))
+    return mean, max(0.0, mean - below / len(p)), min(1.0, mean + above / len(p))
 
 
 def detectable_difference(n: int, discordant: float, *, power: float = 0.8, alpha: float = 0.05) -> float:

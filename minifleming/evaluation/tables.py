@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 
+from minifleming.evaluation import plots
+from minifleming.evaluation.page import page
 from minifleming.evaluation.records import right
+from minifleming.evaluation.report import drawings
+from minifleming.evaluation.scores import carried, scores, to_csv
+from minifleming.evaluation.slices import slices
 from minifleming.evaluation.statistics import holm, mcnemar, wilson
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput
@@ -21,7 +25,6 @@ def ablation(records: Records, confidence: float) -> list[dict]:
     for (variant, split), found in records.items():
         n, correct = len(found), sum(map(right, found))
         low, high = wilson(correct, n, confidence)
-        support = Counter(r["support"] for r in found if right(r))
         rows.append({
             "variant": variant, "split": split, "n": n, "correct": correct, "accuracy": correct / n,
             "ci_low": low, "ci_high": high,
@@ -29,10 +32,7 @@ def ablation(records: Records, confidence: float) -> list[dict]:
             "parse_rate": sum(r["rule"] == "ok" for r in found) / n,
             "truncated": sum(not r["finished"] for r in found) / n,
             "tokens": sum(r["tokens"] for r in found) / n,
-            "right_by_a_chain_of_edges": support["chain"] / n,
-            "right_with_a_false_hop_or_a_gap": (support["false"] + support["gap"]) / n,
-            "right_and_no_hop_read": support["unread"] / n,
-        })
+        } | carried(found))
     return rows
 
 
@@ -74,7 +74,7 @@ def markdown(rows: list[dict], tests: list[dict], confidence: float) -> str:
                 cell += f" ({100 * test['difference']:+.1f}{star})"
             cells.append(cell)
         first = by[variant, splits[0]]
-        cells += [f"{100 * first[key]:.1f}" for key in (
+        cells += ["" if first[key] is None else f"{100 * first[key]:.1f}" for key in (
             "lenient_accuracy", "parse_rate", "right_by_a_chain_of_edges", "right_with_a_false_hop_or_a_gap",
             "right_and_no_hop_read")]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
@@ -86,7 +86,9 @@ def markdown(rows: list[dict], tests: list[dict], confidence: float) -> str:
 
 
 def write_report(folder: Path, records: Records, confidence: float, blind: dict[str, float] | None = None) -> str:
-    """``report/ablation.json``, ``paired.json``, ``blind.json`` and ``ablation.md``; returns the table.
+    """``ablation.md``, ``.csv``, ``.json``, ``.html``, with matplotlib ``.svg``, ``paired.json`` and ``blind.json``.
+
+    Returns the table.
 
     ``blind``: split -> accuracy of ``rods.mix.blind_accuracy``.
     """
@@ -98,5 +100,13 @@ def write_report(folder: Path, records: Records, confidence: float, blind: dict[
         write_text(folder / "blind.json", json.dumps(blind, indent=1) + "\n")
     write_text(folder / "ablation.json", json.dumps(rows, indent=1) + "\n")
     write_text(folder / "paired.json", json.dumps(tests, indent=1) + "\n")
+    write_text(folder / "ablation.csv", to_csv(rows))
     write_text(folder / "ablation.md", text + "\n")
+    sets = {f"{variant}_{split}": found for (variant, split), found in records.items()}
+    drawn = {name: svg for name, svg in {"ablation": plots.ablation(rows, VARIANTS)}.items() if svg}
+    for name, svg in drawn.items():
+        write_text(folder / f"{name}.svg", svg)
+    drawn |= drawings({name: slices(found, right, confidence) for name, found in sets.items()}, {})
+    write_text(folder / "ablation.html",
+               page("Ablation", sets, scores(sets, confidence), confidence, {"Table 4": text}, drawn))
     return text

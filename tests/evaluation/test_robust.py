@@ -98,13 +98,17 @@ def test_a_reader_of_texts_does_not_move_and_a_reader_of_letters_does():
     always = robustness(items, asked_of(items, lambda item: "A"), 0.95)
     assert always["worst"] == 0.0 and always["consistent"] <= 1 / 61 and 0.15 < always["mean"] < 0.4
     assert always["letters"] > 0.5 > knows["letters"] == 0
+    assert knows["distractors"] == 1.0
+    stays = robustness(items, asked_of(items, lambda item: {i.id: i.answer for i in items}[item.id.partition("#")[0]]),
+                       0.95)
+    assert stays["distractors"] == 1.0 > stays["mean"], "a reader of places is found out by the four orders alone"
     mute = robustness(items, asked_of(items, lambda item: None), 0.95)
     assert mute["mean"] == mute["consistent"] == mute["blank"] == 0 and mute["letters"] == 1
-    assert "| x | 62 | 1 | 1 | 100.0 | 100.0 | 100.0 | 100.0 | 0.00 | 100.0 [" in markdown({"x": knows})
+    assert "| x | 62 | 1 | 1 | 100.0 | 100.0 | 100.0 | 100.0 | 100.0 | 0.00 | 100.0 [" in markdown({"x": knows})
 
 
 def test_a_set_that_cannot_be_permuted_has_its_blank_figures_alone():
     items = [Item("i", "Which ?", {"A": "x", "B": "A or C", "C": "y"}, "A")]
     row = robustness(items, asked_of(items, lambda item: "A"), 0.95)
     assert row["left_out"] == 1 and "mean" not in row and row["blank"] == 1.0
-    assert "| y | 1 | 1 | 0 |  |  |  |  | 0.00 | 100.0 [" in markdown({"y": row})
+    assert "| y | 1 | 1 | 0 |  |  |  |  |  | 0.00 | 100.0 [" in markdown({"y": row})

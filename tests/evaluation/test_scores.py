@@ -8,10 +8,13 @@ import io
 import numpy as np
 import pytest
 
+from minifleming.evaluation.compare import compared, paired_markdown, side_by_side, table3
 from minifleming.evaluation.grade import KINDS
 from minifleming.evaluation.page import page
-from minifleming.evaluation.scores import compared, macro, markdown, paired_markdown, scores, to_csv
-from minifleming.evaluation.statistics import mcnemar, wilson
+from minifleming.evaluation.paper import SIZES
+from minifleming.evaluation.scores import CARRIED, macro, markdown, micro, scores, to_csv
+from minifleming.evaluation.statistics import holm, mcnemar, wilson
+from minifleming.rods.sets.read import READERS
 from minifleming.run.errors import BadInput
 
 
@@ -49,50 +52,103 @@ def test_a_wrong_label_is_no_right_answer_and_an_unread_one_is_none():
 
 def test_the_comparison_is_item_by_item_and_turns_round():
     first, second = some(300, 2), some(300, 3)
-    row, = compared({"x": first}, {"x": second, "y": first}, 0.95)
+    row, = compared({"a": {"x": first}, "b": {"x": second, "y": first}}, 0.95)
     won = sum(b["strict"] == "B" and a["strict"] != "B" for a, b in zip(first, second))
     lost = sum(a["strict"] == "B" and b["strict"] != "B" for a, b in zip(first, second))
     assert (row["won"], row["lost"], row["p"]) == (won, lost, mcnemar(lost, won))
     assert row["difference"] == pytest.approx((won - lost) / 300) == pytest.approx(row["second"] - row["first"])
     assert row["ci_low"] <= row["difference"] <= row["ci_high"]
-    back, = compared({"x": second}, {"x": first[::-1]}, 0.95)
+    back, = compared({"b": {"x": second}, "a": {"x": first[::-1]}}, 0.95)
     assert (back["won"], back["lost"], back["difference"]) == (lost, won, -row["difference"])
-    both = compared({"x": first, "y": first}, {"x": second, "y": second}, 0.95)
+    both = compared({"a": {"x": first, "y": first}, "b": {"x": second, "y": second}}, 0.95)
     assert [r["p_holm"] for r in both] == pytest.approx([min(1, 2 * row["p"])] * 2)
 
 
 @pytest.mark.parametrize("change", [lambda r: r | {"item": "other"}, lambda r: r | {"answer": "A"}])
 def test_other_items_are_not_compared(change):
     first = some(20, 4)
-    with pytest.raises(BadInput, match="x: the records of the two are not of the same items"):
-        compared({"x": first}, {"x": [change(first[0]), *first[1:]]}, 0.95)
+    with pytest.raises(BadInput, match="x: the records of a and b are not of the same items"):
+        compared({"a": {"x": first}, "b": {"x": [change(first[0]), *first[1:]]}}, 0.95)
     with pytest.raises(BadInput, match="no benchmark in common"):
-        compared({"x": first}, {"y": first}, 0.95)
+        compared({"a": {"x": first}, "b": {"y": first}}, 0.95)
 
 
 def test_the_tables_say_what_the_rows_say():
     sets = {"medqa": some(200, 0), "pubmedqa": some(5, 1)}
     rows, average = scores(sets, 0.95), macro(sets, 0.95)
-    text = markdown(rows, average, 0.95)
-    assert f"| medqa | 200 | {100 * rows[0]['accuracy']:.1f} [" in text and "| macro average |" in text
+    averages = {"macro": average, "micro": micro(sets, 0.95)}
+    text = markdown(rows, averages, 0.95)
+    assert f"| medqa | 200 | {100 * rows[0]['accuracy']:.1f} [" in text
+    assert "| macro average |" in text and "| micro average |" in text
     assert "medqa 8.8" in text and "pubmedqa none" in text, "five items can show no difference"
     assert average[0] == pytest.approx(np.mean([row["accuracy"] for row in rows]))
     lines = text.split("\n\n")[0].splitlines()
     assert len({line.count("|") for line in lines}) == 1, "as many cells in each line"
     read = list(csv.DictReader(io.StringIO(to_csv(rows))))
     assert [float(row["accuracy"]) for row in read] == [row["accuracy"] for row in rows]
-    pairs = compared(sets, {"medqa": some(200, 9), "pubmedqa": sets["pubmedqa"]}, 0.95)
-    said = paired_markdown(pairs, ("a", "b"), 0.95)
+    pairs = compared({"a": sets, "b": {"medqa": some(200, 9), "pubmedqa": sets["pubmedqa"]}}, 0.95)
+    said = paired_markdown(pairs, 0.95)
     assert "| pubmedqa | 5 |" in said and "+0.0 [+0.0, +0.0] n.s. | 0, 0 | 1 |" in said
-    assert "| macro average" not in markdown(rows[:1], average, 0.95)
+    assert "| macro average" not in markdown(rows[:1], averages, 0.95)
 
 
 def test_the_page_stands_alone_escapes_and_shows_each_set():
     sets = {"medqa": [r | {"support": "chain", "tokens": i, "tier": "easy" if i % 2 else "<b>"}
                       for i, r in enumerate(some(200, 0))], "kg": [r | {"support": ""} for r in some(40, 1)]}
     rows = scores(sets, 0.95)
-    text = page("a < b", sets, rows, 0.95)
+    text = page("a < b", sets, rows, 0.95,
+                {"T < U": "| h |\n|---|\n| **c** |\n\nAll <i>."}, {"medqa.x": "<svg id=one>", "y": "<svg id=two>"})
     assert "<title>a &lt; b</title>" in text and "&lt;b&gt;" in text and "<b>" not in text
     assert all(word not in text for word in ("http", "src=", "<script", "@import", "url("))
-    assert text.count("<h2>") == 2 and text.count("What the right answers rest on") == 1 and "not for clinical" in text
+    assert text.count("<h2>") == 3 and text.count("What the right answers rest on") == 1 and "not for clinical" in text
     assert f"{100 * rows[0]['accuracy']:.1f} [" in text and "200" in text
+    assert "<h2>T &lt; U</h2><table><tr><th>h</th></tr><tr><td>c</td></tr></table><p>All &lt;i&gt;.</p>" in text
+    assert text.index("id=two") < text.index("<h2>medqa") < text.index("id=one") < text.index("<h2>kg")
+
+
+def test_table_3_has_a_line_a_model_and_the_best_in_bold():
+    models = {"small": {"medqa": some(200, 0), "kg": some(90, 1)}, "large": {"kg": some(90, 2), "medqa": some(200, 3),
+                                                                           "other": some(9, 1)}}
+    rows = side_by_side(models, 0.95)
+    assert [(r["model"], r["benchmark"]) for r in rows] == [
+        (m, b) for m in models for b in ("medqa", "kg", "macro average")], "what both have, in the order of the first"
+    for row in rows:
+        if "n" in row:
+            assert row == {"model": row["model"]} | scores({row["benchmark"]: models[row["model"]][row["benchmark"]]},
+                                                           0.95)[0]
+    lines = table3(rows, 0.95).splitlines()
+    assert lines[0] == "| model | medqa (n = 200) | kg (n = 90) | macro average |"
+    for column, name in enumerate(("medqa", "kg", "macro average"), 2):
+        shares = [next(r["accuracy"] for r in rows if (r["model"], r["benchmark"]) == (m, name)) for m in models]
+        cells = [line.split("|")[column] for line in lines[2:4]]
+        assert [cell.strip().startswith("**") for cell in cells] == [share == max(shares) for share in shares]
+        assert [float(cell.strip(" *").split()[0]) for cell in cells] == [round(100 * s, 1) for s in shares]
+
+
+def test_each_other_model_is_held_against_the_first_and_holm_counts_them_all():
+    models = {name: {"x": some(300, seed)} for seed, name in enumerate("abc")}
+    both = compared(models, 0.95)
+    assert [(r["against"], r["model"]) for r in both] == [("a", "b"), ("a", "c")]
+    alone = [compared({"a": models["a"], name: models[name]}, 0.95)[0]["p"] for name in "bc"]
+    assert [r["p"] for r in both] == alone and [r["p_holm"] for r in both] == holm(alone)
+
+
+def test_a_public_set_of_another_size_than_the_papers_is_called_so():
+    rows = scores({"pubmedqa": some(1000, 0, 3), "medqa": some(1273, 1), "jmed": some(10, 2), "mine": some(5, 3)}, 0.95)
+    said = markdown(rows, {}, 0.95)
+    assert "pubmedqa has 1,000 items here and 500 in the paper: all labelled questions are read" in said
+    assert "jmed has 10 items here and 1,000 in the paper: a part of it." in said
+    assert "medqa has 1,273" not in said and "mine has" not in said and set(SIZES) <= set(READERS)
+
+
+def test_right_answers_are_parted_by_what_carries_them():
+    kinds = ["chain", "false", "gap", "unread", "chain"]
+    found = [record(i, "ok") | {"support": kind} for i, kind in enumerate(kinds)] + [
+        record(9, "ok", label="A") | {"support": "chain"}]
+    row, plain = scores({"kg": found, "medqa": some(9, 0)}, 0.95)
+    assert [row[k] for k in CARRIED] == [2 / 6, 2 / 6, 1 / 6]
+    assert sum(row[k] for k in CARRIED) == pytest.approx(row["accuracy"], abs=1e-12)
+    assert [plain[k] for k in CARRIED] == [None] * 3
+    text = markdown([row, plain], {}, 0.95)
+    assert "| right for the wrong reason |" in text and text.splitlines()[3].endswith("|  |  |  |")
+    assert "wrong reason" not in markdown([plain], {}, 0.95)

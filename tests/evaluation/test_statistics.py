@@ -253,22 +253,18 @@ def test_a_paired_bootstrap_has_the_spread_of_its_closed_form():
 
 
 def test_the_macro_average_weighs_benchmarks_alike_and_redraws_within_them():
-    small, large = np.array([1, 0, 0, 0] * 10), np.ones(4000)
+    small, large = np.array([1, 0, 0, 0] * 10), np.array([1, 1, 1, 0] * 1000)
     mean, low, high = macro_interval([small, large], draws=100_000)
-    assert mean == pytest.approx((0.25 + 1) / 2)
-    half = Z95 * math.sqrt(0.25 * 0.75 / 40) / 2
+    assert mean == pytest.approx(0.5)
+    half = Z95 * math.sqrt(0.25 * 0.75 / 40 + 0.25 * 0.75 / 4000) / 2
     assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.013)
-    assert macro_interval([large, large])[1:] == (1.0, 1.0)
 
 
-def test_clusters_of_one_are_items_and_clusters_of_equals_widen():
-    right = (np.random.default_rng(0).random(200) < 0.6).astype(float)
-    plain, alone = macro_interval([right]), macro_interval([right], clusters=[np.arange(200)])
-    assert alone == pytest.approx(plain, abs=0.006)
-    doubled, pairs = np.repeat(right, 2), np.repeat(np.arange(200), 2)
-    together = macro_interval([doubled], clusters=[pairs])
-    assert together == pytest.approx(alone, abs=0.006), "each item told twice says no more"
-    apart = macro_interval([doubled])
-    assert apart[2] - apart[1] < 0.8 * (together[2] - together[1])
-    uneven = macro_interval([np.array([1, 1, 1, 0.0])], clusters=[np.array(["a", "a", "a", "b"])], draws=20_000)
-    assert uneven == (0.75, 0.0, 1.0), "redraws: all of a, all of b, or both"
+def test_a_benchmark_at_nought_or_a_hundred_leaves_the_macro_average_its_width():
+    none, all_right, some = np.zeros(200), np.ones(50), np.array([1, 0, 0, 0] * 10)
+    assert macro_interval([none]) == (0.0, 0.0, pytest.approx(wilson(0, 200)[1])), "of one benchmark: Wilson's"
+    assert macro_interval([all_right]) == (1.0, pytest.approx(wilson(50, 50)[0]), 1.0)
+    mean, low, high = macro_interval([none, some])
+    u, (l, h) = wilson(0, 200)[1], wilson(10, 40)
+    assert mean == pytest.approx(0.125)
+    assert (low, high) == pytest.approx((0.125 - (0.25 - l) / 2, 0.125 + math.hypot(u, h - 0.25) / 2))

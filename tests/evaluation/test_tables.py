@@ -20,7 +20,9 @@ def record(number: int, kind: str, **more) -> dict:
     strict = {"right": "B", "lucky": "B", "wrong": "A"}.get(kind)
     rule = {"loose": "label", "cut": "truncated"}.get(kind, "ok")
     return {"item": f"kg-{number}", "hops": 2, "tier": "moderate", "answer": "B", "strict": strict, "rule": rule,
-            "lenient": "B" if kind == "loose" else strict, "finished": kind != "cut", "tokens": 10 + number % 3,
+            "lenient": "B" if kind == "loose" else strict, "options": 4,
+            "kind": {"loose": "lenient", "cut": "truncated"}.get(kind, "ok"), "finished": kind != "cut",
+            "tokens": 10 + number % 3,
             "support": "false" if kind == "lucky" else "chain", "text": "<think>é 中</think>"} | more
 
 
@@ -106,7 +108,9 @@ def test_records_alone_give_the_same_report(records, tmp_path):
         stored[variant, split] = read_records(tmp_path / f"{variant}.{split}.jsonl")
     assert stored == records
     assert write_report(tmp_path / "second", stored, 0.95) == text
-    for name in ("ablation.json", "paired.json", "ablation.md"):
+    names = [path.name for path in sorted((tmp_path / "first").iterdir())]
+    assert {"ablation.csv", "ablation.html", "ablation.json", "ablation.md", "paired.json"} <= set(names)
+    for name in names:
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 

@@ -15,8 +15,11 @@ from minifleming.rods.item import LABELS
 from minifleming.rods.sets.layout import Damaged, Draft, Row, each, facts, jsonl, letter, need, text, texts
 
 
-def read(path: Path) -> Iterator[Row]:
-    return each(path, jsonl(path), build, key="question_id")
+def read(path: Path, category: str = "") -> Iterator[Row]:
+    """All rows, or those of one category."""
+    rows = ((n, row) for n, row in jsonl(path)
+            if not category or not isinstance(row, dict) or row.get("category", category) == category)
+    return each(path, rows, build, key="question_id")
 
 
 def build(record: dict) -> Draft:

@@ -45,12 +45,15 @@ READERS: dict[str, Reader] = {
     "pubmedqa_test": pubmedqa.read_test,
     "mmlu": mmlu.read,
     "mmlu_pro": mmlu_pro.read,
+    "mmlu_pro_biology": partial(mmlu_pro.read, category="biology"),
+    "mmlu_pro_health": partial(mmlu_pro.read, category="health"),
     "careqa": careqa.read,
     "medxpertqa": medxpertqa.read,
     "medbullets": medbullets.read,
     "jmed": jmed.read,
 }
-WAYS = {"medmcqa_from0": "medmcqa", "medmcqa_from1": "medmcqa", "pubmedqa_test": "pubmedqa"}  # to read the same set
+WAYS = {"medmcqa_from0": "medmcqa", "medmcqa_from1": "medmcqa", "pubmedqa_test": "pubmedqa",
+        "mmlu_pro_biology": "mmlu_pro", "mmlu_pro_health": "mmlu_pro"}  # to read the same set
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,3 +69,13 @@ def test_mmlu_pro_letter_and_index_must_agree(change, read):
     records[0] |= change
     items, unusable = read("mmlu_pro", records)
     assert len(items) == 119 and [row.id for row in unusable] == ["mmlu_pro:70"]
+
+
+def test_mmlu_pro_by_category(read):
+    """One file of all categories gives the two that the paper asks, and a damaged row is never passed over."""
+    records = many("mmlu_pro")
+    for n, record in enumerate(records):
+        record["category"] = ("biology", "health", "law")[n % 3]
+    whole = [item.id for item in read("mmlu_pro", records)[0]]
+    assert [item.id for item in read("mmlu_pro_biology", records)[0]] == whole[::3]
+    assert [item.id for item in read("mmlu_pro_health", records)[0]] == whole[1::3]
