@@ -120,5 +120,6 @@ def test_the_evaluations_tables_are_those_of_the_newest_measurement():
     result, text = json.loads(newest("evaluation_*.json").read_text()), (ROOT / "docs" / "evaluation.md").read_text()
     smollm2 = result["smollm2"]
     assert scores.markdown(smollm2["rows"], smollm2["averages"], 0.95) in text
+    assert compare.table3(result["table3"], 0.95) in text
     assert compare.paired_markdown(result["paired"], 0.95) in text
     assert robust.markdown(result["robust"]) in text and votes.markdown(result["votes"]) in text

@@ -77,6 +77,8 @@ def markdown(rows: list[dict], averages: dict[str, tuple[float, float, float]], 
     if len(rows) > 1:
         lines += [f"| {name} average |  | {interval(*average)} |" + "  |" * len(heads)
                   for name, average in averages.items()]
+    reason = " For the wrong reason: a stated hop is no edge of the graph, or the last one does not touch the option." \
+        if len(heads) > 6 else ""
     least = {row["benchmark"]: 100 * detectable_difference(row["n"], DISCORDANT) for row in rows}
     smallest = ", ".join(f"{name} {'none' if math.isnan(d) else f'{d:.1f}'}" for name, d in least.items())
     return "\n".join([
@@ -84,7 +86,7 @@ def markdown(rows: list[dict], averages: dict[str, tuple[float, float, float]], 
         f"In %; strict with {100 * confidence:.0f} % Wilson intervals (macro average: bootstrap over items, "
         "10,000 draws, seed 0, or from the Wilson limits where a benchmark is at 0 or 100). The denominator is n "
         "throughout. Smallest difference of two checkpoints that a paired test finds with 80 % power, if they differ "
-        f"on {100 * DISCORDANT:.0f} % of the items, in points: {smallest}.",
+        f"on {100 * DISCORDANT:.0f} % of the items, in points: {smallest}.{reason}",
         *differences({row["benchmark"]: row["n"] for row in rows})])
 
 

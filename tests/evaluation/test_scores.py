@@ -151,4 +151,4 @@ def test_right_answers_are_parted_by_what_carries_them():
     assert [plain[k] for k in CARRIED] == [None] * 3
     text = markdown([row, plain], {}, 0.95)
     assert "| right for the wrong reason |" in text and text.splitlines()[3].endswith("|  |  |  |")
-    assert "wrong reason" not in markdown([plain], {}, 0.95)
+    assert "a stated hop is no edge" in text and "wrong reason" not in markdown([plain], {}, 0.95)

@@ -77,5 +77,5 @@ def test_mmlu_pro_by_category(read):
     for n, record in enumerate(records):
         record["category"] = ("biology", "health", "law")[n % 3]
     whole = [item.id for item in read("mmlu_pro", records)[0]]
-    assert [item.id for item in read("mmlu_pro_biology", records)[0]] == whole[::3]
-    assert [item.id for item in read("mmlu_pro_health", records)[0]] == whole[1::3]
+    assert [item.id for item in read("mmlu_pro", records, "mmlu_pro_biology")[0]] == whole[::3]
+    assert [item.id for item in read("mmlu_pro", records, "mmlu_pro_health")[0]] == whole[1::3]
