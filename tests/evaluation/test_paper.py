@@ -11,7 +11,8 @@ from minifleming.evaluation.paper import SIZES, differences
 from minifleming.rods.sets.read import READERS, read_set
 
 FILES = {"medqa": "medqa_test_4options.jsonl", "medmcqa": "medmcqa_dev.jsonl",
-         "pubmedqa_test": "pubmedqa_ori_pqal.json", "pubmedqa": "pubmedqa_ori_pqal.json", "medbullets": "medbullets_op4.json"}
+         "pubmedqa_test": "pubmedqa_ori_pqal.json", "pubmedqa": "pubmedqa_ori_pqal.json",
+         "medbullets": "medbullets_op4.json"}
 BENCHMARKS = Path(os.environ.get("MINIFLEMING_DATA", "nowhere")) / "benchmarks"
 
 
