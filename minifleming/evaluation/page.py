@@ -19,7 +19,8 @@ from minifleming.evaluation.scores import Sets, interval
 from minifleming.evaluation.slices import slices
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;margin:1rem 0}td,th{border:1px solid #ccc;padding:.25rem .6rem;text-align:right}
+table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}\
+td,th{border:1px solid #ccc;padding:.25rem .6rem;text-align:right}
 td:first-child,th:first-child{text-align:left}td{white-space:nowrap}td svg{max-width:none}
 svg{display:block;max-width:100%;height:auto}.note{color:#666}"""
 SUPPORT = {"chain": "a chain of edges", "gap": "true hops, the last one elsewhere", "false": "a false hop",

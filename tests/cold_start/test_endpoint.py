@@ -367,8 +367,10 @@ sys.exit(guarded(main))
 
 
 def process(server, path) -> subprocess.Popen:
+    """With SIGINT as a terminal leaves it: what a shell starts in the background ignores it, and hands that on."""
     return subprocess.Popen([sys.executable, "-c", SCRIPT, server.url, str(path)], cwd=ROOT, stderr=subprocess.PIPE,
-                            stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+                            stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def hanging_after(count):
