@@ -14,9 +14,10 @@ from pathlib import Path
 from minifleming.lm.answers import answer_all, resume
 from minifleming.lm.architecture import ModelConfig
 from minifleming.lm.draw import Truncation
+from minifleming.lm.tensors import files_of
 from minifleming.lm.terminal import talk
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import files_of, load_model, model_folder
+from minifleming.lm.weights import load_model, model_folder
 from minifleming.rods.item import read_items
 from minifleming.run import config as configuration
 from minifleming.run import parallel

@@ -24,11 +24,14 @@ from minifleming.lm.checkpointing import activation_checkpointing
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.pack import packed_logprobs, packs
 from minifleming.lm.score import completion_logprobs
+from minifleming.lm.shard import even, whole
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.run import parallel
 from minifleming.run.errors import BadInput, RunFailed
 from minifleming.run.fields import ColdStart
 from minifleming.run.progress import Journal, bar
+
+IDLE = Example([0], [0])  # what a rank runs to keep step with the others
 
 
 def examples_of(traces: list[Trace], tokenizer: Tokenizer, longest: int) -> tuple[list[Example], int]:
@@ -83,8 +86,9 @@ def one_step(model: LanguageModel, optimizer: torch.optim.Optimizer, drawn: list
     loss = backward(model, parallel.share(drawn), total, cfg)
     loss = parallel.all_sum([loss], model.device)[0]
     parameters = list(model.parameters())
-    parallel.sum_gradients(parameters)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm).item()
+    if not model.sharded:  # which has summed them on the way back
+        parallel.sum_gradients(parameters)
+    norm = whole(torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm)).item()
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise RunFailed(f"cold start, step {step + 1}: loss {loss}, gradient norm {norm}")
     optimizer.step()
@@ -95,19 +99,12 @@ def backward(model: LanguageModel, examples: list[Example], total: int, cfg: Col
     """Add the gradient of these examples' share of the loss; ``total`` is the global target count."""
     loss = 0.0
     cut, logprobs_of = (packs, packed_logprobs) if cfg.packing else (micro_batches, completion_logprobs)
-    for batch in cut(examples, cfg.micro_batch_tokens):
-        with bf16_products(model.device, cfg.compute):
-            logprobs, _ = logprobs_of(model, batch)
-        part = -logprobs.sum() / total
+    for batch in even(cut(examples, cfg.micro_batch_tokens), model):
+        logprobs, _ = logprobs_of(model, batch or cut([IDLE], 2)[0])
+        part = -logprobs.sum() / total if batch else logprobs.sum() * 0
         part.backward()
         loss += part.item()
     return loss
-
-
-def bf16_products(device: torch.device, compute: str) -> torch.autocast:
-    """Matrix products in bf16, weights, sums and log-probabilities in fp32; "auto": on a GPU."""
-    enabled = compute == "bfloat16" or (compute == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def epoch_order(count: int, length: int, seed: int) -> list[int]:

@@ -32,8 +32,9 @@ from minifleming.cold_start.protocol import Teacher
 from minifleming.cold_start.record import tell_all
 from minifleming.cold_start.refine import collect
 from minifleming.cold_start.trace import write_traces
+from minifleming.lm.tensors import files_of
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import files_of, load_model, model_folder
+from minifleming.lm.weights import load_model, model_folder
 from minifleming.rods.graph import Graph
 from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.item import read_items

@@ -17,7 +17,7 @@ from minifleming.lm.model import LanguageModel
 
 @contextmanager
 def activation_checkpointing(model: LanguageModel, enabled: bool = True) -> Iterator[None]:
-    """Within it every block recomputes its activations. Not with a cache that remembers what it was given."""
+    """Within it every block recomputes its activations."""
     blocks = list(model.model.layers) if enabled else []
     for block in blocks:
         block.forward = again(block.forward)

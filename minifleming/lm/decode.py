@@ -41,7 +41,10 @@ class Layer:
 class Decode:
     def __init__(self, model: LanguageModel, longest: int):
         """``longest``: positions that a sequence can reach."""
-        self.model, self.layers = model, [layer_weights(block) for block in model.model.layers]
+        self.model = model
+        if model.deterministic or model.sharded:  # through the model's own forward, which gathers its weights
+            return
+        self.layers = [layer_weights(block) for block in model.model.layers]
         self.embedding, self.norm = model.model.embed_tokens.weight, column(model.model.norm)
         c, device, dtype = model.config, model.device, self.embedding.dtype
         cos, sin = cos_sin(torch.arange(longest, device=device), c.rope_theta, c.head_dim, c.rope_scaling)
@@ -51,7 +54,7 @@ class Decode:
 
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
         """ids [n], one token for each active row -> hidden states after the last norm [n, C]"""
-        if self.model.deterministic:
+        if self.model.deterministic or self.model.sharded:
             return self.plain_step(ids, cache)
         c = self.model.config
         n, H, K, D, eps = len(cache), c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.rms_norm_eps

@@ -118,16 +118,22 @@ class Decoder(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """``deterministic`` = True computes in operations of one shape (fixed.py): slower, equal bits in any batch."""
+    """Three things are set from outside, and change no value beyond rounding:
+
+    deterministic  True computes in operations of one shape (fixed.py): slower, equal bits in any batch
+    sharded        the weights are spread over the ranks (shard.py)
+    compute        dtype of products and hidden states, where it is not that of the weights
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        self.deterministic = False
+        self.deterministic, self.sharded = False, False
+        self.compute: torch.dtype | None = None
+        self.place: torch.device | None = None  # where it computes, if the weights rest elsewhere
         self.model = Decoder(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        if config.tie_word_embeddings:
-            self.lm_head.weight = self.model.embed_tokens.weight
+        self.tie()
 
     def forward(self, ids: Tensor, positions: Tensor | None = None, cache: KeysAndValues | None = None) -> Tensor:
         """Hidden states after the last norm. ids [B, T], positions [B, T] (default 0..T-1) -> [B, T, C].
@@ -175,6 +181,16 @@ class LanguageModel(nn.Module):
                 deviation /= (2 * self.config.num_hidden_layers) ** 0.5
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
 
+    def tie(self) -> LanguageModel:
+        """One tensor for the table and the head, where the configuration says so."""
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+        return self
+
     @property
     def device(self) -> torch.device:
-        return self.model.embed_tokens.weight.device
+        return self.place or self.model.embed_tokens.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.compute if self.sharded else self.model.embed_tokens.weight.dtype

@@ -6,10 +6,14 @@ import math
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
+from minifleming.lm import tensors
+from minifleming.lm.model import LanguageModel
+from minifleming.lm.shard import like, local, rows_of, whole
 from minifleming.run.errors import BadInput
+
+STEM = "optimizer"
 
 
 def adamw(model: nn.Module, lr: float, betas: tuple[float, float], weight_decay: float) -> torch.optim.AdamW:
@@ -38,32 +42,34 @@ def cosine(step: int, steps: int, warmup: float, floor: float = 0.1) -> float:
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * along))
 
 
-def save_state(optimizer: torch.optim.AdamW, model: nn.Module, path: Path) -> None:
-    """First and second moments and step counts, under the parameters' names."""
-    tensors = {}
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{name}|{key}"] = value.detach().cpu().contiguous()
-    save_file(tensors, path)
+def save_state(optimizer: torch.optim.AdamW, model: LanguageModel, folder: Path | None,
+               shard_bytes: int = tensors.SHARD_BYTES) -> None:
+    """First and second moments and step counts, under the parameters' names: ``optimizer.safetensors``, or shards.
+
+    Of a sharded model each is gathered whole: all ranks call this, and one of them with a folder.
+    """
+    held = {f"{name}|{what}": value.detach() for name, parameter in model.named_parameters()
+            for what, value in optimizer.state.get(parameter, {}).items()}
+    tensors.write(folder, {name: value.numel() * value.element_size() for name, value in held.items()},
+                  lambda name: whole(held[name]), STEM, shard_bytes)
 
 
-def load_state(optimizer: torch.optim.AdamW, model: nn.Module, path: Path) -> None:
-    """Take up what ``save_state`` wrote for this very model; an empty state is that of before the first step."""
-    try:
-        tensors = load_file(path)
-    except Exception as error:
-        raise BadInput(f"not a readable optimizer state: {error}", path) from None
+def load_state(optimizer: torch.optim.AdamW, model: LanguageModel, folder: Path) -> None:
+    """Take up what ``save_state`` wrote for this very model, on any number of ranks; an empty state is that of before
+    the first step."""
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    state: dict[str, dict] = {}
-    for key, value in tensors.items():
+    shapes: dict[str, dict] = {}
+    for key, _, shape in tensors.read(folder, STEM):
         name, _, what = key.rpartition("|")
-        state.setdefault(name, {})[what] = value
-    for name in sorted(state.keys() ^ parameters.keys()) if state else []:
-        raise BadInput(f"{name} is in the model or in this state, not in both", path)
-    for name, held in state.items():
-        shape = parameters[name].shape
-        if {what: value.shape for what, value in held.items()} != {"step": (), "exp_avg": shape, "exp_avg_sq": shape}:
-            raise BadInput(f"{name} has other moments, or of another shape", path)
-    for name, held in state.items():
+        shapes.setdefault(name, {})[what] = shape
+    for name in sorted(shapes.keys() ^ parameters.keys()) if shapes else []:
+        raise BadInput(f"{name} is in the model or in this state, not in both", folder / f"{STEM}.safetensors")
+    for name, found in shapes.items():
+        shape = tuple(parameters[name].shape)
+        if found != {"step": (), "exp_avg": shape, "exp_avg_sq": shape}:
+            raise BadInput(f"{name} has other moments, or of another shape", folder / f"{STEM}.safetensors")
+    for key, rows, shape in tensors.read(folder, STEM):
+        name, _, what = key.rpartition("|")
         parameter = parameters[name]
-        optimizer.state[parameter] = {what: value.to(parameter.device) for what, value in held.items()}
+        part = rows(rows_of(parameter, shape[0]) if shape else None).to(local(parameter).device)
+        optimizer.state[parameter][what] = like(part, parameter) if shape else part

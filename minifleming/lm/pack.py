@@ -19,7 +19,7 @@ from torch import Tensor
 
 from minifleming.lm.batch import Example
 from minifleming.lm.model import LanguageModel, causal_attention
-from minifleming.lm.score import next_logprobs
+from minifleming.lm.score import next_logprobs, products
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ def packed_logprobs(model: LanguageModel, pack: Pack, temperature: float = 1.0) 
     """
     device = model.device
     ids, at = pack.ids.to(device), pack.targets[0].nonzero()[:, 0].to(device)
-    hidden = model(ids, pack.positions.to(device), Documents(pack.lengths, model.deterministic))
     owner = torch.arange(len(pack.lengths)).repeat_interleave(torch.tensor(pack.lengths)).to(device)
-    return next_logprobs(model, hidden[0, at], ids[0, at + 1], temperature), owner[at]
+    with products(model):
+        hidden = model(ids, pack.positions.to(device), Documents(pack.lengths, model.deterministic))
+        return next_logprobs(model, hidden[0, at], ids[0, at + 1], temperature), owner[at]

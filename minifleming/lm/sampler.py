@@ -91,15 +91,15 @@ def steps(
         return
     waiting = deque(sorted(range(len(prompts)), key=lambda i: -len(prompts[i])))
     slots = min(max(slots, samples), len(prompts) * samples)
-    longest, weight = len(prompts[waiting[0]]), model.model.embed_tokens.weight
+    longest = len(prompts[waiting[0]])
     cache = Cache(model.config, slots, min(len(prompts), slots, -(-2 * slots // samples)), longest, max(budgets),
-                  weight.dtype, weight.device, model.deterministic)
+                  model.dtype, model.device, model.deterministic)
     decode = Decode(model, longest + max(budgets))
     ends, rows, changed = set(end_ids), [], False
     streams = np.zeros(0, np.uint64)
-    last = torch.zeros(0, dtype=torch.int64, device=weight.device)  # the newest token of each row
+    last = torch.zeros(0, dtype=torch.int64, device=model.device)  # the newest token of each row
     while waiting or rows:
-        with torch.inference_mode():
+        with torch.no_grad() if model.sharded else torch.inference_mode():  # gathered weights are trained with later
             hidden = [decode.step(last, cache)] if rows else []
             while group := _next(waiting, prompts, min((slots - len(rows)) // samples, len(cache.free)), slots):
                 hidden.append(_prefill(model, cache, [prompts[i] for i in group], samples))

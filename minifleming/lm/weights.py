@@ -8,29 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
+from minifleming.lm import tensors
 from minifleming.lm.architecture import ModelConfig
 from minifleming.lm.model import LanguageModel
+from minifleming.lm.shard import counts, local, rows_of, whole
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.run.checkpoint import read_json
+from minifleming.run import parallel
 from minifleming.run.errors import BadInput
 
 TINY = Path(__file__).parent.parent / "assets" / "tiny"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 STORED = {"F32", "BF16", "F16"}  # dtypes a folder may hold, as safetensors names them
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-SHARD_BYTES = 5 * 10**9
 ODD, CHUNK = 0x1E3779B97F4A7C15, 2**22  # of the fingerprint: a factor, and values at a time
 
 
@@ -43,17 +40,20 @@ def model_folder(name: str) -> Path:
 
 
 def load_model(folder: Path, dtype: str = "float32", device: torch.device | str = "cpu",
-               deterministic: bool = False) -> LanguageModel:
-    """The model of a folder, in evaluation mode (nothing here has dropout)."""
+               deterministic: bool = False, spread: Callable[[LanguageModel], None] | None = None) -> LanguageModel:
+    """The model of a folder, in evaluation mode (nothing here has dropout).
+
+    ``spread`` shards it over the ranks before it takes memory, and each rank reads its own rows.
+    """
     if deterministic and dtype != "float32":
         raise BadInput("run.deterministic: needs model.dtype = float32; the order of 16-bit sums depends on the batch")
     config = ModelConfig.read(folder / "config.json")
     with torch.device("meta"):
         model = LanguageModel(config).to(DTYPES[dtype])
     check_weights(model, folder)
-    model.to_empty(device=device)
-    if config.tie_word_embeddings:
-        model.lm_head.weight = model.model.embed_tokens.weight
+    if spread:
+        spread(model)
+    model.to_empty(device=device).tie()
     load_weights(model, folder)
     model.deterministic = deterministic
     return model.train(False)
@@ -61,12 +61,13 @@ def load_model(folder: Path, dtype: str = "float32", device: torch.device | str 
 
 @torch.no_grad()
 def load_weights(model: LanguageModel, folder: Path) -> None:
-    """Copy a folder's tensors into ``model``. Raises BadInput with every mismatch, and then copies nothing."""
+    """Copy a folder's tensors, or this rank's rows of them, into ``model``. Raises BadInput with every mismatch, and
+    then copies nothing."""
     check_weights(model, folder)
     wanted = dict(model.named_parameters())
-    for name, tensor in read_tensors(folder):
+    for name, rows, shape in tensors.read(folder):
         if name in wanted:  # all but the head that some tied folders store again
-            wanted[name].copy_(tensor)
+            local(wanted[name]).copy_(rows(rows_of(wanted[name], shape[0])))
 
 
 def check_weights(model: LanguageModel, folder: Path) -> None:
@@ -76,10 +77,10 @@ def check_weights(model: LanguageModel, folder: Path) -> None:
     """
     wanted = {name: list(p.shape) for name, p in model.named_parameters()}
     found, faults = set(), []
-    for file in files_of(folder):
-        with opened(file) as tensors:
-            for name in tensors.keys():
-                stored = tensors.get_slice(name)
+    for file in tensors.files_of(folder):
+        with tensors.opened(file) as held:
+            for name in held.keys():
+                stored = held.get_slice(name)
                 if name in found:
                     faults.append(f"{name} is stored twice")
                 elif name in wanted and stored.get_shape() != wanted[name]:
@@ -105,57 +106,18 @@ def by_layer(faults: list[str]) -> list[str]:
             for key, layers in groups.items()]
 
 
-def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of a folder, memory-mapped."""
-    for file in files_of(folder):
-        with opened(file) as tensors:
-            for name in tensors.keys():
-                yield name, tensors.get_tensor(name)
-
-
-def files_of(folder: Path) -> list[Path]:
-    """``model.safetensors``, or the shards that its index names: plain file names, nothing outside of the folder."""
-    index = folder / INDEX
-    if not index.exists():
-        return [folder / SINGLE]
-    table = read_json(index)
-    names = table.get("weight_map") if isinstance(table, dict) else None
-    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
-        raise BadInput("no 'weight_map' from names to files", index)
-    for file in names.values():
-        if Path(file).name != file or not file.endswith(".safetensors") or not file.isprintable():
-            raise BadInput(f"'{file}' is not a plain file name in .safetensors", index)
-    return [folder / file for file in sorted(set(names.values()))]
-
-
-@contextmanager
-def opened(file: Path):
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            yield tensors
-    except FileNotFoundError:
-        raise BadInput("no such file", file) from None
-    except (SafetensorError, OSError) as error:
-        raise BadInput(f"not a readable safetensors file: {error}", file) from None
-
-
-def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path, dtype: torch.dtype | None = None,
-               shard_bytes: int = SHARD_BYTES) -> None:
+def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path | None, dtype: torch.dtype | None = None,
+               shard_bytes: int = tensors.SHARD_BYTES) -> None:
     """Write a folder that ``load_model`` and transformers load. To be called inside ``write_folder``, which syncs the
-    files, gives them normal permissions and writes the manifest with their sha256."""
-    folder.mkdir(parents=True, exist_ok=True)
-    kind = dtype or model.model.embed_tokens.weight.dtype
-    shards = shards_of({name: p.numel() * kind.itemsize for name, p in model.named_parameters()}, shard_bytes)
-    parameters, places = dict(model.named_parameters()), {}
-    for i, names in enumerate(shards):
-        file = SINGLE if len(shards) == 1 else f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {name: parameters[name].detach().to("cpu", kind).contiguous() for name in names}
-        save_file(tensors, folder / file, metadata={"format": "pt"})
-        places |= dict.fromkeys(names, file)
-    if len(shards) > 1:
-        total = sum(p.numel() for p in parameters.values()) * kind.itemsize
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    files, gives them normal permissions and writes the manifest with their sha256. A sharded model is gathered tensor
+    by tensor: all ranks call this, and one of them with a folder."""
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+    kind, parameters = dtype or model.model.embed_tokens.weight.dtype, dict(model.named_parameters())
+    tensors.write(folder, {name: p.numel() * kind.itemsize for name, p in parameters.items()},
+                  lambda name: whole(parameters[name].detach()).to(kind), shard_bytes=shard_bytes)
+    if folder is None:
+        return
     (folder / "config.json").write_text(model.config.to_json(kind, tokenizer.end_ids))
     generation = {"eos_token_id": tokenizer.end_ids, "do_sample": False}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
@@ -164,30 +126,23 @@ def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path, dtype: 
             shutil.copyfile(tokenizer.folder / name, folder / name)
 
 
-def shards_of(sizes: dict[str, int], most: int) -> list[list[str]]:
-    """Names in their order, cut into files of at most ``most`` bytes (or one tensor)."""
-    shards: list[list[str]] = [[]]
-    room = most
-    for name, size in sizes.items():
-        if size > room and shards[-1]:
-            shards.append([])
-            room = most
-        shards[-1].append(name)
-        room -= size
-    return shards
-
-
-def fingerprint(model: torch.nn.Module) -> str:
+def fingerprint(model: LanguageModel) -> str:
     """A checksum of every bit of the weights: of each tensor Σ b_i · (2 i + 1) · ODD mod 2^64, b_i the bits of value i.
 
     Whole numbers give one sum in any order, on any machine and however a tensor is cut up; one changed bit changes it.
+    Of a sharded model all ranks sum their rows.
     """
-    digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[parameter.element_size()]
-        total = 0
-        for at, bits in enumerate(parameter.detach().reshape(-1).view(whole).split(CHUNK)):
-            place = torch.arange(at * CHUNK, at * CHUNK + len(bits), device=bits.device)
+    sums = []
+    for parameter in model.parameters():
+        part, (count, *inner) = local(parameter.detach()), parameter.shape
+        whole_type = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[part.element_size()]
+        first, total = rows_of(parameter, count).start * math.prod(inner), 0
+        for at, bits in enumerate(part.reshape(-1).view(whole_type).split(CHUNK)):
+            place = torch.arange(first + at * CHUNK, first + at * CHUNK + len(bits), device=bits.device)
             total += (bits.long() * (2 * place + 1) * ODD).sum().item()
-        digest.update(f"{name} {tuple(parameter.shape)} {total % 2**64}\n".encode())
+        sums.append(total if counts(parameter) else 0)
+    everyone = parallel.all_gather([sums], model.device) if model.sharded else [sums]
+    digest = hashlib.sha256()
+    for (name, parameter), *totals in zip(model.named_parameters(), *everyone, strict=True):
+        digest.update(f"{name} {tuple(parameter.shape)} {sum(totals) % 2**64}\n".encode())
     return digest.hexdigest()

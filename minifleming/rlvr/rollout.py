@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.sampler import sample
+from minifleming.lm.shard import in_step
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rlvr.objective import advantages, deviation, objective_of
 from minifleming.rlvr.reward import terms
@@ -49,7 +50,7 @@ def roll_out(model: LanguageModel, tokenizer: Tokenizer, drawn: list[tuple[Item,
     mine = parallel.share(drawn)
     prompts = [tokenizer.encode(tokenizer.prompt(item.question, item.options)) for item, _ in mine]
     groups: list[list[Rollout]] = [[] for _ in mine]
-    with parallel.together(model.device):
+    with parallel.together(model.device), in_step(model):
         completions = sample(model, prompts, [item.id for item, _ in mine], samples=samples,
                              temperature=cfg.temperature, max_new_tokens=cfg.max_new_tokens,
                              end_ids=tokenizer.end_ids, seed=seed, step=step, slots=cfg.rollout_slots, done=done)

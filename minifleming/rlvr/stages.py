@@ -205,13 +205,13 @@ class Training:
 
     def _fill(self, folder: Path) -> None:
         save_model(self.model, self.tokenizer, folder / "model")
-        optim.save_state(self.optimizer, self.model, folder / "optimizer.safetensors")
+        optim.save_state(self.optimizer, self.model, folder)
         (folder / "state.json").write_text(json.dumps(dataclasses.asdict(self.state), sort_keys=True) + "\n")
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint, and drop the records of later steps."""
         load_weights(self.model, path / "model")
-        optim.load_state(self.optimizer, self.model, path / "optimizer.safetensors")
+        optim.load_state(self.optimizer, self.model, path)
         self.state = read_state(path / "state.json", self.items)
         step, done, switched = self.state.step, self.state.round, self.state.stage != "rl_stage1"
         self.journal.truncate("metrics.jsonl", lambda r: r["stage"] == "cold_start" or r["step"] < step or (

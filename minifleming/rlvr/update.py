@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.score import group_logprobs
+from minifleming.lm.score import group_logprobs, idle_logprobs
+from minifleming.lm.shard import even, let_go, whole
 from minifleming.rlvr.objective import Counts, aggregate, clipped, denominator, kl, objective_of, policy_loss
 from minifleming.rlvr.rollout import Rollout, short
 from minifleming.run import parallel
@@ -87,9 +88,14 @@ def backward(model: LanguageModel, groups: Groups, cfg: RL, counts: Counts, numb
     Returns that part of the loss, the tokens clipped below and above, and the part of the mean KL.
     """
     objective, total = objective_of(cfg), [0.0, 0.0, 0.0, 0.0]
-    for batch in whole_groups([group for group in groups if group], cfg.micro_batch_tokens):
+    finite = True
+    for batch in even(whole_groups([group for group in groups if group], cfg.micro_batch_tokens), model):
+        if batch is None:
+            idle_logprobs(model).sum().mul(0).backward()
+            continue
         rollouts = [r for group in batch for r in group]
         logprobs = _logprobs(model, batch, cfg)
+        finite &= bool(logprobs.isfinite().all())
         first, flat = number is None, short(logprobs.tolist())
         if first:
             _store(rollouts, flat, "trained")
@@ -109,14 +115,16 @@ def backward(model: LanguageModel, groups: Groups, cfg: RL, counts: Counts, numb
         low, high = clipped(leaf.detach(), old, advantage, mask, objective)
         _note(rollouts, leaf, mask, low, high, cfg, counts, number)
         total = [total[0] + part.item(), total[1] + int(low.sum()), total[2] + int(high.sum()), total[3]]
+    _refuse_unless(finite)  # not before all ranks are through: a sharded model needs them all
     return total
 
 
 def take_step(model: LanguageModel, optimizer: torch.optim.Optimizer, cfg: RL, loss: float) -> float:
     """Sum the gradients over the ranks, clip them, step. Returns the norm before clipping."""
     parameters = list(model.parameters())
-    parallel.sum_gradients(parameters)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm).item()
+    if not model.sharded:  # which has summed them on the way back
+        parallel.sum_gradients(parameters)
+    norm = whole(torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm)).item()
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise RunFailed(f"loss {loss}, gradient norm {norm}: the update is refused")
     optimizer.step()
@@ -140,9 +148,15 @@ def gaps_of(logprobs: list[float], trained: list[float]) -> list[float]:
 
 def score(model: LanguageModel, groups: Groups, cfg: RL, field: str) -> None:
     """Store the model's log-probabilities of the rollouts under ``field``, without a gradient."""
-    for batch in whole_groups([group for group in groups if group], cfg.micro_batch_tokens):
+    finite = True
+    for batch in even(whole_groups([group for group in groups if group], cfg.micro_batch_tokens), model):
         with torch.no_grad():
-            _store([r for group in batch for r in group], short(_logprobs(model, batch, cfg).tolist()), field)
+            logprobs = _logprobs(model, batch, cfg) if batch else idle_logprobs(model)
+        if batch:
+            finite &= bool(logprobs.isfinite().all())
+            _store([r for group in batch for r in group], short(logprobs.tolist()), field)
+    let_go(model)
+    _refuse_unless(finite)
 
 
 def whole_groups(groups: Groups, tokens: int) -> list[Groups]:
@@ -165,10 +179,7 @@ def _logprobs(model: LanguageModel, batch: Groups, cfg: RL) -> Tensor:
     """Every token of every completion, one after another. [N]"""
     owner = [i for i, group in enumerate(batch) for _ in group]
     ids = [r.ids for group in batch for r in group]
-    logprobs, _ = group_logprobs(model, [group[0].prompt_ids for group in batch], owner, ids, cfg.temperature)
-    if not logprobs.isfinite().all():
-        raise RunFailed("a log-probability is not finite: the update is refused")
-    return logprobs
+    return group_logprobs(model, [group[0].prompt_ids for group in batch], owner, ids, cfg.temperature)[0]
 
 
 def _columns(rollouts: list[Rollout], flat: list[float], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -210,6 +221,11 @@ def _note(rollouts: list[Rollout], leaf: Tensor, mask: Tensor, low: Tensor, high
         if number is not None:
             r.updates.append({"update": number, "logprobs": logprobs, "denominator": divisor_of(r, cfg, counts),
                               "coefficient": coefficient, "clipped": [lows[i], highs[i]]})
+
+
+def _refuse_unless(finite: bool) -> None:
+    if not finite:
+        raise RunFailed("a log-probability is not finite: the update is refused")
 
 
 def _finite(values: Iterator[float], what: str) -> None:

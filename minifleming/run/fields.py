@@ -60,6 +60,7 @@ class Data:
 class Model:
     base: str = field("tiny", "tiny (shipped), or a folder in the Hugging Face layout")
     dtype: str = field("float32", "of the weights: float32, or bfloat16 to evaluate and generate")
+    compute: str = field("auto", "of products in training and rollouts: float32, bfloat16, or auto (bfloat16 on a GPU)")
 
 
 @dataclass
@@ -82,7 +83,6 @@ class ColdStart:
     micro_batch_tokens: int = field(16384, "tokens per forward/backward: memory, not mathematics", low=1)
     packing: bool = field(True, "documents one behind the other, none sees another; false: rows with padding")
     activation_checkpointing: bool = field(False, "compute activations again on the way back: less memory, slower")
-    compute: str = field("auto", "of matrix products: float32, bfloat16, or auto (bfloat16 on a GPU)")
 
 
 @dataclass

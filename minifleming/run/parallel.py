@@ -17,11 +17,20 @@ import torch.distributed as dist
 from minifleming.run.errors import BadInput, RunFailed
 
 
-def start(device: torch.device) -> None:
-    """Join the process group if torchrun started more than one rank."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(minutes=10))
+def start(device: torch.device, minutes: float = 30, alone: bool = False) -> None:
+    """Join the process group if torchrun started more than one rank, or (``alone``) be one of a single rank.
+
+    A rank that waits for the others longer than ``minutes`` gives up. Tensors on the CPU go through gloo.
+    """
+    if dist.is_initialized():
+        return
+    backend, limit = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timedelta(minutes=minutes)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group(backend, timeout=limit)
+    elif alone:
+        dist.init_process_group(backend, timeout=limit, store=dist.HashStore(), rank=0, world_size=1)
 
 
 def stop() -> None:
@@ -62,6 +71,11 @@ def all_sum(values: list[float], device: torch.device) -> list[float]:
     return total.tolist()
 
 
+def anyone(yes: bool, device: torch.device) -> bool:
+    """Does one of the ranks say yes?"""
+    return all_sum([yes], device)[0] > 0
+
+
 def all_gather(objects: list, device: torch.device) -> list:
     """Lists of plain data from all ranks, interleaved back into the order that ``share`` split.
 
@@ -92,14 +106,17 @@ def sum_gradients(parameters: list[torch.nn.Parameter]) -> None:
 
 @contextmanager
 def together(device: torch.device):
-    """A block without collectives in which a rank may fail: then every rank raises, instead of waiting for it."""
-    failed: RunFailed | None = None
+    """A block without collectives in which a rank may fail: then every rank raises the first one's error, instead of
+    waiting for it."""
+    failed: RunFailed | BadInput | None = None
     try:
         yield
-    except RunFailed as error:
+    except (RunFailed, BadInput) as error:
         failed = error
-    if all_sum([failed is not None], device)[0]:
-        raise failed or RunFailed("another rank has failed")
+    if anyone(failed is not None, device):
+        told = all_gather([[str(failed or ""), isinstance(failed, BadInput)]], device)
+        words, bad = next(pair for pair in told if pair[0])
+        raise failed or (BadInput if bad else RunFailed)(words)
 
 
 def barrier() -> None:

@@ -310,7 +310,8 @@ def test_bf16_products_keep_fp32_weights_and_nearly_the_gradient():
     examples = some_examples(17, seed=5)
     total, model = target_count(examples), model_of()
     loss, grad = gradient_of(examples, total, 100)
-    rough = backward(model, examples, total, settings(100, compute="bfloat16"))
+    model.compute = torch.bfloat16
+    rough = backward(model, examples, total, settings(100))
     found = gradients(model)
     assert found.dtype == torch.float32 and rough != loss
     assert rough == pytest.approx(loss, rel=0.02) and (found - grad).norm() < 0.05 * grad.norm()

@@ -56,11 +56,11 @@ def test_T34_resumed_equals_uninterrupted(tmp_path, tiny, kind, tied):
     optimizer = adamw(first, **SETTINGS)
     for seed in range(2):
         step(first, optimizer, seed)
-    save_state(optimizer, first, tmp_path / "o.safetensors")
+    save_state(optimizer, first, tmp_path)
     second = tiny(kind, seed=9, tie_word_embeddings=tied)
     second.load_state_dict(first.state_dict())
     resumed = adamw(second, **SETTINGS)
-    load_state(resumed, second, tmp_path / "o.safetensors")
+    load_state(resumed, second, tmp_path)
     for seed in range(2, 4):
         step(first, optimizer, seed)
         step(second, resumed, seed)
@@ -75,8 +75,8 @@ def test_T34_a_state_before_the_first_step(tmp_path, tiny):
     """An optimizer that has not stepped saves nothing and resumes as new."""
     model = tiny()
     optimizer = adamw(model, **SETTINGS)
-    save_state(optimizer, model, tmp_path / "o.safetensors")
-    load_state(optimizer, model, tmp_path / "o.safetensors")
+    save_state(optimizer, model, tmp_path)
+    load_state(optimizer, model, tmp_path)
     assert not optimizer.state
     step(model, optimizer, 0)
     assert all(state["step"] == 1 for state in optimizer.state.values())
@@ -102,22 +102,22 @@ def test_a_state_of_another_model_is_refused(tmp_path, tiny, name):
     model = tiny()
     optimizer = adamw(model, **SETTINGS)
     step(model, optimizer, 0)
-    path = tmp_path / "o.safetensors"
-    save_state(optimizer, model, path)
+    path = tmp_path / "optimizer.safetensors"
+    save_state(optimizer, model, tmp_path)
     save_file(change(load_file(path), name), path)
     fresh = adamw(model, **SETTINGS)
     with pytest.raises(BadInput, match="model.layers.") as caught:
-        load_state(fresh, model, path)
+        load_state(fresh, model, tmp_path)
     assert "\n" not in str(caught.value) and not fresh.state
 
 
 @pytest.mark.parametrize("data", [None, b"", b"nothing"])
 def test_an_unreadable_state_is_one_line(tmp_path, tiny, data):
-    model, path = tiny(), tmp_path / "o.safetensors"
+    model, path = tiny(), tmp_path / "optimizer.safetensors"
     if data is not None:
         path.write_bytes(data)
-    with pytest.raises(BadInput, match="o.safetensors"):
-        load_state(adamw(model, **SETTINGS), model, path)
+    with pytest.raises(BadInput, match="optimizer.safetensors"):
+        load_state(adamw(model, **SETTINGS), model, tmp_path)
 
 
 @pytest.mark.parametrize("steps, warmup", [(1, 0.0), (1, 0.5), (10, 0.1), (100, 0.05), (250, 0.0), (30, 1.0)])

@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from minifleming.lm import tensors
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import load_model, load_weights, model_folder, read_tensors, save_model
+from minifleming.lm.weights import load_model, load_weights, model_folder, save_model
 from minifleming.run.checkpoint import verify_folder, write_folder
 from minifleming.run.errors import BadInput
 
@@ -94,7 +95,7 @@ def test_shards_are_put_together(saved):
     model, folder = saved
     shard(folder)
     assert torch.equal(logits_of(load_model(folder)), logits_of(model))
-    assert {name for name, _ in read_tensors(folder)} == set(model.state_dict())
+    assert {name for name, _, _ in tensors.read(folder)} == set(model.state_dict())
 
 
 @pytest.mark.parametrize("file", ["../one.safetensors", "/etc/passwd", "a/../../one.safetensors", "sub/one.safetensors",
