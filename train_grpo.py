@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.resume == "never" and Path(cfg.run.out).exists():
         raise BadInput("the run folder exists and --resume is never", cfg.run.out)
     start = checkpoint_argument(args.resume)
-    parallel.start(parallel.pick_device(cfg.run.device))
+    parallel.start(parallel.pick_device(cfg.run.device), cfg.run.timeout, alone=cfg.run.shard != 1)
     try:
         table = Run(cfg, start).everything()
         if parallel.rank() == 0:

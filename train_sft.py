@@ -2,22 +2,24 @@
 
     python train_sft.py --config recipes/tiny.toml --model tiny --traces traces.jsonl --out runs/sft
 
-Beside the model folder stand its log (.metrics.jsonl) and its configuration (.config.toml). A run that was killed
-begins again from the start.
+Beside the model folder stand its log (.metrics.jsonl), its configuration (.config.toml) and, while it runs, its
+checkpoints (.checkpoints): the same command again goes on with a run that was killed.
 
 Research software. Not for clinical use.
 """
 
+import shutil
 from pathlib import Path
 
 from minifleming.cold_start import sft
 from minifleming.cold_start.heldout import split
 from minifleming.cold_start.trace import read_traces
+from minifleming.lm.load import load_to_train
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import load_model, model_folder, save_model
+from minifleming.lm.weights import model_folder, write_model
 from minifleming.run import config as configuration
 from minifleming.run import parallel
-from minifleming.run.checkpoint import write_folder, write_text
+from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput, Parser, guarded
 from minifleming.run.progress import Journal
 
@@ -40,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.out.exists():
         raise BadInput("exists already; nothing is overwritten", args.out)
     device = parallel.pick_device(cfg.run.device)
-    parallel.start(device)
+    parallel.start(device, cfg.run.timeout, alone=cfg.run.shard != 1)
     try:
         train(cfg, args, device)
     finally:
@@ -54,20 +56,20 @@ def train(cfg: configuration.Config, args, device) -> None:
     traces, held = split(read_traces(args.traces), cfg.cold_start.heldout, cfg.run.seed)
     if not traces:
         raise BadInput("every trace is held out, none is left to train on (cold_start.heldout)", args.traces)
-    model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
+    model = load_to_train(folder, cfg, device)
     examples, dropped = sft.examples_of(traces, tokenizer, cfg.cold_start.max_tokens)
     if not examples:
         raise BadInput(f"all {dropped} traces are longer than cold_start.max_tokens", args.traces)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(args.out.parent, prefix=f"{args.out.name}.")
-    journal.truncate("metrics.jsonl", lambda record: False)  # of a run that was killed; it begins again
     if parallel.rank() == 0:
         write_text(args.out.with_name(f"{args.out.name}.config.toml"), configuration.to_toml(cfg))
+    home = args.out.with_name(f"{args.out.name}.checkpoints")
     sft.train(model, examples, cfg.cold_start, seed=cfg.run.seed, journal=journal,
-              held=sft.held_out(held, tokenizer, cfg.cold_start),
-              scratch=args.out.with_name(f"{args.out.name}.best.safetensors"))
+              held=sft.held_out(held, tokenizer, cfg.cold_start), home=home)
+    write_model(model, tokenizer, args.out)
     if parallel.rank() == 0:
-        write_folder(args.out, lambda path: save_model(model, tokenizer, path))
+        shutil.rmtree(home, ignore_errors=True)
         print(f"{len(examples)} traces ({dropped} too long, {len(held)} held out), model in {args.out}")
     parallel.barrier()
 

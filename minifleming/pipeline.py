@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,9 +25,9 @@ from minifleming.cold_start.trace import Trace, read_traces, write_traces
 from minifleming.evaluation.benchmarks import evaluate
 from minifleming.evaluation.records import read_records, write_records
 from minifleming.evaluation.tables import VARIANTS, write_report
-from minifleming.lm.model import LanguageModel
+from minifleming.lm.load import load_to_answer, load_to_train
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import load_model, model_folder, save_model
+from minifleming.lm.weights import model_folder, write_model
 from minifleming.rlvr import stages
 from minifleming.rlvr.report import write_page
 from minifleming.rods.graph import Graph
@@ -36,7 +37,7 @@ from minifleming.rods.mix import blind_accuracy, is_held_out, option_set, settin
 from minifleming.rods.support import Support
 from minifleming.run import config as configuration
 from minifleming.run import parallel
-from minifleming.run.checkpoint import read_json, sha256, verify_folder, write_folder, write_text
+from minifleming.run.checkpoint import read_json, sha256, verify_folder, write_text
 from minifleming.run.errors import BadInput, RunFailed
 from minifleming.run.fields import Config
 from minifleming.run.progress import Journal, bar
@@ -165,15 +166,14 @@ class Run:
                            f"all {dropped} traces are longer than cold_start.max_tokens {cfg.max_tokens}")
         if (self.folder / "checkpoints").exists():
             raise BadInput("missing or damaged, but reinforcement learning has begun; choose another run.out", folder)
-        self.journal.truncate("metrics.jsonl", lambda record: False)
-        model = self.load(self.base)
+        model, home = load_to_train(self.base, self.cfg, self.device), self.folder / "cold_start.checkpoints"
         with self.journal.timed("cold_start"):
             sft.train(model, examples, cfg, seed=self.cfg.run.seed, journal=self.journal,
-                      held=sft.held_out(held, self.tokenizer, cfg), scratch=self.folder / "cold_start.best.safetensors")
+                      held=sft.held_out(held, self.tokenizer, cfg), home=home)
         self.journal.metric(stage="cold_start", step=0, traces=len(examples), dropped=dropped)
+        write_model(model, self.tokenizer, folder)
         if parallel.rank() == 0:
-            write_folder(folder, lambda path: save_model(model, self.tokenizer, path))
-        parallel.barrier()
+            shutil.rmtree(home, ignore_errors=True)
         return folder
 
     def traces(self, items: list[Item]) -> list[Trace]:
@@ -196,7 +196,7 @@ class Run:
         return traces
 
     def reinforce(self, start: Path, items: list[Item]) -> stages.State:
-        model = self.load(start)
+        model = load_to_train(start, self.cfg, self.device)
         return stages.train(self.cfg, model, self.tokenizer, items, self.folder, self.start)
 
     def report(self, splits: dict[str, list[Item]], start: Path, state: stages.State) -> str:
@@ -223,15 +223,12 @@ class Run:
         if path.exists():
             return read_records(path)
         with self.journal.timed("eval", variant=variant, split=split):
-            found = evaluate(self.load(folder), self.tokenizer, items, self.cfg, name=f"{variant} {split}",
-                             graph=self.graph)
+            found = evaluate(load_to_answer(folder, self.cfg, self.device), self.tokenizer, items, self.cfg,
+                             name=f"{variant} {split}", graph=self.graph)
         if parallel.rank() == 0:
             write_records(path, found)
         parallel.barrier()
         return found
-
-    def load(self, folder: Path) -> LanguageModel:
-        return load_model(folder, self.cfg.model.dtype, self.device, self.cfg.run.deterministic)
 
 
 def asked(question: str, options: dict[str, str]) -> tuple[str, frozenset[str]]:

@@ -9,14 +9,17 @@ weights. Held-out traces are measured along the way, and the model ends as the b
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from minifleming.cold_start.heldout import HeldOut
+from minifleming.cold_start.saved import Saved
 from minifleming.cold_start.trace import Trace
 from minifleming.lm import optimizer as optim
 from minifleming.lm.batch import Example, fits, micro_batches
@@ -24,10 +27,11 @@ from minifleming.lm.checkpointing import activation_checkpointing
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.pack import packed_logprobs, packs
 from minifleming.lm.score import completion_logprobs
-from minifleming.lm.shard import even, whole
+from minifleming.lm.shard import even, plain_copy, whole
 from minifleming.lm.tokenizer import Tokenizer
+from minifleming.lm.weights import fingerprint
 from minifleming.run import parallel
-from minifleming.run.errors import BadInput, RunFailed
+from minifleming.run.errors import BadInput, Hold, RunFailed, Terminated
 from minifleming.run.fields import ColdStart
 from minifleming.run.progress import Journal, bar
 
@@ -53,11 +57,13 @@ def held_out(traces: list[Trace], tokenizer: Tokenizer, cfg: ColdStart) -> HeldO
 
 
 def train(model: LanguageModel, examples: list[Example], cfg: ColdStart, *, seed: int, journal: Journal,
-          held: HeldOut | None = None, scratch: Path | None = None) -> None:
+          held: HeldOut | None = None, home: Path | None = None) -> None:
     """``cfg.epochs`` passes in seeded order, ``cfg.batch`` sequences a step.
 
-    With ``held`` the model ends as it was at the measurement with the best accuracy (of equals, the lower loss);
-    ``scratch`` is a file for its weights, gone at the end. Raises BadInput if an example is too long for the model.
+    With ``held`` the model ends as it was at the measurement with the best accuracy (of equals, the lower loss).
+    ``home`` is a folder for checkpoints: a killed run goes on from the newest, an interrupted one saves and leaves.
+    It is to be removed when the model is written. Raises BadInput if an example is too long for the model, or if
+    ``home`` is of another run.
     """
     longest, room = max(map(len, examples)), model.config.max_position_embeddings
     if longest > room:
@@ -65,17 +71,39 @@ def train(model: LanguageModel, examples: list[Example], cfg: ColdStart, *, seed
     steps = max(1, math.ceil(cfg.epochs * len(examples) / cfg.batch))
     order = epoch_order(len(examples), steps * cfg.batch, seed)
     optimizer = optim.adamw(model, cfg.lr, (0.9, 0.95), cfg.weight_decay)
-    best = Best(model, scratch, journal)
+    saved = Saved(model, optimizer, home, made_from(model, examples, cfg, seed) if home else "")
+    first = saved.restore(journal)
     times = {round(steps * (i + 1) / cfg.evaluations) for i in range(cfg.evaluations)}
-    with activation_checkpointing(model, cfg.activation_checkpointing):
-        for step in bar(range(steps), desc="cold start"):
+    with activation_checkpointing(model, cfg.activation_checkpointing), Hold() as hold:
+        for step in bar(range(first, steps), total=steps, initial=first, desc="cold start"):
             drawn = [examples[i] for i in order[step * cfg.batch : (step + 1) * cfg.batch]]
             optim.set_lr(optimizer, cfg.lr * optim.cosine(step, steps, cfg.warmup))
             journal.metric(stage="cold_start", step=step + 1, **one_step(model, optimizer, drawn, cfg, step))
             if held and step + 1 in times:
-                best.measure(held, step + 1)
+                measure(model, held, saved, journal, step + 1)
+            left = parallel.anyone(hold.came is not None, model.device)
+            if home and (left or (step + 1) % cfg.checkpoint_every == 0 and step + 1 < steps):
+                saved.save(step + 1, journal)
+            if left:
+                raise hold.came or Terminated()
     optimizer.zero_grad(set_to_none=True)
-    best.take()
+    saved.take_best(steps)
+
+
+def measure(model: LanguageModel, held: HeldOut, saved: Saved, journal: Journal, step: int) -> None:
+    """How the held-out traces fare, and the weights kept if never better."""
+    with plain_copy(model, model.compute or model.dtype) as copy:
+        loss, accuracy = held.measure(copy)
+    journal.metric(stage="cold_start", step=step, heldout_loss=loss, heldout_accuracy=accuracy,
+                   heldout=len(held.examples))
+    saved.measured(step, accuracy, loss)
+
+
+def made_from(model: LanguageModel, examples: list[Example], cfg: ColdStart, seed: int) -> str:
+    """What identifies a run: its weights, its examples in their order, its settings."""
+    listed = json.dumps([[example.prompt, example.completion] for example in examples])
+    text = json.dumps([fingerprint(model), listed, dataclasses.asdict(cfg), seed, parallel.world_size()])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def one_step(model: LanguageModel, optimizer: torch.optim.Optimizer, drawn: list[Example], cfg: ColdStart,
@@ -115,33 +143,3 @@ def epoch_order(count: int, length: int, seed: int) -> list[int]:
         order += np.random.default_rng([seed, 0x5F7, epoch]).permutation(count).tolist()
         epoch += 1
     return order[:length]
-
-
-class Best:
-    """The weights with the best held-out accuracy so far, in a file."""
-
-    def __init__(self, model: LanguageModel, scratch: Path | None, journal: Journal):
-        self.model, self.scratch, self.journal = model, scratch, journal
-        self.score, self.step, self.last = (-1.0, 0.0), 0, 0
-
-    def measure(self, held: HeldOut, step: int) -> None:
-        loss, accuracy = held.measure(self.model)
-        self.journal.metric(stage="cold_start", step=step, heldout_loss=loss, heldout_accuracy=accuracy,
-                            heldout=len(held.examples))
-        self.last = step
-        if (accuracy, -loss) > self.score:
-            self.score, self.step = (accuracy, -loss), step
-            if self.scratch and parallel.rank() == 0:
-                save_file({name: p.detach().cpu().clone() for name, p in self.model.named_parameters()}, self.scratch)
-
-    def take(self) -> None:
-        """Give the model the best weights back, if they are not its own."""
-        parallel.barrier()
-        if self.scratch and self.step != self.last:
-            best = load_file(self.scratch, device=str(self.model.device))
-            with torch.no_grad():
-                for name, parameter in self.model.named_parameters():
-                    parameter.copy_(best[name])
-        parallel.barrier()
-        if self.scratch and parallel.rank() == 0:
-            self.scratch.unlink(missing_ok=True)

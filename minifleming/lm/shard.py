@@ -17,7 +17,7 @@ ones, ``in_step`` keeps a rank that has nothing left to sample in step with the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -120,6 +120,13 @@ def even(batches: list, model: LanguageModel) -> list:
         return batches
     most = max(parallel.all_gather([len(batches)], model.device))
     return [*batches, *[None] * (most - len(batches))]
+
+
+def sampler(model: LanguageModel, weights: str):
+    """What samples in a run: ``rl.rollout_weights``. To be used as a context."""
+    if weights == "sharded" and model.sharded:
+        return nullcontext(model)
+    return plain_copy(model, model.compute or model.dtype)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from minifleming.lm.model import LanguageModel
 from minifleming.lm.shard import counts, local, rows_of, whole
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.run import parallel
+from minifleming.run.checkpoint import write_folder
 from minifleming.run.errors import BadInput
 
 TINY = Path(__file__).parent.parent / "assets" / "tiny"
@@ -124,6 +125,15 @@ def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path | None, 
     for name in TOKENIZER_FILES:
         if (tokenizer.folder / name).exists():
             shutil.copyfile(tokenizer.folder / name, folder / name)
+
+
+def write_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
+    """The same atomically, called by all ranks: all gather, the first one writes."""
+    if parallel.rank() == 0:
+        write_folder(folder, lambda path: save_model(model, tokenizer, path))
+    else:
+        save_model(model, tokenizer, None)
+    parallel.barrier()
 
 
 def fingerprint(model: LanguageModel) -> str:

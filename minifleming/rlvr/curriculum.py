@@ -31,6 +31,7 @@ class State:
     trained: dict[str, int] = field(default_factory=dict)  # item -> times drawn in stage 2
     ranks: dict[str, int] = field(default_factory=dict)  # item -> its place among the wrong ones of this round
     history: list[list[float]] = field(default_factory=list)  # (format, accuracy) of the last steps of this stage
+    best: list[float] = field(default_factory=list)  # [step, mean accuracy] of this round's best checkpoint
     ended: list[list[int]] = field(default_factory=list)  # (with an end token, samples) of the last steps, likewise
     chain: str = ""  # hash of the newest record (record.py)
 
@@ -63,7 +64,7 @@ def stage_of(state: State, cfg: Config) -> Stage1 | Stage2:
 def switch(state: State, cfg: Config) -> dict:
     """To stage 2. Returns what the log says of it."""
     state.stage, state.stage1_end, state.why = "rl_stage2", state.step, plateaued(state, cfg.stage1) or ""
-    recent, state.history = state.sparsity[-cfg.stage1.window :], []
+    recent, state.history, state.best = state.sparsity[-cfg.stage1.window :], [], []
     return {"stage": "switch", "step": state.step, "round": 0, "why": state.why,
             "mean_sparsity": sum(recent) / max(len(recent), 1), "threshold": cfg.stage1.sparsity}
 
@@ -95,6 +96,15 @@ def stepped(state: State, cfg: Config, figures: dict) -> None:
     state.ended = alarms.evidence(state.ended, figures, cfg.alarms)
     state.sparsity = [*state.sparsity, figures["sparsity"]][-cfg.stage1.window :]
     state.history = [*state.history, [figures["format"], figures["accuracy"]]][-cfg.alarms.window :]
+    if state.step % cfg.run.checkpoint_every == 0:
+        note_best(state)
+
+
+def note_best(state: State) -> None:
+    """A checkpoint is written: is it the best of this round, by the accuracy of its last steps?"""
+    accuracy = sum(accuracy for _, accuracy in state.history) / max(len(state.history), 1)
+    if state.history and (not state.best or accuracy > state.best[1]):
+        state.best = [state.step, accuracy]
 
 
 def next_round(state: State, cfg: Config, items: dict[str, Item], passes: dict[str, int] | None) -> list[dict]:
@@ -103,7 +113,7 @@ def next_round(state: State, cfg: Config, items: dict[str, Item], passes: dict[s
     Returns the ledger's entries: of each item its passes, its class before and now, and why.
     """
     before = {name: kind for kind, ids in state.pools.items() for name in ids}
-    state.round, state.dealt, state.ranks, state.history = state.round + 1, {}, {}, []
+    state.round, state.dealt, state.ranks, state.history, state.best = state.round + 1, {}, {}, [], []
     if passes is None:
         state.pools = {"pool": list(items)}
         return []

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import torch
 
+from minifleming.lm.load import load_to_train
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import load_model
 from minifleming.rlvr.record import read_lines, read_step, step_path
 from minifleming.rlvr.rollout import Rollout
+from minifleming.rlvr.saves import restore
 from minifleming.rlvr.stages import Training
 from minifleming.rods.item import read_items
 from minifleming.run import config as configuration
@@ -49,11 +50,12 @@ def _replay(folder: Path, step: int) -> dict:
     device = parallel.pick_device(manifest["device"])
     if device.type == "cpu":
         torch.set_num_threads(manifest["threads"])
-    model = load_model(earlier[-1] / "model", cfg.model.dtype, device, cfg.run.deterministic)
+    parallel.start(device, cfg.run.timeout, alone=cfg.run.shard != 1)
+    model = load_to_train(earlier[-1] / "model", cfg, device)
     items = read_items(folder / "items" / "train.jsonl")
     with tempfile.TemporaryDirectory() as scratch, torch.inference_mode(False):
         training = Again(cfg, model, Tokenizer(earlier[-1] / "model"), items, Path(scratch))
-        training.restore(earlier[-1])
+        restore(training, earlier[-1])
         training.origin, before = folder, training.state.step
         with bar(total=step, desc="replay", initial=training.state.step) as progress:
             while training.state.step < step:

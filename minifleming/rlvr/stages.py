@@ -7,30 +7,27 @@ ledger, its line of metrics.
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import shutil
 import sys
-from functools import partial
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from minifleming.lm import optimizer as optim
+from minifleming.lm.load import load_to_train
 from minifleming.lm.model import LanguageModel
+from minifleming.lm.shard import sampler
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import fingerprint, load_model, load_weights, save_model
-from minifleming.rlvr import alarms, curriculum
+from minifleming.lm.weights import fingerprint
+from minifleming.rlvr import alarms, curriculum, saves
 from minifleming.rlvr.curriculum import State
 from minifleming.rlvr.mining import CLASSES
 from minifleming.rlvr.record import (
     brief,
     figures,
-    first_step,
     record,
     seal,
-    sha256_text,
     step_path,
     write_lines,
     write_step,
@@ -38,9 +35,8 @@ from minifleming.rlvr.record import (
 from minifleming.rlvr.rollout import Rollout, roll_out
 from minifleming.rlvr.update import update
 from minifleming.rods.item import Item
-from minifleming.run import config as configuration
 from minifleming.run import parallel
-from minifleming.run.checkpoint import MANIFEST, checkpoints, latest, prune, read_json, verify_folder, write_folder
+from minifleming.run.checkpoint import checkpoints, latest
 from minifleming.run.errors import BadInput, Hold, RunFailed, Terminated
 from minifleming.run.fields import Config
 from minifleming.run.progress import Journal, bar
@@ -59,6 +55,7 @@ class Training:
         self.reference: LanguageModel | None = None
         self.state = curriculum.begin(cfg, self.items)
         self.warned: set[tuple[int, str]] = set()  # (round, alarm)
+        self.hold = Hold()
         if not self.state.pools and cfg.stage1.max_steps > 0:
             raise BadInput(f"stage1.mix: no training item has a tier of {', '.join(cfg.stage1.mix)}")
 
@@ -69,18 +66,17 @@ class Training:
         if not parallel.all_sum([begun], self.model.device)[0]:
             self.begin()
         total = cfg.stage1.max_steps + cfg.stage2.rounds * cfg.stage2.steps_per_round
-        with Hold() as hold, bar(total=total, desc="RL", initial=state.step) as progress:
+        with self.hold, bar(total=total, desc="RL", initial=state.step) as progress:
             while state.stage != "done":
                 self.advance(progress)
-                if parallel.all_sum([hold.came is not None], self.model.device)[0]:  # all ranks leave at one step
+                if parallel.anyone(self.hold.came is not None, self.model.device):
                     self.save()
-                    raise hold.came or Terminated()
+                    self.leave_if_told()
         return state
 
     def begin(self) -> None:
         """The first links of this run's chain: what it is made from, and, at step 0, who is in the pools of stage 1."""
-        if parallel.rank() == 0:
-            self.write("mining.jsonl", [facts(self.cfg, self.items, self.model, self.state.step, self.state.chain)])
+        self.write("mining.jsonl", [saves.facts(self.cfg, self.items, self.model, self.state.step, self.state.chain)])
         if self.state.step == 0:
             self.write("mining.jsonl", curriculum.entered(self.state))
         self.save()
@@ -104,8 +100,8 @@ class Training:
         cfg, state = self.cfg, self.state
         samples = curriculum.stage_of(state, cfg).samples_per_prompt
         drawn = curriculum.draw(state, cfg, self.items)
-        with self.journal.timed("rollout", step=state.step + 1):
-            groups = roll_out(self.model, self.tokenizer, drawn, cfg.rl, samples=samples, seed=cfg.run.seed,
+        with self.journal.timed("rollout", step=state.step + 1), sampler(self.model, cfg.rl.rollout_weights) as model:
+            groups = roll_out(model, self.tokenizer, drawn, cfg.rl, samples=samples, seed=cfg.run.seed,
                               step=state.step)
         briefs = [[brief(r) for r in group] for group in self.records(groups, state.step + 1)]
         briefs = [b for group in parallel.all_gather(briefs, self.model.device) for b in group]
@@ -126,9 +122,8 @@ class Training:
                    "passes": sum(b["label"] == b["answer"] for b in briefs[i * samples : (i + 1) * samples]),
                    "samples": samples} for i, (item, why) in enumerate(drawn)]
         self.write("mining.jsonl", passes)
-        if parallel.rank() == 0:
-            self.write("metrics.jsonl", [{"stage": state.stage, "step": state.step, "round": state.round, **found,
-                                          **result, "weights": fingerprint(self.model)}])
+        self.write("metrics.jsonl", [{"stage": state.stage, "step": state.step, "round": state.round, **found,
+                                      **result, "weights": fingerprint(self.model)}])
         self.warn(alarms.warnings(found, [item.answer for item, _ in drawn], state.history, cfg.alarms))
         progress.set_postfix_str(f"{state.stage} reward {found['reward']:.2f} acc {found['accuracy']:.2f} "
                                  f"sparsity {found['sparsity']:.2f}", refresh=False)
@@ -142,17 +137,47 @@ class Training:
         if cfg.stage2.source == "uniform":
             curriculum.next_round(state, cfg, self.items, None)
             return
-        n, number = cfg.mining.samples, state.round + 1
-        with bar(total=len(self.items) * n, desc=f"mining {number}") as progress, \
-                self.journal.timed("mining", round=number):
-            groups = roll_out(self.model, self.tokenizer, [(item, "mining") for item in self.items.values()],
-                              cfg.rl, samples=n, seed=cfg.run.seed, step=MINING_STEP + number,
-                              done=lambda ended: progress.update(ended * parallel.world_size()))
-        passes = [[group[0].item.id, sum(r.right for r in group)] for group in groups]
-        passes = dict(parallel.all_gather(passes, self.model.device))
+        self.save_unless_there()  # to come back to, however often this is interrupted
+        with self.journal.timed("mining", round=state.round + 1), sampler(self.model, cfg.rl.rollout_weights) as model:
+            passes = self.passes(model)
         self.write("mining.jsonl", curriculum.next_round(state, cfg, self.items, passes))
         self.write("metrics.jsonl", [{"stage": "mining", "step": state.step, "round": state.round,
                                       **{kind: len(state.pools[kind]) for kind in CLASSES}}])
+
+    def passes(self, model: LanguageModel) -> dict[str, int]:
+        """Right samples of every item, chunk after chunk. A killed run's chunks are found again, by what the chain was
+        when the round began; an interrupted one leaves between two of them."""
+        cfg, n, number = self.cfg, self.cfg.mining.samples, self.state.round + 1
+        passes = self.journal.read("mining.part.jsonl") if parallel.rank() == 0 else []
+        passes = parallel.all_gather([[p for p in passes if p["chain"] == self.state.chain]] if parallel.rank() == 0
+                                     else [], self.model.device)[0]
+        found = {name: count for part in passes for name, count in part["passes"].items()}
+        items = [item for item in self.items.values() if item.id not in found]
+        with bar(total=len(self.items) * n, initial=len(found) * n, desc=f"mining {number}") as progress:
+            for at in range(0, len(items), cfg.mining.chunk):
+                self.leave_if_told()
+                drawn = [(item, "mining") for item in items[at : at + cfg.mining.chunk]]
+                groups = roll_out(model, self.tokenizer, drawn, cfg.rl, samples=n, seed=cfg.run.seed,
+                                  step=MINING_STEP + number,
+                                  done=lambda ended: progress.update(ended * parallel.world_size()))
+                passes = [[group[0].item.id, sum(r.right for r in group)] for group in groups]
+                passes = dict(parallel.all_gather(passes, self.model.device))
+                self.journal.line("mining.part.jsonl", json.dumps({"chain": self.state.chain, "passes": passes}))
+                found |= passes
+        return found
+
+    def leave_if_told(self) -> None:
+        """After SIGINT or SIGTERM to any rank, all leave here."""
+        if parallel.anyone(self.hold.came is not None, self.model.device):
+            raise self.hold.came or Terminated()
+
+    def save(self) -> None:
+        saves.save(self)
+
+    def save_unless_there(self) -> None:
+        there = saves.checkpoint_of(self.folder, self.state.step).exists()
+        if not parallel.from_first(there, self.model.device):
+            self.save()
 
     def records(self, groups: list[list[Rollout]], step: int) -> list[list[dict]]:
         """This rank's records of step ``step`` (from 1)."""
@@ -188,86 +213,9 @@ class Training:
         """The frozen model of the first checkpoint, which the KL term is taken to; loaded if there is such a term."""
         if self.cfg.rl.kl > 0 and self.reference is None:
             first = checkpoints(self.origin / "checkpoints")[0] / "model"
-            self.reference = load_model(first, self.cfg.model.dtype, self.model.device, self.model.deterministic)
+            self.reference = load_to_train(first, self.cfg, self.model.device)
             self.reference.requires_grad_(False)
         return self.reference
-
-    def save(self) -> None:
-        """Write a checkpoint: the model as a folder that transformers loads, optimizer state, and State."""
-        if parallel.rank() == 0:
-            home = self.folder / "checkpoints"
-            with self.journal.timed("save", step=self.state.step):
-                self.journal.sync()
-                write_folder(home / f"step_{self.state.step:06d}", self._fill)
-                first = int(checkpoints(home)[0].name[5:])
-                prune(home, self.cfg.run.keep, {first, first_step(self.folder) - 1, self.state.stage1_end})
-        parallel.barrier()
-
-    def _fill(self, folder: Path) -> None:
-        save_model(self.model, self.tokenizer, folder / "model")
-        optim.save_state(self.optimizer, self.model, folder)
-        (folder / "state.json").write_text(json.dumps(dataclasses.asdict(self.state), sort_keys=True) + "\n")
-
-    def restore(self, path: Path) -> None:
-        """Continue from a checkpoint, and drop the records of later steps."""
-        load_weights(self.model, path / "model")
-        optim.load_state(self.optimizer, self.model, path)
-        self.state = read_state(path / "state.json", self.items)
-        step, done, switched = self.state.step, self.state.round, self.state.stage != "rl_stage1"
-        self.journal.truncate("metrics.jsonl", lambda r: r["stage"] == "cold_start" or r["step"] < step or (
-            r["step"] == step and (switched if r["stage"] == "switch" else r["round"] <= done)))
-        self.journal.truncate("mining.jsonl", lambda r: r["step"] <= step and r["round"] <= done)
-        self.journal.truncate("alarms.jsonl", lambda r: r["step"] <= step)
-        self.warned = {(r["round"], r["alarm"]) for r in self.journal.read("alarms.jsonl")}
-        last = [r for name in ("metrics.jsonl", "mining.jsonl") for r in self.journal.read(name)[-1:]]
-        ends = [r["hash"] for r in last if "hash" in r]
-        if ends and self.state.chain not in ends:
-            raise BadInput("the log ends before this checkpoint, or is not the one that led to it", path)
-        if parallel.rank() == 0:
-            for log in (self.folder / "rollouts").glob("step_*.jsonl.gz"):
-                if int(log.name[5:11]) > step:
-                    log.unlink()
-
-    def adopt(self, start: Path) -> None:
-        """A run that goes on from another one's checkpoint keeps it as its own, and those that it will need again."""
-        kept = {self.state.step: start}
-        if 0 <= self.state.stage1_end < self.state.step:
-            kept[self.state.stage1_end] = start.parent / f"step_{self.state.stage1_end:06d}"
-        if self.cfg.rl.kl > 0:
-            kept[0] = start.parent / "step_000000"
-        for source in kept.values():
-            reason = verify_folder(source)
-            if reason:
-                raise BadInput(f"{reason}: this, the end of stage 1 and the start beside it must be whole", source)
-        if self.state.stage == "done":
-            raise BadInput("the end of a run: there is nothing to go on with", start)
-        if parallel.rank() == 0:
-            for step, source in kept.items():
-                write_folder(self.folder / "checkpoints" / f"step_{step:06d}", partial(_copy, source))
-        parallel.barrier()
-
-
-def facts(cfg: Config, items: dict[str, Item], model: LanguageModel, step: int, chain: str) -> dict:
-    """What a run is made from, as its first record: ``chain`` is the hash that it goes on from, if it does."""
-    listed = json.dumps([dataclasses.asdict(item) for item in items.values()], sort_keys=True)
-    return {"event": "begun", "round": 0, "step": step, "from": chain, "items": sha256_text(listed),
-            "config": sha256_text(configuration.to_toml(cfg)), "weights": fingerprint(model)}
-
-
-def read_state(path: Path, items: dict[str, Item]) -> State:
-    """The state of a checkpoint, which must be of these items."""
-    raw = read_json(path)
-    kinds = {field.name: type(getattr(State(), field.name)) for field in dataclasses.fields(State)}
-    if not isinstance(raw, dict) or {name: type(value) for name, value in raw.items()} != kinds:
-        raise BadInput("not the state of a run", path)
-    unknown = {name for ids in raw["pools"].values() for name in ids} - items.keys()
-    if unknown:
-        raise BadInput(f"made from other items: '{min(unknown)}' is not among this run's", path)
-    return State(**raw)
-
-
-def _copy(source: Path, folder: Path) -> None:
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
 
 
 def train(cfg: Config, model: LanguageModel, tokenizer: Tokenizer, items: list[Item], folder: Path,
@@ -279,13 +227,13 @@ def train(cfg: Config, model: LanguageModel, tokenizer: Tokenizer, items: list[I
     if checkpoints(home):
         if start is not None and parallel.rank() == 0:
             print(f"{folder} goes on from its own checkpoints, not from {start}")
-        newest = latest(home)
-        if newest is None:
+        newest = parallel.from_first(str(latest(home) or "") if parallel.rank() == 0 else "", model.device)
+        if not newest:
             raise BadInput("no checkpoint is whole; choose another run.out, or delete this folder to begin again", home)
-        training.restore(newest)
+        saves.restore(training, Path(newest))
     elif start is not None:
-        training.restore(start)
-        training.adopt(start)
+        saves.restore(training, start)
+        saves.adopt(training, start)
     else:
         training.journal.truncate("mining.jsonl", lambda entry: False)  # it ended before a checkpoint
     with torch.inference_mode(False):

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from minifleming.lm.checkpointing import activation_checkpointing
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.score import group_logprobs, idle_logprobs
 from minifleming.lm.shard import even, let_go, whole
@@ -62,11 +63,11 @@ def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Group
         for r in (r for i in mine for r in groups[i] if not r.denominator):
             r.denominator = divisor_of(r, cfg, counts)
         optimizer.zero_grad(set_to_none=True)
-        with parallel.together(model.device):
+        with parallel.together(model.device), activation_checkpointing(model, cfg.activation_checkpointing):
             part = backward(model, [trained[i] for i in mine], cfg, counts, number if several else None)
         loss, low, high, divergence = parallel.all_sum(part, model.device)
         if number == 0:
-            mismatch = measure(groups, cfg, model.device)
+            mismatch = measure(groups, cfg, model)
         norm = take_step(model, optimizer, cfg, loss) if moves else 0.0
         figures.append((loss, norm, low, high, divergence))
     loss, norm, low, high, divergence = (math.fsum(column) / len(figures) for column in zip(*figures))
@@ -131,14 +132,15 @@ def take_step(model: LanguageModel, optimizer: torch.optim.Optimizer, cfg: RL, l
     return norm
 
 
-def measure(groups: Groups, cfg: RL, device: torch.device) -> dict[str, float]:
+def measure(groups: Groups, cfg: RL, model: LanguageModel) -> dict[str, float]:
     """|sampler - trainer| in log-probability, largest and mean over the tokens scored; refused beyond the limit."""
+    device, limit = model.device, cfg.mismatch_limit or (1.0 if model.compute == torch.bfloat16 else 1e-3)
     gaps = [gap for group in groups for r in group for gap in gaps_of(r.logprobs, r.trained)]
     largest = max(parallel.all_gather([max(gaps, default=0.0)], device))
     total, count = parallel.all_sum([math.fsum(gaps), len(gaps)], device)
-    if largest > cfg.mismatch_limit:
+    if largest > limit:
         raise RunFailed(f"sampler and trainer disagree by {largest:.3g} in log-probability, more than "
-                        f"rl.mismatch_limit {cfg.mismatch_limit:.3g}: the update is refused")
+                        f"rl.mismatch_limit {limit:.3g}: the update is refused")
     return {"mismatch": largest, "mismatch_mean": total / max(count, 1)}
 
 

@@ -26,7 +26,7 @@ from minifleming.rlvr.recompute import weigh
 from minifleming.rlvr.record import brief, figures, first_step, read_lines, record, step_path, unseal
 from minifleming.rlvr.reward import terms
 from minifleming.rlvr.rollout import Rollout, compare, judge
-from minifleming.rlvr.stages import facts, read_state
+from minifleming.rlvr.saves import facts, read_state
 from minifleming.rods.item import Item, read_items
 from minifleming.run import config as configuration
 from minifleming.run.checkpoint import checkpoints, verify_folder
@@ -227,7 +227,7 @@ def _checkpoint(findings: Findings, path: Path, seen: dict[int, list[dict]], wei
                 cfg: Config) -> None:
     """A checkpoint is whole, its state is one that the log came through, its weights those that the log names."""
     findings.checkpoints += 1
-    missing = [name for name in ("state.json", "optimizer.safetensors", "model") if not (path / name).exists()]
+    missing = [name for name in ("state.json", "optimizer*.safetensors", "model") if not any(path.glob(name))]
     if reason := verify_folder(path) or (f"{missing[0]} is missing" if missing else None):
         findings.differences.append(f"{path}: {reason}")
         return
@@ -246,8 +246,8 @@ def _now(state: State, log: Log) -> dict:
 
 
 def _plain(state: dict) -> dict:
-    """Without what only the alarms use: their settings may change from one part of a run to the next."""
-    return {name: value for name, value in state.items() if name not in ("history", "ended")}
+    """Without what follows from the alarms' settings, which may change from one part of a run to the next."""
+    return {name: value for name, value in state.items() if name not in ("history", "ended", "best")}
 
 
 def close(a, b) -> bool:

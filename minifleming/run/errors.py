@@ -67,8 +67,9 @@ class Terminated(BaseException):
 class Hold:
     """Within it SIGINT and SIGTERM wait until the program asks, between two steps; a second one strikes at once."""
 
+    came: BaseException | None = None
+
     def __enter__(self) -> Hold:
-        self.came: BaseException | None = None
         self.old = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 

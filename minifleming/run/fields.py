@@ -26,7 +26,10 @@ class Run:
     threads: int = field(0, "CPU threads; 0 leaves torch's choice", low=0)
     deterministic: bool = field(False, "products of one shape: equal bits in any batch and on any rank; slower")
     checkpoint_every: int = field(25, "RL steps between checkpoints", low=1)
-    keep: int = field(2, "newest checkpoints kept, besides the first and the end of stage 1", low=1)
+    keep: int = field(2, "newest checkpoints kept, besides the first, the end of stage 1 and this round's best", low=1)
+    shard: int = field(1, "ranks that one copy of the training weights is spread over (FSDP): 0 all, 1 none", low=0)
+    offload: bool = field(False, "with run.shard: weights and moments rest in the memory of the CPU")
+    timeout: float = field(30.0, "minutes that a rank waits for the others before it gives up", low=0.01)
 
 
 @dataclass
@@ -83,6 +86,7 @@ class ColdStart:
     micro_batch_tokens: int = field(16384, "tokens per forward/backward: memory, not mathematics", low=1)
     packing: bool = field(True, "documents one behind the other, none sees another; false: rows with padding")
     activation_checkpointing: bool = field(False, "compute activations again on the way back: less memory, slower")
+    checkpoint_every: int = field(50, "steps between checkpoints, which are gone when the cold start is done", low=1)
 
 
 @dataclass
@@ -106,8 +110,11 @@ class RL:
     kl_estimator: str = field("k3", "k1, k2 or k3")
     kl_weighted: bool = field(True, "weigh the estimate by the policy's ratio, whose gradient is then that of the KL")
     micro_batch_tokens: int = field(16384, "tokens per forward/backward (or one group): memory, not mathematics", low=1)
-    rollout_slots: int = field(256, "sequences decoded at a time", low=1)
-    mismatch_limit: float = field(1e-3, "stop when sampler and trainer differ by more in a log-probability", low=0)
+    activation_checkpointing: bool = field(False, "compute activations again on the way back: less memory, slower")
+    rollout_slots: int = field(256, "sequences decoded at a time on each rank", low=1)
+    rollout_weights: str = field("copy", "copy: gathered once a step; sharded: block by block, for what fits no GPU")
+    mismatch_limit: float = field(0.0, "stop when sampler and trainer differ by more in a log-probability; 0: 1e-3 in "
+                                  "float32, 1 in bfloat16", low=0)
 
 
 @dataclass
@@ -133,6 +140,7 @@ class Stage2:
 @dataclass
 class Mining:
     samples: int = field(8, "completions per item of the whole training pool", "§3.3", low=1)
+    chunk: int = field(1024, "items sampled before their passes are put on the disk", low=1)
     wrong_max: float = field(0.25, "pass rate up to which an item counts as wrong", low=0, high=1)
     right_min: float = field(0.75, "pass rate from which an item counts as right", low=0, high=1)
     quarantine_after: int = field(2, "rounds with no right sample after which an item is a label suspect", low=1)

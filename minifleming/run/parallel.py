@@ -94,6 +94,11 @@ def all_gather(objects: list, device: torch.device) -> list:
     return [parts[i % len(parts)][i // len(parts)] for i in range(length)]
 
 
+def from_first(value, device: torch.device):
+    """What rank 0 says (plain data), on every rank."""
+    return all_gather([value] if rank() == 0 else [], device)[0]
+
+
 def sum_gradients(parameters: list[torch.nn.Parameter]) -> None:
     """Add the ranks' gradients. They were divided by global denominators, so the sum is the gradient."""
     if world_size() == 1:

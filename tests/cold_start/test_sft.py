@@ -67,6 +67,8 @@ def target_count(examples: list[Example]) -> int:
 class Bigram(nn.Module):
     """The next token depends on the token before it and on nothing else."""
 
+    sharded, compute = False, None
+
     def __init__(self):
         super().__init__()
         self.table = nn.Parameter(torch.randn(V, V, generator=torch.Generator().manual_seed(0)))
@@ -333,15 +335,15 @@ class Judged(HeldOut):
 @pytest.mark.parametrize(("script", "best"), [
     ([(1.0, 0.1), (1.0, 0.3), (1.0, 0.2)], 1), ([(1.0, 0.3), (0.5, 0.3), (0.7, 0.3)], 1),
     ([(1.0, 0.3), (1.0, 0.3), (1.0, 0.3)], 0), ([(3.0, 0.0), (2.0, 0.1), (9.0, 0.9)], 2)])
-def test_the_model_ends_as_its_best(tmp_path, script, best):
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_the_model_ends_as_its_best(tmp_path, script, best, on_disk):
     """Best accuracy, then the lower loss, then the earlier. Weights may be parts of larger tensors."""
-    model, held, scratch = model_of(1), Judged(script), tmp_path / "best.safetensors"
+    model, held, home = model_of(1), Judged(script), tmp_path / "home" if on_disk else None
     for parameter in model.parameters():
         parameter.data = torch.cat((parameter.data, parameter.data))[: len(parameter)]
     cfg = settings(200, epochs=6.0, batch=8, lr=1e-2, evaluations=3)
-    train(model, some_examples(24, seed=9), cfg, seed=0, journal=Journal(tmp_path), held=held, scratch=scratch)
+    train(model, some_examples(24, seed=9), cfg, seed=0, journal=Journal(tmp_path), held=held, home=home)
     assert [all(map(torch.equal, model.parameters(), seen)) for seen in held.seen] == [i == best for i in range(3)]
-    assert not scratch.exists()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     measured = [(line["step"], line["heldout_loss"], line["heldout_accuracy"]) for line in lines
                 if "heldout_loss" in line]
@@ -353,7 +355,7 @@ def test_measuring_changes_nothing(tmp_path):
     model, held = model_of(1), Judged([(1.0, 0.1), (1.0, 0.2), (1.0, 0.3)])
     cfg = settings(200, epochs=2.0, batch=8, lr=1e-2, warmup=0.1, evaluations=3)
     train(model, some_examples(24, seed=9), cfg, seed=0, journal=Journal(tmp_path), held=held,
-          scratch=tmp_path / "best.safetensors")
+          home=tmp_path / "home")
     assert all(map(torch.equal, plain.parameters(), model.parameters()))
 
 

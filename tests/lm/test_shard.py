@@ -44,8 +44,8 @@ def train(model, steps: int, mine: list[tuple], recompute: bool = False):
                 loss.backward()
         if not model.sharded:
             parallel.sum_gradients(list(model.parameters()))
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         first = first or {n: whole(p.grad.detach()).clone() for n, p in model.named_parameters()}
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         optimizer.step()
     return first, optimizer
 
