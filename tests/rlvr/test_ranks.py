@@ -5,32 +5,48 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from minifleming.lm.load import load_to_train
+from minifleming.lm.shard import whole
+from minifleming.lm.weights import load_model, save_model
 from minifleming.rlvr import stages
 from minifleming.rlvr.objective import OBJECTIVES
 from minifleming.rlvr.rollout import roll_out
 from minifleming.rlvr.update import update
+from minifleming.rlvr.verify import verify
+from minifleming.rods.item import write_items
 from minifleming.run import parallel
+from minifleming.run.checkpoint import write_text
+from minifleming.run.config import to_toml
 from minifleming.run.errors import RunFailed
 from minifleming.run.fields import RL, Config, Mining, Run, Stage1, Stage2
 from tests.ranks import on_ranks
 
 
-def settings() -> Config:
+def settings(shard: int = 1, weights: str = "copy", **rl) -> Config:
     """Five prompts on two ranks: shares of three and two."""
     return Config(
-        run=Run(seed=3), rl=RL(max_new_tokens=12, lr=1e-3, prompts_per_step=5),
+        run=Run(seed=3, shard=shard),
+        rl=RL(max_new_tokens=12, lr=1e-3, prompts_per_step=5, rollout_weights=weights, **rl),
         stage1=Stage1(samples_per_prompt=4, min_steps=2, max_steps=2, sparsity=1.0),
-        stage2=Stage2(samples_per_prompt=3, rounds=1, steps_per_round=1), mining=Mining(samples=2))
+        stage2=Stage2(samples_per_prompt=3, rounds=1, steps_per_round=1), mining=Mining(samples=2, chunk=20))
 
 
-def train(rank, talker, tokenizer, folder) -> None:
-    fresh, items = talker
-    stages.train(settings(), fresh(), tokenizer, items, folder)
+def train(rank, base, items, tokenizer, folder, cfg) -> None:
+    stages.train(cfg, load_to_train(base, cfg, torch.device("cpu")), tokenizer, items, folder)
+
+
+@pytest.fixture(scope="module")
+def base(talker, tokenizer, tmp_path_factory):
+    """The talker as a folder."""
+    folder = tmp_path_factory.mktemp("base") / "model"
+    save_model(talker[0](), tokenizer, folder)
+    return folder
 
 
 def results(folder):
@@ -40,31 +56,54 @@ def results(folder):
     return [r for r in metrics if r["stage"].startswith("rl_")], rollouts
 
 
-def test_T27_T29_two_ranks_take_the_steps_of_one(talker, tokenizer, tmp_path):
+@pytest.mark.parametrize(("ranks", "cfg"), [
+    (2, settings()), (2, settings(0)), (4, settings(2)), (2, settings(0, "sharded")),
+    (2, settings(0, kl=0.1, activation_checkpointing=True, micro_batch_tokens=30))],
+    ids=["replicated", "sharded", "hybrid", "sampled on shards", "sharded, with KL, recomputed"])
+def test_T27_T29_several_ranks_take_the_steps_of_one(talker, base, tokenizer, tmp_path, ranks, cfg):
     """Groups stay whole on a rank, completions end at different lengths on each, and nobody waits for ever."""
-    train(0, talker, tokenizer, tmp_path / "one")
-    assert on_ranks(2, train, talker, tokenizer, tmp_path / "two") == [0, 0]
+    items = talker[1]
+    train(0, base, items, tokenizer, tmp_path / "one", dataclasses.replace(cfg, run=Run(seed=3)))
+    assert on_ranks(ranks, train, base, items, tokenizer, tmp_path / "two", cfg) == [0] * ranks
     (one, ours), (two, theirs) = results(tmp_path / "one"), results(tmp_path / "two")
     assert [r["step"] for r in one] == [r["step"] for r in two] == [1, 2, 3]
     assert one[0]["trained"] > 0 and one[0]["grad_norm"] > 0.1, "there is something to compare"
     for a, b in zip(ours, theirs):
-        assert [(r["key"], r["completion_ids"], r["coefficient"]) for r in a] == [
-            (r["key"], r["completion_ids"], r["coefficient"]) for r in b]
+        assert [(r["key"], r["completion_ids"]) for r in a] == [(r["key"], r["completion_ids"]) for r in b]
+        for x, y in zip(a, b):
+            assert x["coefficient"] == pytest.approx(y["coefficient"], rel=1e-3, abs=1e-7)
     for a, b in zip(one, two):
         for name in ("prompts", "reward", "accuracy", "sparsity", "trained", "length"):
             assert a[name] == pytest.approx(b[name], rel=1e-12), name
         for name in ("loss", "grad_norm", "entropy"):
             assert a[name] == pytest.approx(b[name], rel=1e-4), name
     for a, b in zip(*((tmp_path / name / "mining.jsonl").read_text().splitlines() for name in ("one", "two"))):
-        assert json.loads(a) | {"hash": ""} == json.loads(b) | {"hash": ""}
+        a, b = json.loads(a), json.loads(b)
+        assert a | {"hash": "", "config": ""} == b | {"hash": "", "config": ""}
+    ends = [load_model(tmp_path / name / "checkpoints" / "step_000003" / "model") for name in ("one", "two")]
+    assert all((a - b).abs().max() < 1e-4 for a, b in zip(*(end.parameters() for end in ends)))
+    for name in ("one", "two"):  # and either log holds
+        shutil.copytree(base, tmp_path / name / "base")
+        (tmp_path / name / "items").mkdir()
+        write_items(tmp_path / name / "items" / "train.jsonl", items)
+        write_text(tmp_path / name / "config.toml", to_toml(cfg if name == "two" else dataclasses.replace(
+            cfg, run=Run(seed=3))))
+        assert not verify(tmp_path / name).differences
 
 
-def one_step(rank, model, reference, groups, cfg, path) -> None:
+def one_step(rank, base, groups, cfg, path, shard=1) -> None:
     """Update on this rank's share of the groups; leave gradient, weights and figures behind."""
+    run, cpu = Config(run=Run(shard=shard)), torch.device("cpu")
+    model, reference = load_to_train(base, run, cpu), None
+    if cfg.kl:
+        reference = load_to_train(base, run, cpu).requires_grad_(False)
+        with torch.no_grad():
+            for p in reference.parameters():
+                p.mul_(1.01)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    mine = parallel.share(groups)
-    found = update(model, optimizer, mine, cfg, samples=8, prompts=len(groups), reference=reference, key=(1, 2))
-    gradient, weights = (torch.cat([x.detach().flatten() for x in xs]) for xs in (
+    found = update(model, optimizer, parallel.share(groups), cfg, samples=8, prompts=len(groups), reference=reference,
+                   key=(1, 2))
+    gradient, weights = (torch.cat([whole(x.detach()).flatten() for x in xs]) for xs in (
         [p.grad for p in model.parameters()], list(model.parameters())))
     save_file({"gradient": gradient, "weights": weights}, f"{path}.{rank}.safetensors")
     (path.with_suffix(f".{rank}.json")).write_text(json.dumps(found))
@@ -73,30 +112,26 @@ def one_step(rank, model, reference, groups, cfg, path) -> None:
 VARIANTS = [RL(objective=name) for name in OBJECTIVES] + [
     RL(advantage="batch"), RL(advantage="leave_one_out", kl=0.1), RL(objective="dapo", epochs=2, minibatches=3, kl=0.1),
     RL(objective="gspo", epochs=2)]
+LAYOUTS = [(2, 1, 16384), (4, 1, 40), (2, 0, 40), (4, 2, 16384), (4, 0, 60)]  # ranks, run.shard, tokens a micro-batch
 
 
 @pytest.mark.parametrize("cfg", VARIANTS, ids=lambda c: f"{c.objective}-{c.advantage}-{c.epochs}-{c.kl}")
-def test_T9_T26_gradient_on_1_2_and_4_ranks(talker, tokenizer, tmp_path, cfg):
-    """Five groups on four ranks, so some have one and one has two; the same gradient on every rank, to 1e-6."""
+def test_T9_T26_gradient_on_1_2_and_4_ranks(talker, base, tokenizer, tmp_path, cfg):
+    """Five groups on four ranks, so some have one and one has two, in whole or cut into other micro-batches; the same
+    gradient on every rank, to 1e-6, whether each holds the weights or they share them."""
     fresh, items = talker
     cfg = dataclasses.replace(cfg, max_new_tokens=12, max_grad_norm=1e9)
-    reference = None
-    if cfg.kl:
-        reference = fresh()
-        with torch.no_grad():
-            for p in reference.parameters():
-                p.mul_(1.01)
 
     def groups():
         return roll_out(fresh(), tokenizer, [(item, "") for item in items[:5]], cfg, samples=8, seed=0, step=3)
 
-    one_step(0, fresh(), reference, groups(), cfg, tmp_path / "w1")
+    one_step(0, base, groups(), cfg, tmp_path / "w1")
     plain = load_file(f"{tmp_path / 'w1'}.0.safetensors")
     assert plain["gradient"].abs().max() > 1e-4
     figures = json.loads((tmp_path / "w1.0.json").read_text())
-    for world in (2, 4):
-        path = tmp_path / f"w{world}"
-        assert on_ranks(world, one_step, fresh(), reference, groups(), cfg, path) == [0] * world
+    for world, shard, tokens in LAYOUTS:
+        path, cut = tmp_path / f"w{world}-{shard}", dataclasses.replace(cfg, micro_batch_tokens=tokens)
+        assert on_ranks(world, one_step, base, groups(), cut, path, shard) == [0] * world
         for rank in range(world):
             found = load_file(f"{path}.{rank}.safetensors")
             assert (found["gradient"] - plain["gradient"]).abs().max() <= 1e-6
