@@ -1,8 +1,8 @@
 """Folders that appear whole or not at all, and stages that know when they are done.
 
-A folder is written beside its final name, every file is synced, a manifest with the sha256 of each file
-goes last, and one rename makes it visible. "Latest" is computed from the names, never stored. Nothing
-is pickled: tensors are safetensors, the rest is JSON.
+A folder is written beside its final name, every file is synced, a manifest with the sha256 and size of each file
+goes last, and one rename makes it visible; a folder that it replaces waits under another name until then. "Latest"
+is computed from the names, never stored. Nothing is pickled: tensors are safetensors, the rest is JSON.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from minifleming.run.errors import BadInput
 
-MANIFEST = "files.json"
+MANIFEST, SCHEMA = "files.json", 1
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Create ``path`` atomically: ``fill(temporary folder)``, sync, manifest, rename."""
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
+    recover(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     fill(temporary)
@@ -32,9 +34,11 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         os.chmod(file, 0o644)
         _sync(file)
         entries[file.relative_to(temporary).as_posix()] = {"sha256": sha256(file), "bytes": file.stat().st_size}
-    (temporary / MANIFEST).write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
+    manifest = {"schema": SCHEMA, "files": entries}
+    (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     _sync(temporary / MANIFEST)
-    old = path.with_name(f".{path.name}.old")
+    for inner in (*(f for f in temporary.rglob("*") if f.is_dir()), temporary):
+        _sync(inner)
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():
         path.rename(old)
@@ -43,11 +47,21 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def recover(path: Path) -> None:
+    """A process killed between the two renames of ``write_folder`` leaves the old folder beside its place."""
+    old = path.with_name(f".{path.name}.old")
+    if old.exists() and not path.exists():
+        with suppress(FileNotFoundError):  # another rank was faster
+            old.rename(path)
+
+
 def verify_folder(path: Path) -> str | None:
     """None if every file is there with its size and sha256, otherwise the reason it is not."""
     try:
-        entries = json.loads((path / MANIFEST).read_text())
-        for name, entry in entries.items():
+        manifest = json.loads((path / MANIFEST).read_text())
+        if manifest["schema"] != SCHEMA:
+            return f"{MANIFEST} has schema {manifest['schema']}, not {SCHEMA}"
+        for name, entry in manifest["files"].items():
             if not (path / name).is_file():
                 return f"{name} is missing"
             if (path / name).stat().st_size != entry["bytes"] or sha256(path / name) != entry["sha256"]:
@@ -78,6 +92,8 @@ def writable(path: Path) -> None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The step folders below ``folder``, oldest first."""
+    for old in folder.glob(".step_*.old"):
+        recover(folder / old.name[1:-4])
     found = [p for p in folder.glob("step_*") if re.fullmatch(r"step_\d{6}", p.name) and p.is_dir()]
     return sorted(found)
 

@@ -203,7 +203,7 @@ def test_a_written_folder_has_normal_permissions_and_a_manifest(tmp_path, tiny, 
     files = {f.name for f in (tmp_path / "m").iterdir()}
     assert all((tmp_path / "m" / f).stat().st_mode & 0o777 == 0o644 for f in files)
     assert verify_folder(tmp_path / "m") is None
-    assert set(json.loads((tmp_path / "m" / "files.json").read_text())) == files - {"files.json"}
+    assert set(json.loads((tmp_path / "m" / "files.json").read_text())["files"]) == files - {"files.json"}
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -43,7 +43,7 @@ def step(folder: Path, number: int) -> Path:
 def test_a_written_folder_verifies_and_lists_every_file_with_hash_and_size(tmp_path):
     write_folder(tmp_path / "c", fill)
     assert verify_folder(tmp_path / "c") is None
-    entries = json.loads((tmp_path / "c" / MANIFEST).read_text())
+    entries = json.loads((tmp_path / "c" / MANIFEST).read_text())["files"]
     assert set(entries) == {"state.json", "model/weights.bin", "empty"}
     assert entries["model/weights.bin"] == {"sha256": sha256(tmp_path / "c/model/weights.bin"), "bytes": 1024}
     assert entries["empty"]["sha256"] == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -99,8 +99,7 @@ def test_every_file_is_synced_before_the_folder_is_visible(tmp_path, monkeypatch
     monkeypatch.setattr(Path, "rename", renamed)
     write_folder(tmp_path / "c", fill)
     at = synced.index(("rename", "c"))
-    assert {name for _, name in synced[:at]} == {"state.json", "weights.bin", "empty", MANIFEST}
-    assert synced[at - 1] == ("sync", MANIFEST), "the manifest goes last"
+    assert [name for _, name in synced[:at]] == ["empty", "weights.bin", "state.json", MANIFEST, "model", ".c.partial"]
     assert synced[at + 1 :] == [("sync", tmp_path.name)]
 
 
@@ -121,8 +120,9 @@ def test_any_flipped_bit_lost_byte_or_extra_byte_is_seen(tmp_path, name):
     assert verify_folder(tmp_path / "c") == f"{name} is missing"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]x", "[1]", '"text"', "null", '{"state.json": 3}', '{"state.json": {}}',
-                                  '{"state.json": {"bytes": 15}}', "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "[]x", "[1]", '"text"', "null", '{"schema": 1, "files": {"state.json": 3}}',
+                                  '{"schema": 1, "files": {"state.json": {}}}', '{"schema": 2, "files": {}}',
+                                  '{"schema": 1, "files": {"state.json": {"bytes": 15}}}', '{"files": {}}', "\x00"])
 def test_a_damaged_manifest_is_seen(tmp_path, text):
     write_folder(tmp_path / "c", fill)
     (tmp_path / "c" / MANIFEST).write_text(text)
@@ -139,7 +139,7 @@ def test_no_folder_is_not_a_whole_folder(tmp_path):
 def test_checkpoints_are_the_step_folders_in_order_and_nothing_else(tmp_path):
     for number in (100, 9, 25):
         step(tmp_path, number)
-    for name in ("step_12", "step_000012.bak", ".step_000200.partial", ".step_000200.old", "step_abcdef"):
+    for name in ("step_12", "step_000012.bak", ".step_000200.partial", ".step_000100.old", "step_abcdef"):
         (tmp_path / name).mkdir()
     (tmp_path / "step_000300").touch()
     assert [p.name for p in checkpoints(tmp_path)] == ["step_000009", "step_000025", "step_000100"]
