@@ -34,8 +34,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         os.chmod(file, 0o644)
         _sync(file)
         entries[file.relative_to(temporary).as_posix()] = {"sha256": sha256(file), "bytes": file.stat().st_size}
-    manifest = {"schema": SCHEMA, "files": entries}
-    (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    (temporary / MANIFEST).write_text(_text({"schema": SCHEMA, "files": entries}))
     _sync(temporary / MANIFEST)
     for inner in (*(f for f in temporary.rglob("*") if f.is_dir()), temporary):
         _sync(inner)
@@ -58,7 +57,10 @@ def recover(path: Path) -> None:
 def verify_folder(path: Path) -> str | None:
     """None if every file is there with its size and sha256, otherwise the reason it is not."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
+        text = (path / MANIFEST).read_text()
+        manifest = json.loads(text)
+        if text != _text(manifest):
+            return f"{MANIFEST} is damaged"
         if manifest["schema"] != SCHEMA:
             return f"{MANIFEST} has schema {manifest['schema']}, not {SCHEMA}"
         for name, entry in manifest["files"].items():
@@ -130,6 +132,10 @@ def read_json(path: Path):
 def sha256(path: Path) -> str:
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _text(manifest: dict) -> str:
+    return json.dumps(manifest, indent=1, sort_keys=True) + "\n"
 
 
 def _sync(path: Path) -> None:
