@@ -82,8 +82,7 @@ def benchmarks(args, cfg: configuration.Config) -> int:
     folder = model_folder(cfg.model.base)
     tokenizer = Tokenizer(folder)
     device = parallel.pick_device(cfg.run.device)
-    parallel.start(device)
-    try:
+    with parallel.session(device):
         model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
         weights = fingerprint(model)
 
@@ -103,8 +102,6 @@ def benchmarks(args, cfg: configuration.Config) -> int:
                           for name, items in sets.items() if args.robust}
             print(report(out, robustness, {name: votes.voted(found) for name, found in sampled.items()},
                          cfg.eval.confidence))
-    finally:
-        parallel.stop()
     return 0
 
 

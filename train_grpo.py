@@ -33,13 +33,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.resume == "never" and Path(cfg.run.out).exists():
         raise BadInput("the run folder exists and --resume is never", cfg.run.out)
     start = checkpoint_argument(args.resume)
-    parallel.start(parallel.pick_device(cfg.run.device), cfg.run.timeout, alone=cfg.run.shard != 1)
-    try:
+    with parallel.session(parallel.pick_device(cfg.run.device), cfg.run.timeout, alone=cfg.run.shard != 1):
         table = Run(cfg, start).everything()
         if parallel.rank() == 0:
             print(f"\n{table}\n\nRun folder: {cfg.run.out}. Research software, not for clinical use.")
-    finally:
-        parallel.stop()
     return 0
 
 

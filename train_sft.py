@@ -42,11 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.out.exists():
         raise BadInput("exists already; nothing is overwritten", args.out)
     device = parallel.pick_device(cfg.run.device)
-    parallel.start(device, cfg.run.timeout, alone=cfg.run.shard != 1)
-    try:
+    with parallel.session(device, cfg.run.timeout, alone=cfg.run.shard != 1):
         train(cfg, args, device)
-    finally:
-        parallel.stop()
     return 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from minifleming.rlvr.replay import read_manifest, replay
 from minifleming.rlvr.verify import lines_of, verify
+from minifleming.run import config as configuration
 from minifleming.run import parallel
 from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
 
@@ -35,14 +36,12 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.step is None or args.step < 1:
         raise BadInput("--step: give a step of the run, from 1")
-    parallel.start(parallel.pick_device(read_manifest(args.run)["device"]))
-    try:
+    device, cfg = parallel.pick_device(read_manifest(args.run)["device"]), configuration.load(args.run / "config.toml")
+    with parallel.session(device, cfg.run.timeout, alone=cfg.run.shard != 1):
         found = replay(args.run, args.step)
         if parallel.rank() == 0:
             print(f"step {args.step}, replayed from {found['from']} ({found['steps']} steps): equal ids, gradient norm "
                   f"{found['grad_norm']:.9g}, weights {found['weights'][:16] if found['exact'] else 'not compared'}")
-    finally:
-        parallel.stop()
     return 0
 
 

@@ -50,7 +50,6 @@ def _replay(folder: Path, step: int) -> dict:
     device = parallel.pick_device(manifest["device"])
     if device.type == "cpu":
         torch.set_num_threads(manifest["threads"])
-    parallel.start(device, cfg.run.timeout, alone=cfg.run.shard != 1)
     model = load_to_train(earlier[-1] / "model", cfg, device)
     items = read_items(folder / "items" / "train.jsonl")
     with tempfile.TemporaryDirectory() as scratch, torch.inference_mode(False):

@@ -38,7 +38,7 @@ def guarded(main: Callable[[list[str] | None], int | None], argv: list[str] | No
     """Run ``main(argv)`` and turn its exceptions into the project's exit statuses.
 
     0 done; 2 bad input; 1 a run that failed; 130 / 143 interrupted by SIGINT / SIGTERM.
-    Under torchrun only rank 0 prints.
+    Of several ranks one prints.
     """
     old = signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -88,7 +88,12 @@ def _terminate(signum, frame):
     raise Terminated()
 
 
+def speaks() -> bool:
+    """Is this the rank that prints the one line? parallel.py replaces it once the ranks know each other."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def _say(reason: str, status: int) -> int:
-    if int(os.environ.get("RANK", "0")) == 0:
+    if speaks():
         print(f"minifleming: {' '.join(reason.split())}", file=sys.stderr, flush=True)
     return status

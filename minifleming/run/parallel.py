@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 
 import torch
 import torch.distributed as dist
 
+from minifleming.run import errors
 from minifleming.run.errors import BadInput, RunFailed
+
+LOST = re.compile("gloo|NCCL|[Cc]onnection|[Ss]ocket|[Tt]imed out")  # how collectives complain of a rank that is gone
 
 
 def start(device: torch.device, minutes: float = 30, alone: bool = False) -> None:
@@ -28,7 +33,9 @@ def start(device: torch.device, minutes: float = 30, alone: bool = False) -> Non
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group(backend, timeout=limit)
+        store, me, count = next(dist.rendezvous("env://", timeout=limit))
+        dist.init_process_group(backend, timeout=limit, store=store, rank=me, world_size=count)
+        errors.speaks = partial(_first_to_speak, dist.PrefixStore("errors", store))
     elif alone:
         dist.init_process_group(backend, timeout=limit, store=dist.HashStore(), rank=0, world_size=1)
 
@@ -36,6 +43,33 @@ def start(device: torch.device, minutes: float = 30, alone: bool = False) -> Non
 def stop() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextmanager
+def session(device: torch.device, minutes: float = 30, alone: bool = False):
+    """``start``, and ``stop`` at the end. Where another rank dies, this one ends with RunFailed: the first collective
+    that misses it fails."""
+    start(device, minutes, alone)
+    try:
+        yield
+    except RuntimeError as error:
+        if world_size() == 1 or not (isinstance(error, dist.DistError) or LOST.search(str(error))):
+            raise
+        raise RunFailed(f"another rank is gone, or has not answered for {minutes:g} minutes") from None
+    except BaseException:
+        if world_size() == 1:
+            stop()
+        raise  # the others learn of it from their next collective
+    stop()
+
+
+def _first_to_speak(store: dist.Store) -> bool:
+    """Of all ranks that end with an error, the first one says so."""
+    try:
+        store.set_timeout(timedelta(seconds=5))
+        return store.add("spoken", 1) == 1
+    except (RuntimeError, OSError):  # it went with rank 0
+        return os.environ.get("RANK") in ("0", "1")
 
 
 def rank() -> int:
