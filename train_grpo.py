@@ -10,6 +10,7 @@ Research software. Not for clinical use.
 
 from pathlib import Path
 
+from minifleming.lm import plan
 from minifleming.pipeline import Run, checkpoint_argument
 from minifleming.run import config as configuration
 from minifleming.run import parallel
@@ -25,10 +26,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--resume", default="auto", metavar="auto|never|PATH",
                         help="go on with the run folder (auto), insist on an empty one (never), or, where the "
                              "run folder has no checkpoint yet, start from this one of another run")
+    plan.add_arguments(parser)
     args = parser.parse_args(argv)
     cfg = configuration.from_arguments(args)
     if args.dry_run:
-        print(configuration.to_toml(cfg))
+        print(plan.dry_run(cfg, args))
         return 0
     if args.resume == "never" and Path(cfg.run.out).exists():
         raise BadInput("the run folder exists and --resume is never", cfg.run.out)

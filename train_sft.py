@@ -14,6 +14,7 @@ from pathlib import Path
 from minifleming.cold_start import sft
 from minifleming.cold_start.heldout import split
 from minifleming.cold_start.trace import read_traces
+from minifleming.lm import plan
 from minifleming.lm.load import load_to_train
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import model_folder, write_model
@@ -31,10 +32,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", help="tiny, or a model folder (default: model.base)")
     parser.add_argument("--traces", type=Path, help="the traces (JSONL)")
     parser.add_argument("--out", type=Path, help="the model folder to write; its log stands beside it")
+    plan.add_arguments(parser)
     args = parser.parse_args(argv)
     cfg = configuration.from_arguments(args, {"model.base": args.model})
     if args.dry_run:
-        print(configuration.to_toml(cfg))
+        print(plan.dry_run(cfg, args))
         return 0
     for name in ("traces", "out"):
         if getattr(args, name) is None:

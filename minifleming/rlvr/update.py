@@ -90,7 +90,7 @@ def backward(model: LanguageModel, groups: Groups, cfg: RL, counts: Counts, numb
     """
     objective, total = objective_of(cfg), [0.0, 0.0, 0.0, 0.0]
     finite = True
-    for batch in even(whole_groups([group for group in groups if group], cfg.micro_batch_tokens), model):
+    for batch in even(micro_batches(groups, cfg.micro_batch_tokens), model):
         if batch is None:
             idle_logprobs(model).sum().mul(0).backward()
             continue
@@ -151,7 +151,7 @@ def gaps_of(logprobs: list[float], trained: list[float]) -> list[float]:
 def score(model: LanguageModel, groups: Groups, cfg: RL, field: str) -> None:
     """Store the model's log-probabilities of the rollouts under ``field``, without a gradient."""
     finite = True
-    for batch in even(whole_groups([group for group in groups if group], cfg.micro_batch_tokens), model):
+    for batch in even(micro_batches(groups, cfg.micro_batch_tokens), model):
         with torch.no_grad():
             logprobs = _logprobs(model, batch, cfg) if batch else idle_logprobs(model)
         if batch:
@@ -161,20 +161,28 @@ def score(model: LanguageModel, groups: Groups, cfg: RL, field: str) -> None:
     _refuse_unless(finite)
 
 
-def whole_groups(groups: Groups, tokens: int) -> list[Groups]:
-    """Micro-batches of whole groups, of like length, of at most ``tokens`` padded tokens (or one group)."""
+def micro_batches(groups: Groups, tokens: int) -> list[Groups]:
+    """Groups of like length together, at most ``tokens`` padded tokens (or one completion); a group that is longer is
+    cut, and its prompt runs with every part."""
     def cost(batch: Groups) -> int:
         rows = sum(len(group) for group in batch)
         return len(batch) * max(len(group[0].prompt_ids) for group in batch) + rows * max(
             len(r.ids) for group in batch for r in group)
 
     batches: list[Groups] = []
-    for group in sorted(groups, key=lambda group: -max(len(r.ids) for r in group)):
+    parts = [part for group in groups if group for part in cut(group, tokens)]
+    for group in sorted(parts, key=lambda group: -max(len(r.ids) for r in group)):
         if batches and cost([*batches[-1], group]) <= tokens:
             batches[-1].append(group)
         else:
             batches.append([group])
     return batches
+
+
+def cut(group: list[Rollout], tokens: int) -> Groups:
+    """A group in as few parts as fit into ``tokens``."""
+    rows = max(1, (tokens - len(group[0].prompt_ids)) // max(len(r.ids) for r in group))
+    return [group[at : at + rows] for at in range(0, len(group), rows)]
 
 
 def _logprobs(model: LanguageModel, batch: Groups, cfg: RL) -> Tensor:

@@ -109,7 +109,7 @@ class RL:
     kl: float = field(0.0, "weight of KL(policy || start); above 0 the start is loaded as reference model", low=0)
     kl_estimator: str = field("k3", "k1, k2 or k3")
     kl_weighted: bool = field(True, "weigh the estimate by the policy's ratio, whose gradient is then that of the KL")
-    micro_batch_tokens: int = field(16384, "tokens per forward/backward (or one group): memory, not mathematics", low=1)
+    micro_batch_tokens: int = field(16384, "tokens a forward/backward (or one completion): memory, not results", low=1)
     activation_checkpointing: bool = field(False, "compute activations again on the way back: less memory, slower")
     rollout_slots: int = field(256, "sequences decoded at a time on each rank", low=1)
     rollout_weights: str = field("copy", "copy: gathered once a step; sharded: block by block, for what fits no GPU")

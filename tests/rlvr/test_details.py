@@ -9,7 +9,7 @@ from minifleming.rlvr.curriculum import State, draw
 from minifleming.rlvr.mining import Deck, plateau
 from minifleming.rlvr.objective import OBJECTIVES
 from minifleming.rlvr.rollout import roll_out
-from minifleming.rlvr.update import minibatches, update, whole_groups
+from minifleming.rlvr.update import micro_batches, minibatches, update
 from minifleming.run.fields import RL
 from tests.rlvr.test_curriculum import pool, settings
 from tests.rlvr.test_update import rollouts
@@ -39,9 +39,16 @@ def test_the_gradient_is_clipped_and_its_norm_told_before(talker, tokenizer):
 
 def test_micro_batches_are_filled_up_to_their_tokens(talker, tokenizer):
     _, _, groups = rollouts(talker, tokenizer)
-    assert len(whole_groups(groups, 10**6)) == 1 and len(whole_groups(groups, 1)) == len(groups)
-    some = whole_groups(groups, 250)
-    assert 1 < len(some) < len(groups) and sorted(map(id, (g for b in some for g in b))) == sorted(map(id, groups))
+    everyone = sorted(id(r) for group in groups for r in group)
+    for tokens, least, most in ((10**6, 1, 1), (250, 2, len(groups) - 1), (40, len(groups), 47), (1, 48, 48)):
+        batches = micro_batches(groups, tokens)
+        assert least <= len(batches) <= most
+        assert sorted(id(r) for batch in batches for part in batch for r in part) == everyone, "each once"
+        for batch in batches:
+            assert all(len({r.item.id for r in part}) == 1 for part in batch), "of one prompt"
+            rows, longest = sum(map(len, batch)), max(len(r.ids) for part in batch for r in part)
+            padded = len(batch) * max(len(part[0].prompt_ids) for part in batch) + rows * longest
+            assert padded <= tokens or rows == 1
 
 
 def test_another_step_draws_other_tokens_and_the_mean_is_eq_3(talker, tokenizer):
