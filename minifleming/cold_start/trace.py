@@ -71,6 +71,8 @@ def read_traces(path: Path) -> list[Trace]:
         options = record.get("options")
         if not isinstance(options, dict) or not all(isinstance(text, str) for text in options.values()):
             raise BadInput("'options' is missing or does not map labels to texts", path, number)
+        if len(options) < 2:
+            raise BadInput("'options' must be two or more", path, number)
         for name, kind in (("checks", dict), ("attempts", dict), ("detour", str)):
             if not isinstance(record.get(name, kind()), kind):
                 raise BadInput(f"'{name}' is not {'an object' if kind is dict else 'a text'}", path, number)

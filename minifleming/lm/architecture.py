@@ -20,6 +20,7 @@ ARCHITECTURES = {
 }
 SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
          "num_key_value_heads", "head_dim", "max_position_embeddings")
+MOST = {"num_hidden_layers": 1024, "max_position_embeddings": 2**31}  # and 2**24 of the others: no model has more
 # What would change the computation and is not built: key, the values that change nothing, what to call it.
 UNSUPPORTED = (
     ("hidden_act", ("silu",), "an activation other than silu"),
@@ -54,6 +55,8 @@ class ModelConfig:
         for name in SIZES:
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise BadInput(f"config.json: '{name}' must be a positive whole number")
+            if getattr(self, name) > MOST.get(name, 2**24):
+                raise BadInput(f"config.json: '{name}' is {getattr(self, name)}, more than {MOST.get(name, 2**24)}")
         if self.head_dim % 2:
             raise BadInput("config.json: 'head_dim' must be even: rotary turns pairs")
         if self.num_attention_heads % self.num_key_value_heads:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from minifleming.lm.model import LanguageModel
 from minifleming.lm.shard import counts, local, rows_of, whole
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.run import parallel
-from minifleming.run.checkpoint import write_folder
+from minifleming.run.checkpoint import MANIFEST, verify_folder, write_folder
 from minifleming.run.errors import BadInput
 
 TINY = Path(__file__).parent.parent / "assets" / "tiny"
@@ -33,10 +34,12 @@ ODD, CHUNK = 0x1E3779B97F4A7C15, 2**22  # of the fingerprint: a factor, and valu
 
 
 def model_folder(name: str) -> Path:
-    """``tiny`` is the shipped base; anything else is a path."""
+    """``tiny`` is the shipped base; anything else is a path. Where a manifest is, the files must be as it says."""
     folder = TINY if name == "tiny" else Path(name)
     if not folder.is_dir():
         raise BadInput("no such model folder", folder)
+    if (folder / MANIFEST).exists() and os.environ.get("RANK", "0") == "0" and (reason := verify_folder(folder)):
+        raise BadInput(reason, folder)
     return folder
 
 

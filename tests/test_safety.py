@@ -1,0 +1,130 @@
+"""Nothing is pickled, executed, started or asked over the network; no mutated file of weights crashes or slips in."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from minifleming.lm import tensors
+from minifleming.lm.weights import model_folder
+from minifleming.run.checkpoint import verify_folder, write_folder
+from minifleming.run.errors import BadInput
+
+ROOT = Path(__file__).parents[1]
+WATCHED = r"""
+import contextlib, io, json, os, sys
+import eval as evaluation, generate, synth_kg, train_grpo, train_sft
+from minifleming.cold_start import teacher
+from minifleming.rlvr import audit
+from minifleming.run.errors import guarded
+root, seen = sys.argv[1], []
+ALWAYS = ("pickle.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "socket.connect",
+          "socket.getaddrinfo", "socket.gethostbyname", "urllib.", "ctypes.dlopen", "marshal.")
+def hook(event, arguments):
+    ours = sys._getframe(1).f_code.co_filename.startswith(root)
+    if event.startswith(ALWAYS) or event in ("exec", "compile") and ours:
+        frames, frame = [], sys._getframe(1)
+        while frame:
+            frames.append(frame.f_code.co_filename)
+            frame = frame.f_back
+        if not any("importlib" in name for name in frames):  # a module that is read for the first time
+            seen.append(event + " " + frames[0])
+sys.addaudithook(hook)
+small = [word for setting in (
+    "data.train=60", "data.heldout=12", "data.longer=4", "cold_start.traces=60", "cold_start.epochs=1", "run.out=run",
+    "stage1.min_steps=1", "stage1.max_steps=1", "stage2.rounds=1", "stage2.steps_per_round=1", "rl.prompts_per_step=4",
+    "mining.samples=1", "eval.max_new_tokens=8", "rl.max_new_tokens=16") for word in ("--set", setting)]
+codes = []
+with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    for main, argv in [
+            (synth_kg.main, ["--n", "20", "--out", "items.jsonl"]),
+            (teacher.main, ["--items", "items.jsonl", "--out", "traces.jsonl"]),
+            (train_sft.main, ["--model", "tiny", "--traces", "traces.jsonl", "--out", "sft", "--set",
+                              "cold_start.epochs=1"]),
+            (train_grpo.main, small),
+            (audit.main, ["verify", "run"]), (audit.main, ["replay", "run", "--step", "1"]),
+            (generate.main, ["--model", "sft", "--items", "items.jsonl", "--out", "o.jsonl", "--max-new-tokens", "4"]),
+            (evaluation.main, ["--model", "sft", "--benchmark", "mine=items.jsonl", "--out", "eval", "--set",
+                               "eval.max_new_tokens=4"])]:
+        codes.append(guarded(main, argv))
+    with contextlib.suppress(ValueError):
+        eval(compile("1 + 1", root + "/ours.py", "eval"))  # the hook sees what it should
+    import pickle
+    pickle.loads(pickle.dumps(sys.exit))
+print(json.dumps([codes, seen]))
+"""
+
+
+def test_no_command_pickles_executes_starts_a_process_or_asks_the_network(tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", WATCHED, str(ROOT)], cwd=tmp_path, capture_output=True, text=True,
+                          timeout=240, env=environment)
+    assert done.returncode == 0, done.stderr
+    codes, seen = json.loads(done.stdout.splitlines()[-1])
+    assert codes == [0] * 8, done.stderr
+    assert [event.split()[0] for event in seen] == ["pickle.find_class"], "the one that the test itself made"
+
+
+FORBIDDEN = ("torch.load", "pickle.load", "import pickle", "eval(", "exec(", "os.system", "shell=True", "yaml.load",
+             "trust_remote_code", "torch.save")
+
+
+@pytest.mark.parametrize("path", sorted([*(ROOT / "minifleming").rglob("*.py"), *ROOT.glob("*.py")]),
+                         ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_source_has_no_way_to_do_it(path):
+    text = path.read_text()
+    assert not [word for word in FORBIDDEN if word in text]
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """One of seven ways to spoil a file; never the file itself."""
+    kind, at = rng.randrange(7), rng.randrange(len(data))
+    if kind == 0:
+        return data[:at]
+    if kind == 1:
+        return data + bytes(rng.randrange(256) for _ in range(rng.randint(1, 64)))
+    if kind == 2:
+        return struct.pack("<Q", rng.choice([0, 1, 2**20, 2**40, 2**63, rng.randrange(2**64)])) + data[8:]
+    if kind == 3:  # a bit of the header
+        at = rng.randrange(8, 8 + int.from_bytes(data[:8], "little"))
+    if kind == 4:  # a digit or letter of the header for another
+        at = rng.randrange(8, 8 + int.from_bytes(data[:8], "little"))
+        return data[:at] + rng.choice(b"0123456789[]{},:\"Fx").to_bytes(1, "little") + data[at + 1 :]
+    if kind == 5:
+        other = rng.randrange(len(data))
+        low, high = min(at, other), max(at, other) + 1
+        return data[:low] + bytes(rng.randrange(256) for _ in range(high - low)) + data[high:]
+    return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
+
+
+def test_10000_mutated_weights_are_seen_by_the_manifest_and_crash_nothing(tmp_path):
+    """Without a manifest a flipped bit of the numbers loads: nothing in the format could tell."""
+    folder, rng = tmp_path / "model", random.Random(0)
+    weights = {f"model.layers.{i}.weight": torch.randn(3, i + 1) for i in range(4)}
+    write_folder(folder, lambda path: tensors.save(weights, path / "model.safetensors"))
+    file = folder / "model.safetensors"
+    data, refused, loaded = file.read_bytes(), 0, 0
+    for _ in range(10_000):
+        spoilt = mutated(data, rng)
+        if spoilt == data:
+            continue
+        file.write_bytes(spoilt)
+        assert verify_folder(folder) == "model.safetensors is damaged"
+        with pytest.raises(BadInput, match="model.safetensors is damaged"):
+            model_folder(str(folder))
+        try:
+            for _, rows, shape in tensors.read(folder):
+                rows(slice(0, shape[0]) if shape else None)
+            loaded += 1
+        except BadInput as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 4000 and loaded > 1000
