@@ -4,6 +4,9 @@ A small run is made once in peace. Then, again and again, a run of the same conf
 random instant, every fourth time inside a save and every fifth time twice, and started again with the same command.
 At the end every file of the run folder must have the bytes of the run that nobody killed; timings.jsonl (wall-clock
 figures) and manifest.json (the date) are left out. Processes are forked, so that a trial costs no imports.
+
+With --signal TERM or INT the run is asked to end: it must do so by itself with status 143 or 130; a checkpoint that
+this leaves and the peaceful run does not have is no difference.
 """
 
 import datetime
@@ -34,6 +37,9 @@ SMALL = {
     "cold_start.traces": 120, "cold_start.epochs": 2, "cold_start.batch": 16, "cold_start.evaluations": 2,
     "cold_start.checkpoint_every": 3, "rl.prompts_per_step": 8, "stage1.min_steps": 1, "stage1.max_steps": 5,
     "stage2.rounds": 2, "stage2.steps_per_round": 3, "mining.samples": 1, "mining.chunk": 40, "eval.max_new_tokens": 64}
+QUICK = SMALL | {"data.train": 64, "data.heldout": 12, "data.longer": 4, "cold_start.traces": 60, "stage1.max_steps": 3,
+                 "rl.prompts_per_step": 4, "stage2.rounds": 1, "eval.max_new_tokens": 16, "rl.max_new_tokens": 24}
+STATUS = {"KILL": (signal.SIGKILL, -9), "TERM": (signal.SIGTERM, 143), "INT": (signal.SIGINT, 130)}
 OUTSIDE = ("timings.jsonl", "manifest.json")  # wall-clock figures, and the date
 
 
@@ -44,6 +50,7 @@ def begin(home: Path, settings: dict) -> int:
     if child:
         return child
     os.chdir(home)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
     sys.stdout = sys.stderr = open("log", "a", buffering=1)
     pairs = {**settings, "run.out": "run"}
     words = [word for name, value in pairs.items() for word in ("--set", f"{name}={json.dumps(value)}")]
@@ -78,37 +85,47 @@ def saving(out: Path) -> bool:
                if folder.exists() for name in os.scandir(folder))
 
 
-def kill(child: int, out: Path, instant: float, in_save: bool) -> bool:
-    """SIGKILL after ``instant`` seconds, or at the first save after them. -> had the process ended before?"""
+def kill(child: int, out: Path, instant: float, in_save: bool, number: int) -> tuple[int, float]:
+    """The signal after ``instant`` seconds, or at the first save after them. -> exit status, seconds until the end"""
     until = time.monotonic() + instant
     while time.monotonic() < until or in_save and not saving(out):
         if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             break
         if time.monotonic() < until:
             time.sleep(min(0.005, max(0.0, until - time.monotonic())))
-    os.kill(child, signal.SIGKILL)
-    return ended(child) != -signal.SIGKILL
+    os.kill(child, number)
+    start = time.monotonic()
+    return ended(child), time.monotonic() - start
 
 
-def trial(number: int, seconds: float, expected: dict[str, str], scratch: Path, settings: dict = SMALL) -> dict:
+def trial(number: int, seconds: float, expected: dict[str, str], scratch: Path, settings: dict, how: str) -> dict:
     """One run, killed and started again. -> when and where it was killed, and what differs in the end"""
     rng, home, kills = random.Random(number), scratch / f"trial-{number}", []
     out, in_save = home / "run", number % 4 == 0
     for _ in range(2 if number % 5 == 4 else 1):
         child = begin(home, settings)
         instant = rng.uniform(0, seconds * (0.7 if in_save else 0.95))  # the last part only evaluates
-        late = kill(child, out, instant, in_save)
+        status, wait = kill(child, out, instant, in_save, STATUS[how][0])
+        late = status == 0
         kills.append({"seconds": round(instant, 3), "stage": "after the end" if late else stage_of(out),
-                      "in_save": not late and saving(out)})
+                      "in_save": not late and saving(out), "status": status, "until_end": round(wait, 3)})
     status = ended(begin(home, settings))
     found = digest(out)
-    differs = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    names = expected.keys() | found.keys()
+    if how != "KILL":  # keeps another newest but one
+        names = {n for n in names if not n.startswith("checkpoints/")} | {n for n in expected if last_of(expected) in n}
+    differs = sorted(name for name in names if expected.get(name) != found.get(name))
     if not status and not differs:
         shutil.rmtree(home)
     return {"trial": number, "kills": kills, "status": status, "differs": differs}
 
 
-def peaceful(scratch: Path, settings: dict = SMALL) -> tuple[dict[str, str], float]:
+def last_of(expected: dict[str, str]) -> str:
+    """The folder of the last checkpoint."""
+    return max(name.split("/")[1] for name in expected if name.startswith("checkpoints/"))
+
+
+def peaceful(scratch: Path, settings: dict) -> tuple[dict[str, str], float]:
     """The run that nobody kills: the digests of its files, and its seconds."""
     start = time.monotonic()
     home = scratch / "peaceful"
@@ -121,31 +138,38 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="kills.py", description=__doc__)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--first", type=int, default=0, help="number, and seed, of the first trial")
+    parser.add_argument("--signal", choices=STATUS, default="KILL")
+    parser.add_argument("--quick", action="store_true", help="a smaller run")
     parser.add_argument("--out", type=Path, help="folder for the JSON; without it only the summary is printed")
     args = parser.parse_args(argv)
     if args.trials < 1:
         raise BadInput("--trials: must be positive")
     torch.set_num_threads(1)
     scratch = Path(tempfile.mkdtemp(prefix="kills-"))
-    expected, seconds = peaceful(scratch)
+    settings = QUICK if args.quick else SMALL
+    expected, seconds = peaceful(scratch, settings)
     trials = []
     for number in range(args.first, args.first + args.trials):
-        trials.append(trial(number, seconds, expected, scratch))
+        trials.append(trial(number, seconds, expected, scratch, settings, args.signal))
         if trials[-1]["status"] or trials[-1]["differs"]:
             print(json.dumps(trials[-1]), flush=True)
     kills = [one for each in trials for one in each["kills"]]
     result = {
         "date": datetime.date.today().isoformat(), "cpu": platform.machine(), "torch": torch.__version__,
-        "settings": SMALL, "seconds_of_a_run": round(seconds, 2), "files": len(expected), "trials": len(trials),
+        "settings": settings, "seconds_of_a_run": round(seconds, 2), "files": len(expected), "trials": len(trials),
         "kills": len(kills), "in_a_save": sum(one["in_save"] for one in kills),
         "by_stage": dict(Counter(one["stage"] for one in kills)),
         "not_bit_identical": sum(bool(each["differs"]) for each in trials),
-        "not_ended": sum(bool(each["status"]) for each in trials), "each": trials}
+        "not_ended": sum(bool(each["status"]) for each in trials), "signal": args.signal,
+        "other_status": sum(one["status"] not in (0, STATUS[args.signal][1]) for one in kills),
+        "longest_until_end": max(one["until_end"] for one in kills), "each": trials}
     if args.out:
-        write_text(args.out / f"kills_{result['date']}.json", json.dumps(result, indent=1) + "\n")
+        name = "kills" if args.signal == "KILL" else f"sig{args.signal.lower()}"
+        write_text(args.out / f"{name}_{result['date']}.json", json.dumps(result, indent=1) + "\n")
     print(json.dumps({name: value for name, value in result.items() if name not in ("each", "settings")}))
-    if result["not_bit_identical"] or result["not_ended"]:
-        raise RunFailed(f"{result['not_bit_identical']} runs differ, {result['not_ended']} did not end: see {scratch}")
+    if result["not_bit_identical"] or result["not_ended"] or result["other_status"]:
+        raise RunFailed(f"{result['not_bit_identical']} runs differ, {result['not_ended']} did not end, "
+                        f"{result['other_status']} left with another status: see {scratch}")
     shutil.rmtree(scratch)
     return 0
 

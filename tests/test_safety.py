@@ -29,8 +29,9 @@ root, seen = sys.argv[1], []
 ALWAYS = ("pickle.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "socket.connect",
           "socket.getaddrinfo", "socket.gethostbyname", "urllib.", "ctypes.dlopen", "marshal.")
 def hook(event, arguments):
-    ours = sys._getframe(1).f_code.co_filename.startswith(root)
-    if event.startswith(ALWAYS) or event in ("exec", "compile") and ours:
+    if not event.startswith((*ALWAYS, "exec", "compile")):
+        return
+    if event.startswith(ALWAYS) or sys._getframe(1).f_code.co_filename.startswith((root, "<string>")):
         frames, frame = [], sys._getframe(1)
         while frame:
             frames.append(frame.f_code.co_filename)
@@ -55,8 +56,7 @@ with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.St
             (evaluation.main, ["--model", "sft", "--benchmark", "mine=items.jsonl", "--out", "eval", "--set",
                                "eval.max_new_tokens=4"])]:
         codes.append(guarded(main, argv))
-    with contextlib.suppress(ValueError):
-        eval(compile("1 + 1", root + "/ours.py", "eval"))  # the hook sees what it should
+    eval("1 + 1")  # the hook sees what it should
     import pickle
     pickle.loads(pickle.dumps(sys.exit))
 print(json.dumps([codes, seen]))
@@ -70,7 +70,7 @@ def test_no_command_pickles_executes_starts_a_process_or_asks_the_network(tmp_pa
     assert done.returncode == 0, done.stderr
     codes, seen = json.loads(done.stdout.splitlines()[-1])
     assert codes == [0] * 8, done.stderr
-    assert [event.split()[0] for event in seen] == ["pickle.find_class"], "the one that the test itself made"
+    assert [event.split()[0] for event in seen] == ["compile", "exec", "pickle.find_class"], "what the test itself did"
 
 
 FORBIDDEN = ("torch.load", "pickle.load", "import pickle", "eval(", "exec(", "os.system", "shell=True", "yaml.load",
