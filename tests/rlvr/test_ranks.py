@@ -91,6 +91,30 @@ def test_T27_T29_several_ranks_take_the_steps_of_one(talker, base, tokenizer, tm
         assert not verify(tmp_path / name).differences
 
 
+@pytest.mark.parametrize(("before", "after"), [((2, 0), (1, 1)), ((4, 2), (2, 0)), ((1, 1), (4, 0))])
+def test_a_checkpoint_of_some_ranks_goes_on_on_others(talker, base, tokenizer, tmp_path, before, after):
+    """A new run from another one's checkpoint (--resume PATH), on another number of ranks and other shards: the same
+    weights and moments to the bit, so the same tokens in the next step."""
+    items = talker[1]
+
+    def go(ranks, shard, folder, start=None):
+        cfg = dataclasses.replace(settings(shard), run=Run(seed=3, shard=shard, checkpoint_every=1, keep=9))
+        assert on_ranks(ranks, train_from, base, items, tokenizer, folder, cfg, start) == [0] * ranks
+
+    go(*before, tmp_path / "first")
+    go(*after, tmp_path / "second", tmp_path / "first" / "checkpoints" / "step_000001")
+    (_, first), (_, second) = results(tmp_path / "first"), results(tmp_path / "second")
+    assert [[(r["key"], r["completion_ids"]) for r in step] for step in first[1:]] == [
+        [(r["key"], r["completion_ids"]) for r in step] for step in second]
+    kept = [load_file(tmp_path / name / "checkpoints" / "step_000001" / "optimizer.safetensors")
+            for name in ("first", "second")]
+    assert kept[0].keys() == kept[1].keys() and all(torch.equal(kept[0][name], kept[1][name]) for name in kept[0])
+
+
+def train_from(rank, base, items, tokenizer, folder, cfg, start) -> None:
+    stages.train(cfg, load_to_train(base, cfg, torch.device("cpu")), tokenizer, items, folder, start)
+
+
 def one_step(rank, base, groups, cfg, path, shard=1) -> None:
     """Update on this rank's share of the groups; leave gradient, weights and figures behind."""
     run, cpu = Config(run=Run(shard=shard)), torch.device("cpu")
