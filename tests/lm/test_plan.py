@@ -160,3 +160,11 @@ def test_a_model_that_is_neither_there_nor_known(tmp_path):
     ("Qwen3-32B", 32.76)])
 def test_known_shapes_have_the_published_parameters(name, billions):
     assert sizes(ModelConfig(*KNOWN[name]))[0] / 1e9 == pytest.approx(billions, rel=1e-3)
+
+
+@pytest.mark.parametrize(("recipe", "ranks", "gpu"), [("qwen2.5-7b", 8, "h100"), ("qwen3-32b", 32, "h200")])
+def test_the_plans_in_the_docs_are_what_the_command_prints(recipe, ranks, gpu, capsys):
+    path = train_grpo.RECIPE.parent / f"{recipe}.toml"
+    assert train_grpo.main(["--config", str(path), "--dry-run", "--ranks", str(ranks), "--gpu", gpu]) == 0
+    printed = "Plan for" + capsys.readouterr().out.partition("\nPlan for")[2]
+    assert printed.strip() in (train_grpo.RECIPE.parents[1] / "docs" / "scaling.md").read_text()
