@@ -134,7 +134,7 @@ def take_step(model: LanguageModel, optimizer: torch.optim.Optimizer, cfg: RL, l
 
 def measure(groups: Groups, cfg: RL, model: LanguageModel) -> dict[str, float]:
     """|sampler - trainer| in log-probability, largest and mean over the tokens scored; refused beyond the limit."""
-    device, limit = model.device, cfg.mismatch_limit or (1.0 if model.compute == torch.bfloat16 else 1e-3)
+    device, limit = model.device, cfg.mismatch_limit or (3.0 if model.compute == torch.bfloat16 else 1e-3)
     gaps = [gap for group in groups for r in group for gap in gaps_of(r.logprobs, r.trained)]
     largest = max(parallel.all_gather([max(gaps, default=0.0)], device))
     total, count = parallel.all_sum([math.fsum(gaps), len(gaps)], device)

@@ -114,7 +114,7 @@ class RL:
     rollout_slots: int = field(256, "sequences decoded at a time on each rank", low=1)
     rollout_weights: str = field("copy", "copy: gathered once a step; sharded: block by block, for what fits no GPU")
     mismatch_limit: float = field(0.0, "stop when sampler and trainer differ by more in a log-probability; 0: 1e-3 in "
-                                  "float32, 1 in bfloat16", low=0)
+                                  "float32, 3 in bfloat16", low=0)
 
 
 @dataclass
