@@ -61,9 +61,13 @@ def train(cfg: configuration.Config, args, device) -> None:
         raise BadInput(f"all {dropped} traces are longer than cold_start.max_tokens", args.traces)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(args.out.parent, prefix=f"{args.out.name}.")
+    home, told = (args.out.with_name(f"{args.out.name}.{what}") for what in ("checkpoints", "config.toml"))
+    if home.exists() and told.exists() and (drift := configuration.differences(configuration.load(told), cfg)):
+        raise BadInput(f"the run was started with other values of {', '.join(drift)}; remove {home.name} to begin anew",
+                       told)
+    parallel.barrier()  # nobody writes before everybody has looked
     if parallel.rank() == 0:
-        write_text(args.out.with_name(f"{args.out.name}.config.toml"), configuration.to_toml(cfg))
-    home = args.out.with_name(f"{args.out.name}.checkpoints")
+        write_text(told, configuration.to_toml(cfg))
     sft.train(model, examples, cfg.cold_start, seed=cfg.run.seed, journal=journal,
               held=sft.held_out(held, tokenizer, cfg.cold_start), home=home)
     write_model(model, tokenizer, args.out)

@@ -65,3 +65,23 @@ def test_a_chat_says_what_it_is_and_ends_with_the_input(monkeypatch, capsys):
     assert guarded(generate.main, ["--model", "tiny", "--max-new-tokens", "8", "--device", "cpu"]) == 0
     said = capsys.readouterr().out
     assert "not for clinical use" in said and "answer:" in said
+
+
+def test_a_killed_sft_run_is_not_gone_on_with_under_other_settings(tmp_path, capsys, monkeypatch):
+    """The differing keys are named, and nothing is touched; with the old settings it goes on."""
+    monkeypatch.chdir(tmp_path)
+    assert guarded(synth_kg.main, ["--n", "30", "--out", "items.jsonl"]) == 0
+    assert guarded(teacher.main, ["--items", "items.jsonl", "--out", "traces.jsonl"]) == 0
+    argv = ["--model", "tiny", "--traces", "traces.jsonl", "--out", "sft", "--set", "cold_start.epochs=2", "--set",
+            "cold_start.batch=8", "--set", "cold_start.checkpoint_every=2"]
+    with monkeypatch.context() as patch:
+        patch.setattr(train_sft, "write_model", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert guarded(train_sft.main, argv) == 130
+    capsys.readouterr()
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert guarded(train_sft.main, [*argv, "--set", "cold_start.lr=0.5", "--set", "run.seed=3"]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1 and "other values of run.seed, cold_start.lr" in told[0]
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert guarded(train_sft.main, argv) == 0
+    assert (tmp_path / "sft" / "model.safetensors").exists() and not (tmp_path / "sft.checkpoints").exists()

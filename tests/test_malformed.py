@@ -256,6 +256,21 @@ def test_the_state_of_a_checkpoint(change, workplace, capsys):
     refused(lambda argv: read_state(path / "state.json", {}), [], workplace, capsys, "state.json")
 
 
+@pytest.mark.parametrize("how", ["one bit", "cut short", "gone"])
+def test_a_checkpoint_that_is_named_and_damaged(how, workplace, capsys):
+    """Where it is looked for, the one before it is taken; where it is named, that is an error."""
+    path = workplace / "step_000001"
+    write_folder(path, lambda folder: [(folder / n).write_text(json.dumps(STATE)) for n in ("state.json", "more")])
+    data = bytearray((path / "more").read_bytes())
+    data[7] ^= 4
+    if how == "gone":
+        (path / "more").unlink()
+    else:
+        (path / "more").write_bytes(data if how == "one bit" else data[:9])
+    refused(train_grpo.main, ["--resume", str(path), "--set", "run.out=new"], workplace, capsys,
+            f"{path}: more is {'missing' if how == 'gone' else 'damaged'}")
+
+
 ANSWERS = {name: text for name, text in LINES.items() if name not in ("empty", "half a line")}
 
 
