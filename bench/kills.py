@@ -134,6 +134,17 @@ def peaceful(scratch: Path, settings: dict) -> tuple[dict[str, str], float]:
     return digest(home / "run"), time.monotonic() - start
 
 
+def markdown(result: dict) -> str:
+    """The table of docs/reliability.md."""
+    stages = result["by_stage"]
+    hit = sum(count for stage, count in stages.items() if stage != "after the end")
+    cells = [f"{result['trials']}", f"{hit}", f"{result['in_a_save']}", f"{result['files']}",
+             f"{result['not_bit_identical']}", f"{result['not_ended']}"]
+    told = ", ".join(f"{stage} {count}" for stage, count in sorted(stages.items()))
+    head = "| runs | kills of a living run | of them in a save | files compared | runs that differ | never ended |"
+    return f"{head}\n|{'---|' * 6}\n| " + " | ".join(cells) + f" |\n\nKills by stage: {told}."
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="kills.py", description=__doc__)
     parser.add_argument("--trials", type=int, default=20)

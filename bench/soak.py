@@ -59,6 +59,17 @@ def watch(child: int, out: Path) -> list[dict]:
     return seen
 
 
+def markdown(result: dict) -> str:
+    """The sentence of docs/reliability.md."""
+    return (f"`python bench/soak.py --steps {result['steps']}`: {result['steps']:,} steps of stage 1 in "
+            f"{result['seconds']} seconds. Resident memory, mean of the first and the last tenth of "
+            f"{result['readings']} readings: {result['resident_first'] / 1e6:.1f} and "
+            f"{result['resident_last'] / 1e6:.1f} MB ({100 * result['growth']:+.2f} %); open file descriptors "
+            f"{min(result['descriptors'])} to {max(result['descriptors'])}; checkpoints at most "
+            f"{result['checkpoint_bytes_most'] / 1e6:.1f} MB; the log grows by "
+            f"{result['log_bytes_a_step']:,} bytes a step.")
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="soak.py", description=__doc__)
     parser.add_argument("--steps", type=int, default=5000)

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from bench import contamination, graph, refined, side_by_side
+from bench import contamination, graph, kills, refined, side_by_side, soak
 from bench.tiny_seeds import markdown
 from minifleming.evaluation import compare, robust, scores, votes
 
@@ -123,3 +123,13 @@ def test_the_evaluations_tables_are_those_of_the_newest_measurement():
     assert compare.table3(result["table3"], 0.95) in text
     assert compare.paired_markdown(result["paired"], 0.95) in text
     assert robust.markdown(result["robust"]) in text and votes.markdown(result["votes"]) in text
+
+
+def test_the_kills_and_the_soak_are_those_of_the_newest_measurement():
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    killed, soaked = (json.loads(newest(name).read_text()) for name in ("kills_*.json", "soak_*.json"))
+    assert kills.markdown(killed) in text and soak.markdown(soaked) in text
+    living = sum(one["stage"] != "after the end" for each in killed["each"] for one in each["kills"])
+    assert living >= 200 and killed["in_a_save"] >= 50
+    assert killed["not_bit_identical"] == killed["not_ended"] == 0
+    assert soaked["steps"] >= 5000 and abs(soaked["growth"]) < 0.05
