@@ -252,7 +252,7 @@ REQUIRED = ["llama.block_count", "llama.context_length", "llama.embedding_length
     ({"llama.block_count": 3}, "blk.2.attn_q.weight is missing"),
     ({"llama.block_count": 1}, "blk.1.attn_q.weight is not in the model"),
     ({"llama.block_count": 2**31}, "2147483648 blocks, but 21 tensors"),
-    ({"llama.feed_forward_length": 2**31}, "blk.0.ffn_gate.weight has shape [64, 32], not [2147483648, 32]"),
+    ({"llama.feed_forward_length": 2**31}, "'intermediate_size' is 2147483648, more than 16777216"),
     ({"llama.feed_forward_length": 96}, "blk.0.ffn_gate.weight has shape [64, 32], not [96, 32]"),
     ({"tokenizer.ggml.model": "llama"}, "tokenizer.ggml.model 'llama' is not gpt2"),
     ({"tokenizer.ggml.pre": "llama-bpe"}, "tokenizer.ggml.pre 'llama-bpe' is not smollm"),
