@@ -192,7 +192,10 @@ def test_synth_kg_without_a_place_to_write(workplace, capsys):
     (["--config", "syntax.toml"], "syntax.toml: not valid TOML"),
     (["--frobnicate"], "unrecognized arguments: --frobnicate"),
     (["--dry-run", "--device", "tpu"], "--device: invalid choice"),
-], ids=range(17))
+    (["--dry-run", "--ranks", "0"], "--ranks: must be positive"),
+    (["--dry-run", "--ranks", "8", "--set", "run.shard=3"], "run.shard: 8 ranks are no whole number of groups of 3"),
+    (["--dry-run", "--set", "model.base=model"], "model/config.json: missing"),
+], ids=range(20))
 def test_train_grpo(argv, reason, workplace, capsys):
     refused(train_grpo.main, ["--set", "run.out=run", "--device", "cpu", *argv], workplace, capsys, reason)
 

@@ -214,7 +214,7 @@ def add_arguments(parser) -> None:
 
 def dry_run(cfg: Config, args) -> str:
     """The resolved configuration and the plan; no weights are needed for the recipes' models."""
-    ranks = args.ranks or int(os.environ.get("WORLD_SIZE", "1"))
+    ranks = int(os.environ.get("WORLD_SIZE", "1")) if args.ranks is None else args.ranks
     if ranks < 1:
         raise BadInput("--ranks: must be positive")
     on_gpu = bool(args.gpu) or cfg.run.device == "cuda" or (cfg.run.device == "auto" and torch.cuda.is_available())
