@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minifleming.kernels.segments import Segments
+
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """y = x / sqrt(mean(x²) + eps) · weight, the mean in fp32. x [..., C], weight [C]."""
@@ -32,3 +34,12 @@ def token_logprobs(logits: Tensor, ids: Tensor, temperature: float = 1.0) -> Ten
     """log softmax(logits / temperature) at ``ids``, in fp32. logits [N, V], ids [N] -> [N]."""
     logits = logits.float() if temperature == 1 else logits.float() / temperature
     return logits.gather(-1, ids[:, None]).squeeze(-1) - logits.logsumexp(-1)
+
+
+def segment_attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
+    """softmax(q kᵀ / √D) v over what each token may see. q [N, H, D]; k, v [N, K, D] -> [N, H, D]"""
+    groups = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))
+    scores = torch.einsum("nhd,mhd->hnm", q, k) * q.shape[-1] ** -0.5
+    scores = scores.masked_fill(~segments.mask().to(q.device), float("-inf"))
+    return torch.einsum("hnm,mhd->nhd", scores.softmax(-1), v)

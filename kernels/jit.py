@@ -1,0 +1,36 @@
+"""Triton where it is installed; the kernels' files import without it and without a GPU.
+
+A kernel is a function decorated with ``jit``; beside it stands a wrapper that asserts what the kernel assumes and starts
+it. Where ``on_gpu`` says no, the plain PyTorch of reference.py runs instead. The tests run every kernel in Triton's
+interpreter (``TRITON_INTERPRET=1``), and compile each for Hopper without a GPU.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+try:
+    import triton
+    import triton.language as tl
+
+    jit = triton.jit
+except ImportError:  # not Linux, or not installed: the references run
+    triton = tl = None
+
+    def jit(kernel):
+        return kernel
+
+
+def on_gpu(*tensors: Tensor) -> bool:
+    """Is this work for a Triton kernel?"""
+    return triton is not None and all(t.is_cuda for t in tensors)
+
+
+def cdiv(a: int, b: int) -> int:
+    """How many blocks of b cover a."""
+    return -(-a // b)
+
+
+def power_of_2(n: int) -> int:
+    """The smallest power of two that is at least n: a block's size."""
+    return 1 << max(n - 1, 0).bit_length()

@@ -1,0 +1,64 @@
+"""What one packed row of tokens is made of: segments, each reading itself and at most one other before it.
+
+    tokens     p p p p a a a b b q q c c c c        one row of N tokens
+    segments   p         a     b   q   c
+    reads                p     p       q            a prompt stands once for its whole group
+
+A token attends to all of the segment that its own reads (a prompt), and to itself and what stands before it in its own.
+A document that shares nothing reads no other. Segments that read one other stand together, right behind it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Segments:
+    """``lengths`` of the segments, one behind the other; ``reads[i]``: the segment that i reads before itself, or -1."""
+
+    lengths: list[int]
+    reads: list[int]
+
+    def __post_init__(self):
+        assert len(self.lengths) == len(self.reads) and min(self.lengths, default=1) > 0
+        for i, read in enumerate(self.reads):
+            assert read == -1 or (self.reads[read] == -1 and (read == i - 1 or self.reads[i - 1] == read)), (i, read)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.lengths)
+
+    @property
+    def starts(self) -> list[int]:
+        """The row's index of each segment's first token."""
+        starts, at = [], 0
+        for length in self.lengths:
+            starts.append(at)
+            at += length
+        return starts
+
+    def table(self) -> Tensor:
+        """For the kernels: [S, 6] int32 of start, length, start and length of what it reads (0, 0: nothing), start and
+        length of the tokens that read it: they stand together, behind it."""
+        starts, rows = self.starts, []
+        for i, (length, read) in enumerate(zip(self.lengths, self.reads)):
+            before = (starts[read], self.lengths[read]) if read >= 0 else (0, 0)
+            readers = sum(n for n, r in zip(self.lengths, self.reads) if r == i)
+            rows.append((starts[i], length, *before, starts[i] + length, readers))
+        return torch.tensor(rows, dtype=torch.int32).view(-1, 6)
+
+    def mask(self) -> Tensor:
+        """Who attends to whom: [N, N] bool, row by query. For tests and small rows; nothing else needs it."""
+        seen = torch.zeros(self.tokens, self.tokens, dtype=torch.bool)
+        for start, length, first, size, _, _ in self.table().tolist():
+            own = slice(start, start + length)
+            seen[own, own] = torch.ones(length, length, dtype=torch.bool).tril()
+            seen[own, first : first + size] = True
+        return seen

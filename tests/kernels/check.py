@@ -1,0 +1,33 @@
+"""What the tests of all kernels share: inputs, gradients, and an honest tolerance.
+
+A kernel of inputs in fp32 is held against fp64. A kernel of bf16 inputs computes in fp32 and rounds its outputs once,
+so it is within half a unit in the last place, 2^-8 relative, of the fp64 result *of the same bf16 inputs*; ``close``
+takes 2^-7 of the value plus a term for sums, whose terms are larger than they.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+FP32 = {"rtol": 1e-5, "atol": 1e-5}
+
+
+def noise(*shape: int, seed: int = 0, scale: float = 1.0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale).to(dtype)
+
+
+def close(found: Tensor, wanted: Tensor, dtype: torch.dtype, terms: float = 1.0) -> None:
+    """``wanted`` in fp64 of the very inputs that the kernel had; ``terms``: the size of what is summed to it."""
+    assert found.shape == wanted.shape and found.isfinite().all()
+    if dtype == torch.float32:
+        torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5 * max(1.0, terms))
+    else:
+        torch.testing.assert_close(found.double(), wanted, rtol=2**-7, atol=2**-8 * terms)
+
+
+def gradients(f, above: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """(f of the inputs, and the gradient of each for the cotangent ``above``)."""
+    leaves = [x.detach().clone().requires_grad_() for x in inputs]
+    out = f(*leaves)
+    return (out.detach(), *torch.autograd.grad(out, leaves, above.to(out.dtype)))
