@@ -1,8 +1,8 @@
 """Triton where it is installed; the kernels' files import without it and without a GPU.
 
-A kernel is a function decorated with ``jit``; beside it stands a wrapper that asserts what the kernel assumes and starts
-it. Where ``on_gpu`` says no, the plain PyTorch of reference.py runs instead. The tests run every kernel in Triton's
-interpreter (``TRITON_INTERPRET=1``), and compile each for Hopper without a GPU.
+A kernel is a function decorated with ``jit``; beside it stands a wrapper that asserts what the kernel assumes and
+starts it. Where ``on_gpu`` says no, the plain PyTorch of reference.py runs instead. The tests run every kernel in
+Triton's interpreter (``TRITON_INTERPRET=1``), and compile each for Hopper without a GPU.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Segments:
-    """``lengths`` of the segments, one behind the other; ``reads[i]``: the segment that i reads before itself, or -1."""
+    """``lengths`` of the segments, one behind the other; ``reads[i]``: the one that i reads before itself, or -1."""
 
     lengths: list[int]
     reads: list[int]

@@ -15,17 +15,19 @@ product: rows are strided, the columns of a row contiguous.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from minifleming.kernels import reference
 from minifleming.kernels.jit import cdiv, jit, on_gpu, tl
 
 BLOCK = 1024
+silu_backward = torch.ops.aten.silu_backward
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) · up, differentiable. Both [..., I] -> [..., I]"""
-    return SwiGLU.apply(gate, up) if on_gpu(gate, up) else reference.swiglu(gate, up)
+    return SwiGLU.apply(gate, up, on_gpu(gate, up))
 
 
 @jit
@@ -47,31 +49,44 @@ def backward_kernel(dy, g, u, dg, du, columns, dy_row, g_row, u_row, d_row, BLOC
     gate = tl.load(g + row * g_row + at, mask=inside).to(tl.float32)
     up = tl.load(u + row * u_row + at, mask=inside).to(tl.float32)
     sigma = tl.sigmoid(gate)
-    tl.store(dg + row * d_row + at, (above * up * sigma * (1 + gate * (1 - sigma))).to(dg.dtype.element_ty), mask=inside)
+    slope = sigma * (1 + gate * (1 - sigma))
+    tl.store(dg + row * d_row + at, (above * up * slope).to(dg.dtype.element_ty), mask=inside)
     tl.store(du + row * d_row + at, (above * gate * sigma).to(du.dtype.element_ty), mask=inside)
 
 
 class SwiGLU(torch.autograd.Function):
-    """The kernels under autograd. gate, up [..., I], rows strided, columns contiguous, of one dtype."""
+    """Keeps g and u alone, on a GPU and on a CPU. Both [..., I], rows strided, columns contiguous, of one dtype."""
 
     @staticmethod
-    def forward(ctx, gate: Tensor, up: Tensor) -> Tensor:
-        assert gate.shape == up.shape and gate.dtype == up.dtype and gate.stride(-1) == up.stride(-1) == 1
-        g, u = gate.flatten(0, -2), up.flatten(0, -2)  # [N, I]
-        y = torch.empty(g.shape, dtype=g.dtype, device=g.device)
-        if y.numel():
-            forward_kernel[len(g), cdiv(g.shape[1], BLOCK)](g, u, y, g.shape[1], g.stride(0), u.stride(0), y.stride(0),
-                                                           BLOCK=BLOCK)
-        ctx.save_for_backward(g, u)
-        return y.view(gate.shape)
+    def forward(ctx, gate: Tensor, up: Tensor, kernel: bool) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        ctx.kernel = kernel
+        return launch_forward(gate, up) if kernel else reference.swiglu(gate, up)
 
     @staticmethod
-    def backward(ctx, above: Tensor) -> tuple[Tensor, Tensor]:
-        g, u = ctx.saved_tensors
-        dy = above.reshape(g.shape)
-        dy = dy if dy.stride(-1) == 1 else dy.contiguous()
-        dg, du = (torch.empty(g.shape, dtype=g.dtype, device=g.device) for _ in range(2))
-        if g.numel():
-            backward_kernel[len(g), cdiv(g.shape[1], BLOCK)](dy, g, u, dg, du, g.shape[1], dy.stride(0), g.stride(0),
-                                                            u.stride(0), dg.stride(0), BLOCK=BLOCK)
-        return dg.view(above.shape), du.view(above.shape)
+    def backward(ctx, above: Tensor):
+        gate, up = ctx.saved_tensors
+        if ctx.kernel:
+            return *launch_backward(above, gate, up), None
+        return silu_backward(above * up, gate), F.silu(gate).mul_(above), None
+
+
+def launch_forward(gate: Tensor, up: Tensor) -> Tensor:
+    assert gate.shape == up.shape and gate.dtype == up.dtype and gate.stride(-1) == up.stride(-1) == 1
+    g, u = gate.flatten(0, -2), up.flatten(0, -2)  # [N, I]
+    y = torch.empty(g.shape, dtype=g.dtype, device=g.device)
+    if y.numel():
+        forward_kernel[len(g), cdiv(g.shape[1], BLOCK)](g, u, y, g.shape[1], g.stride(0), u.stride(0), y.stride(0),
+                                                       BLOCK=BLOCK)
+    return y.view(gate.shape)
+
+
+def launch_backward(above: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    g, u = gate.flatten(0, -2), up.flatten(0, -2)
+    dy = above.reshape(g.shape)
+    dy = dy if dy.stride(-1) == 1 else dy.contiguous()
+    dg, du = (torch.empty(g.shape, dtype=g.dtype, device=g.device) for _ in range(2))
+    if g.numel():
+        backward_kernel[len(g), cdiv(g.shape[1], BLOCK)](dy, g, u, dg, du, g.shape[1], dy.stride(0), g.stride(0),
+                                                        u.stride(0), dg.stride(0), BLOCK=BLOCK)
+    return dg.view(gate.shape), du.view(gate.shape)

@@ -1,4 +1,4 @@
-"""Before anything is imported: kernels run in Triton's interpreter; no test uses the cache of graphs in the home folder."""
+"""Before any import: kernels run in Triton's interpreter; no test uses the cache of graphs in the home folder."""
 
 import os
 

@@ -2,8 +2,6 @@
 
 The same arithmetic as ``LanguageModel.forward`` with a cache, written for one token a row:
 
-- states stand in columns, [C, n]: a product W @ x of few columns was faster than x @ W^T of few rows on the CPU where
-  this was measured, and gate and up come out as two contiguous halves;
 - the weights of q, k and v (and of gate and up) stand side by side in one storage, so a layer has four products
   instead of seven; they are the model's own parameters (``side_by_side``), not copies;
 - a residual is added by the product that makes it, and the scale of the scores is in the table of angles.
@@ -28,14 +26,14 @@ from minifleming.lm.rope import cos_sin
 class Layer:
     """The weights of one block, as a decode step multiplies by them."""
 
-    norm: Tensor  # [C, 1], times √C: see ``rms_norm``
-    qkv: Tensor  # [(H + 2K) · D, C]
-    bias: Tensor  # [(H + 2K) · D, 1]; zeros where the family has none
-    qk_norm: tuple[Tensor, Tensor] | None  # [D, 1] twice, times √D
-    out: Tensor  # [C, H · D]
-    mlp_norm: Tensor  # [C, 1], times √C
-    gate_up: Tensor  # [2 · I, C]
-    down: Tensor  # [C, I]
+    norm: Tensor  # [C], times √C: see ``rms_norm``
+    qkv: Tensor  # [C, (H + 2K) · D]
+    bias: Tensor | None  # [(H + 2K) · D]
+    qk_norm: Tensor | None  # [H + K, D], times √D
+    out: Tensor  # [H · D, C]
+    mlp_norm: Tensor  # [C], times √C
+    gate_up: Tensor  # [C, 2 · I]
+    down: Tensor  # [I, C]
 
 
 class Decode:
@@ -45,12 +43,12 @@ class Decode:
         if model.deterministic or model.sharded:  # through the model's own forward, which gathers its weights
             return
         self.layers = [layer_weights(block) for block in model.model.layers]
-        self.embedding, self.norm = model.model.embed_tokens.weight, column(model.model.norm)
+        self.embedding, self.norm = model.model.embed_tokens.weight, scaled(model.model.norm)
         c, device, dtype = model.config, model.device, self.embedding.dtype
         cos, sin = cos_sin(torch.arange(longest, device=device), c.rope_theta, c.head_dim, c.rope_scaling)
-        self.cos, self.sin = cos.t().to(dtype), torch.stack((-sin.t(), sin.t())).to(dtype)  # [(2,) D/2, longest]
+        self.cos, self.sin = cos.to(dtype), torch.stack((-sin, sin), dim=1).to(dtype)  # [longest, (2,) D/2]
         self.scale = torch.tensor([c.head_dim**-0.5] * c.num_attention_heads + [1.0] * c.num_key_value_heads,
-                                  dtype=dtype, device=device).view(-1, 1, 1, 1)  # queries are scaled, keys are not
+                                  dtype=dtype, device=device).view(-1, 1, 1)  # queries are scaled, keys are not
 
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
         """ids [n], one token for each active row -> hidden states after the last norm [n, C]"""
@@ -59,23 +57,25 @@ class Decode:
         c = self.model.config
         n, H, K, D, eps = len(cache), c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.rms_norm_eps
         positions = cache.begin_step()
-        cos = self.cos.index_select(-1, positions) * self.scale  # [H + K, 1, D/2, n]
-        sin = self.sin.index_select(-1, positions) * self.scale  # [H + K, 2, D/2, n]
-        x = F.embedding(ids, self.embedding).t().contiguous()
+        cos = self.cos.index_select(0, positions)[:, None, None] * self.scale  # [n, H + K, 1, D/2]
+        sin = self.sin.index_select(0, positions)[:, None] * self.scale  # [n, H + K, 2, D/2]
+        x = F.embedding(ids, self.embedding)
         for i, layer in enumerate(self.layers):
-            heads = torch.addmm(layer.bias, layer.qkv, rms_norm(x, layer.norm, eps)).view(H + 2 * K, D, n)
-            qk = heads[: H + K]
-            if layer.qk_norm:
-                qk = torch.cat([rms_norm(h, w, eps) for h, w in zip((qk[:H], qk[H:]), layer.qk_norm)])
-            qk = qk.view(H + K, 2, D // 2, n)
-            turned = torch.addcmul(qk * cos, qk.flip(1), sin).view(H + K, D, n).permute(2, 0, 1)  # [n, H + K, D]
-            cache.write(i, turned[:, H:], heads[H + K :].permute(2, 0, 1))
+            h = rms_norm(x, layer.norm, eps)
+            heads = torch.mm(h, layer.qkv) if layer.bias is None else torch.addmm(layer.bias, h, layer.qkv)
+            heads = heads.view(n, H + 2 * K, D)
+            qk = heads[:, : H + K]
+            if layer.qk_norm is not None:
+                qk = rms_norm(qk, layer.qk_norm, eps)
+            qk = qk.unflatten(-1, (2, D // 2))
+            turned = torch.addcmul(qk * cos, qk.flip(2), sin).view(n, H + K, D)
+            cache.write(i, turned[:, H:], heads[:, H + K :])
             y = cache.read(i, turned[:, :H].reshape(n * K, H // K, D)).view(n, H * D)
-            x = torch.addmm(x, layer.out, y.t())
-            gate, up = torch.mm(layer.gate_up, rms_norm(x, layer.mlp_norm, eps)).chunk(2)
-            x = torch.addmm(x, layer.down, F.silu(gate, inplace=True).mul_(up))
+            x = torch.addmm(x, y, layer.out)
+            gate, up = torch.mm(rms_norm(x, layer.mlp_norm, eps), layer.gate_up).chunk(2, dim=-1)
+            x = torch.addmm(x, F.silu(gate).mul_(up), layer.down)
         cache.end_step()
-        return rms_norm(x, self.norm, eps).t()
+        return rms_norm(x, self.norm, eps)
 
     def plain_step(self, ids: Tensor, cache: Cache) -> Tensor:
         """The same through the model's own forward: the law of ``step``, and the deterministic mode."""
@@ -86,26 +86,28 @@ class Decode:
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """``reference.rms_norm`` of columns: x / sqrt(Σx² + C·eps) times (√C · weight), an outer product. [..., C, n]"""
-    scale = x.float().square().sum(-2, keepdim=True).add_(x.shape[-2] * eps).rsqrt_()  # [..., 1, n]
-    return (x * (weight * scale)).to(x.dtype)
+    """``reference.rms_norm``: x / sqrt(|x|² + C·eps) times (√C · weight). x [..., C]"""
+    scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return (x * scale.square_().add_(x.shape[-1] * eps).rsqrt_()).mul_(weight).to(x.dtype)
 
 
-def column(norm: RMSNorm) -> Tensor:
-    """[C] -> [C, 1] in fp32, times √C"""
-    return (norm.weight.detach().float() * len(norm.weight) ** 0.5)[:, None]
+def scaled(norm: RMSNorm) -> Tensor:
+    """[C] in fp32, times √C"""
+    return norm.weight.detach().float() * len(norm.weight) ** 0.5
 
 
 def layer_weights(block: Block) -> Layer:
     attn, mlp = block.self_attn, block.mlp
     qkv = (attn.q_proj, attn.k_proj, attn.v_proj)
     weight = side_by_side([proj.weight for proj in qkv])
-    bias = weight.new_zeros(len(weight)) if attn.q_proj.bias is None else side_by_side([proj.bias for proj in qkv])
-    normed = isinstance(attn.q_norm, RMSNorm)
-    return Layer(column(block.input_layernorm), weight, bias[:, None],
-                 (column(attn.q_norm), column(attn.k_norm)) if normed else None, attn.o_proj.weight,
-                 column(block.post_attention_layernorm), side_by_side([mlp.gate_proj.weight, mlp.up_proj.weight]),
-                 mlp.down_proj.weight)
+    bias = None if attn.q_proj.bias is None else side_by_side([proj.bias for proj in qkv])
+    normed = None
+    if isinstance(attn.q_norm, RMSNorm):
+        heads = [len(proj.weight) // attn.D for proj in qkv[:2]]
+        normed = torch.cat([scaled(norm).expand(n, -1) for norm, n in zip((attn.q_norm, attn.k_norm), heads)])
+    return Layer(scaled(block.input_layernorm), weight.t(), bias, normed, attn.o_proj.weight.t(),
+                 scaled(block.post_attention_layernorm),
+                 side_by_side([mlp.gate_proj.weight, mlp.up_proj.weight]).t(), mlp.down_proj.weight.t())
 
 
 @torch.no_grad()

@@ -1,96 +1,157 @@
-"""Packing without padding: several documents in one row, and no document sees another.
+"""Packing: whole groups in one row of tokens, each prompt once, no padding, and no document sees another.
 
-    tokens    a a a a b b b c        one row of N tokens, at most a budget of them
-    positions 0 1 2 3 0 1 2 0        each document starts at 0
-    attention causal within a, within b, within c
+    tokens     p p p p a a a b b q q q c c c c     one row of N tokens, at most a budget of them
+    positions  0 1 2 3 4 5 6 4 5 0 1 2 3 4 5 6     a completion counts on from the end of its prompt
+    segments   p       a     b   q c               a and b read p, and not each other; the lone c is one with its q
 
-Everything but attention works token by token, so it runs over the whole row at once; attention runs over one document
-(or several of one length) at a time. Nothing of one document enters the arithmetic of another: perturb one, and the
-log-probabilities of the others keep their bits.
+A group of k completions costs (prompt + k · completion) tokens instead of k · (prompt + completion). Everything but
+attention works token by token, over the whole row at once. Gradients flow from every completion into the one pass over
+its prompt: loss and gradient are those of the plain computation. A completion's last token predicts nothing and stays
+out; its first is predicted by the last token of the prompt.
+
+Nothing of one document enters the arithmetic of another: perturb one, and the others keep their bits.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import Tensor
 
+from minifleming.kernels.head import Policy
+from minifleming.kernels.merged_attention import merged_attention as attention
+from minifleming.kernels.segments import Segments
+from minifleming.lm import fixed
 from minifleming.lm.batch import Example
-from minifleming.lm.model import LanguageModel, causal_attention
-from minifleming.lm.score import next_logprobs, products
+from minifleming.lm.model import LanguageModel
+from minifleming.lm.score import next_logprobs, next_loss, products
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Completions of one prompt, each at least one token long."""
+
+    prompt: list[int]
+    completions: list[list[int]]
+
+    def __len__(self) -> int:
+        """The tokens of a row that it takes."""
+        return len(self.prompt) + sum(map(len, self.completions)) - len(self.completions)
 
 
 @dataclass(frozen=True)
 class Pack:
-    """N tokens of whole documents, one after the other, the longest first."""
+    """N tokens of whole groups. M tokens are learned: all of the completions, one completion after the other."""
 
     ids: Tensor  # [1, N]
     positions: Tensor  # [1, N]
-    targets: Tensor  # [1, N] bool; column t stands for predicting ids[:, t + 1]
-    lengths: list[int]
-    rows: list[int]  # which examples these are
+    segments: Segments
+    sources: Tensor  # [M], the places whose hidden states predict them
+    targets: Tensor  # [M], their ids
+    owner: Tensor  # [M], which completion of the pack each belongs to
+    rows: list[int]  # which groups these are
 
 
-class Documents:
-    """Attention within each document of a pack (see model.KeysAndValues)."""
+class Packed:
+    """Attention within a pack (see model.KeysAndValues)."""
 
-    def __init__(self, lengths: list[int], deterministic: bool = False):
-        self.runs = [(length, len(list(same))) for length, same in groupby(lengths)]
-        self.deterministic = deterministic
+    def __init__(self, segments: Segments, deterministic: bool = False):
+        self.segments, self.attend_rows = segments, in_fixed_order if deterministic else attention
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [1, H, N, D]; k, v [1, K, N, D] -> [1, H, N, D]"""
-        outputs, start = [], 0
-        for length, count in self.runs:
-            q_, k_, v_ = (documents(x[0, :, start : start + length * count], count) for x in (q, k, v))
-            y = causal_attention(q_, k_, v_, self.deterministic)  # [count, H, length, D]
-            outputs.append(y.transpose(0, 1).flatten(1, 2))
-            start += length * count
-        return torch.cat(outputs, dim=1)[None]
+        q, k = q.to(v.dtype), k.to(v.dtype)  # where products are in 16 bits, the rotation has widened these
+        rows = [x[0].transpose(0, 1) for x in (q, k, v)]
+        return self.attend_rows(*rows, self.segments).transpose(0, 1)[None]
 
 
-def documents(x: Tensor, count: int) -> Tensor:
-    """[heads, count * length, D] -> [count, heads, length, D]"""
-    return x.unflatten(1, (count, -1)).transpose(0, 1)
+def in_fixed_order(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
+    """``attention`` in operations of one shape: each segment's keys behind those that it reads, as the sampler has
+    them. [N, heads, D] -> [N, H, D]"""
+    found, starts = [], segments.starts
+    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
+    for start, length, read in zip(starts, segments.lengths, segments.reads):
+        own, before = slice(start, start + length), slice(0, 0)
+        if read >= 0:
+            before = slice(starts[read], starts[read] + segments.lengths[read])
+        keys, values = (torch.cat((x[:, :, before], x[:, :, own]), dim=2) for x in (k, v))
+        seen = before.stop - before.start + torch.arange(1, length + 1, device=q.device)
+        found.append(fixed.attention(q[:, :, own], keys, values, seen[None])[0].transpose(0, 1))
+    return torch.cat(found)
 
 
-def packs(examples: list[Example], tokens: int) -> list[Pack]:
-    """Every example once: the longest first, each into the first pack that has room in its ``tokens``.
+def packs(groups: list[Group] | list[Example], tokens: int) -> list[Pack]:
+    """Every group once: the longest first, each into the first pack that has room in its ``tokens``.
 
-    An example longer than ``tokens`` has a pack of its own: nothing is cut.
+    A group longer than ``tokens`` has a pack of its own: nothing is cut.
     """
+    trees = [as_group(group) for group in groups]
     bins: list[list[int]] = []
     room: list[int] = []
-    for i in sorted(range(len(examples)), key=lambda i: -len(examples[i])):
-        at = next((b for b, left in enumerate(room) if left >= len(examples[i])), len(bins))
+    for i in sorted(range(len(trees)), key=lambda i: -len(trees[i])):
+        at = next((b for b, left in enumerate(room) if left >= len(trees[i])), len(bins))
         if at == len(bins):
             bins.append([])
             room.append(tokens)
         bins[at].append(i)
-        room[at] -= len(examples[i])
-    return [pack([examples[i] for i in rows], rows) for rows in bins]
+        room[at] -= len(trees[i])
+    return [pack([trees[i] for i in rows], rows) for rows in bins]
 
 
-def pack(examples: list[Example], rows: list[int]) -> Pack:
-    ids, positions, targets = [], [], []
-    for example in examples:
-        ids += example.prompt + example.completion
-        positions += range(len(example))
-        targets += [len(example.prompt) - 1 <= t < len(example) - 1 for t in range(len(example))]
-    return Pack(torch.tensor([ids]), torch.tensor([positions]), torch.tensor([targets]),
-                [len(example) for example in examples], rows)
+def as_group(example: Group | Example) -> Group:
+    return example if isinstance(example, Group) else Group(example.prompt, [example.completion])
+
+
+def pack(groups: list[Group] | list[Example], rows: list[int]) -> Pack:
+    ids, positions, lengths, reads, sources, targets, owner = [], [], [], [], [], [], []
+    completions = 0
+    for group in map(as_group, groups):
+        p, prompt = len(group.prompt), len(ids) + len(group.prompt) - 1  # its length, and the place of its last token
+        ids += group.prompt
+        positions += range(p)
+        lengths.append(p)
+        reads.append(-1)
+        head = len(lengths) - 1
+        for completion in group.completions:
+            first, own = len(ids), len(completion) - 1
+            sources += [prompt, *range(first, first + own)]
+            targets += completion
+            owner += [completions] * len(completion)
+            completions += 1
+            ids += completion[:-1]
+            positions += range(p, p + own)
+            if len(group.completions) == 1:
+                lengths[head] += own
+            elif own:
+                lengths.append(own)
+                reads.append(head)
+    return Pack(torch.tensor([ids]), torch.tensor([positions]), Segments(lengths, reads), torch.tensor(sources),
+                torch.tensor(targets), torch.tensor(owner), rows)
 
 
 def packed_logprobs(model: LanguageModel, pack: Pack, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """log π(token | what stands before it in its document) of every target, and the document of each. -> [T], [T]
+    """log π(token | what stands before it in its document) of every learned token, and its completion. -> [M], [M]"""
+    _, logprobs = packed_loss(model, pack, None, temperature)
+    return logprobs, pack.owner.to(model.device)
 
-    As ``score.completion_logprobs`` of the same examples in padded rows, in another order.
+
+def packed_loss(model: LanguageModel, pack: Pack, policy: Policy | None,
+                temperature: float = 1.0) -> tuple[Tensor | None, Tensor]:
+    """The policy's loss and log π of every learned token: with a policy the first has a gradient, without the second.
+
+    Hidden states are gathered by index_select: its gradient adds up in a fixed order, where that of ``x[sources]`` adds
+    in the order in which the threads arrive, and equal runs would differ in their last bits. -> scalar, [M]
     """
     device = model.device
-    ids, at = pack.ids.to(device), pack.targets[0].nonzero()[:, 0].to(device)
-    owner = torch.arange(len(pack.lengths)).repeat_interleave(torch.tensor(pack.lengths)).to(device)
     with products(model):
-        hidden = model(ids, pack.positions.to(device), Documents(pack.lengths, model.deterministic))
-        return next_logprobs(model, hidden[0, at], ids[0, at + 1], temperature), owner[at]
+        hidden = model(pack.ids.to(device), pack.positions.to(device), Packed(pack.segments, model.deterministic))
+        hidden, targets = hidden[0].index_select(0, pack.sources.to(device)), pack.targets.to(device)
+        if policy is None:
+            return None, next_logprobs(model, hidden, targets, temperature)
+        return next_loss(model, hidden, targets, policy, temperature)
+
+
+def idle_logprobs(model: LanguageModel) -> Tensor:
+    """Of a completion that nobody asked for: what a rank runs to keep step with the others (shard.py). -> [2]"""
+    return packed_logprobs(model, pack([Group([0], [[0, 0]])], [0]))[0]

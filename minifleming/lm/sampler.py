@@ -20,10 +20,12 @@ import torch
 from torch import Tensor
 
 from minifleming.kernels.reference import token_logprobs
+from minifleming.lm import captured
 from minifleming.lm.batch import padded
 from minifleming.lm.cache import Cache
+from minifleming.lm.captured import Captured
 from minifleming.lm.decode import Decode
-from minifleming.lm.draw import Truncation, draw, stream, uniforms
+from minifleming.lm.draw import Truncation, draw, finite, stream, uniforms
 from minifleming.lm.model import LanguageModel
 from minifleming.run.errors import BadInput
 
@@ -74,6 +76,7 @@ def steps(
     step: int = 0,
     slots: int = 256,
     cut: Truncation | None = None,
+    look: int = 16,
 ) -> Iterator[list[Completion]]:
     """Sample, and after every step yield the completions that got a token in it; those that ended come no more.
 
@@ -83,6 +86,7 @@ def steps(
         max_new_tokens: a completion ends here, or where prompt and completion fill the model's positions.
         slots: sequences decoded at a time; at least ``samples``.
         cut: top-k, top-p, min-p; for serving only.
+        look: on a GPU, steps between two yields: a completion has got up to as many tokens then.
 
     Raises BadInput for a prompt that leaves no room in the model's positions.
     """
@@ -91,9 +95,13 @@ def steps(
         return
     waiting = deque(sorted(range(len(prompts)), key=lambda i: -len(prompts[i])))
     slots = min(max(slots, samples), len(prompts) * samples)
-    longest = len(prompts[waiting[0]])
-    cache = Cache(model.config, slots, min(len(prompts), slots, -(-2 * slots // samples)), longest, max(budgets),
-                  model.dtype, model.device, model.deterministic)
+    longest, room = len(prompts[waiting[0]]), min(len(prompts), slots, -(-2 * slots // samples))
+    if captured.usable(model, bool(cut)):
+        engine = Captured(model, slots, room, samples, longest, max(budgets), temperature, look)
+        yield from _looks(engine, prompts, waiting, budgets, set(end_ids), look,
+                          lambda i, s: stream(seed, step, keys[i], s))
+        return
+    cache = Cache(model.config, slots, room, longest, max(budgets), model.dtype, model.device, model.deterministic)
     decode = Decode(model, longest + max(budgets))
     ends, rows, changed = set(end_ids), [], False
     streams = np.zeros(0, np.uint64)
@@ -119,6 +127,35 @@ def steps(
                 kept = cache.release(gone)
                 rows, last = [rows[i] for i in kept], last[kept]
         yield fresh
+
+
+def _looks(engine: Captured, prompts: list[list[int]], waiting: deque[int], budgets: list[int], ends: set[int],
+           look: int, stream_of: Callable[[int, int], int]) -> Iterator[list[Completion]]:
+    """``steps`` on a GPU: rows come and go every ``look`` steps."""
+    rows: list[Completion] = []
+    while waiting or rows:
+        with torch.inference_mode():
+            old, k = len(rows), engine.samples
+            while group := _next(waiting, prompts, min((engine.rows - len(rows)) // k, len(engine.free)), engine.rows):
+                fresh = [Completion(i, s) for i in group for s in range(k)]
+                engine.admit([prompts[i] for i in group], [stream_of(r.prompt, r.sample) for r in fresh])
+                rows += fresh
+            engine.run(look)
+            ids, logprobs = engine.newest(look + 1)
+            finite(logprobs)
+            for n, row in enumerate(rows):
+                first = 1 if n < old else 0  # a new row has one token more
+                for token, logprob in zip(ids[n, first:].tolist(), logprobs[n, first:].tolist()):
+                    row.ids.append(token)
+                    row.logprobs.append(logprob)
+                    row.finished = token in ends
+                    row.truncated = not row.finished and len(row.ids) == budgets[row.prompt]
+                    if row.ended:
+                        break
+            shown = rows
+            if gone := [n for n, row in enumerate(rows) if row.ended]:
+                rows = [rows[n] for n in engine.release(gone)]
+        yield shown
 
 
 def _next(waiting: deque[int], prompts: list[list[int]], most: int, slots: int) -> list[int]:

@@ -98,11 +98,13 @@ def answer(model: LanguageModel, tokenizer: Tokenizer, prompt: list[int], key: s
     display = Display(lambda text: print(text, end="", flush=True), sys.stdout.isatty())
     row = Completion(0, 0)
     try:
-        for (row,) in steps(model, [prompt], [key], **settings):
-            if not row.finished:
-                piece = stream.step(tokenizer.backend, row.ids[-1]) or ""
+        seen = 0
+        for (row,) in steps(model, [prompt], [key], look=1, **settings):
+            for token in row.ids[seen : len(row.ids) - row.finished]:
+                piece = stream.step(tokenizer.backend, token) or ""
                 shown += piece
                 display.feed(piece)
+            seen = len(row.ids)
         text = _text(tokenizer, row)
         display.feed(text[len(shown) :] if text.startswith(shown) else "")  # bytes that became no letter
         display.close("stopped at the longest length" if row.truncated else "")

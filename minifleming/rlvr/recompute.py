@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from minifleming.rlvr.objective import Counts, Objective, objective_of
 from minifleming.rlvr.rollout import Rollout
-from minifleming.rlvr.update import divisor_of, gaps_of, minibatches
+from minifleming.rlvr.update import gaps_of, minibatches
+from minifleming.rlvr.weigh import divisor_of
 from minifleming.run.fields import RL
 
 

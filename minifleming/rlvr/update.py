@@ -16,19 +16,20 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from minifleming.lm.checkpointing import activation_checkpointing
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.score import group_logprobs, idle_logprobs
+from minifleming.lm.pack import Group, Pack, idle_logprobs, packed_logprobs, packed_loss, packs
 from minifleming.lm.shard import even, let_go, whole
-from minifleming.rlvr.objective import Counts, aggregate, clipped, denominator, kl, objective_of, policy_loss
+from minifleming.rlvr.objective import Counts, objective_of
 from minifleming.rlvr.rollout import Rollout, short
+from minifleming.rlvr.weigh import Weighed, divisor_of, policy_of, weigh
 from minifleming.run import parallel
 from minifleming.run.errors import RunFailed
 from minifleming.run.fields import RL
 
 Groups = list[list[Rollout]]
+MicroBatch = tuple[Pack, list[Rollout]]
 
 
 def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Groups, cfg: RL, *, samples: int,
@@ -88,34 +89,25 @@ def backward(model: LanguageModel, groups: Groups, cfg: RL, counts: Counts, numb
 
     Returns that part of the loss, the tokens clipped below and above, and the part of the mean KL.
     """
-    objective, total = objective_of(cfg), [0.0, 0.0, 0.0, 0.0]
-    finite = True
+    total, finite, first = [0.0, 0.0, 0.0, 0.0], True, number is None
     for batch in even(micro_batches(groups, cfg.micro_batch_tokens), model):
         if batch is None:
             idle_logprobs(model).sum().mul(0).backward()
             continue
-        rollouts = [r for group in batch for r in group]
-        logprobs = _logprobs(model, batch, cfg)
+        pack, rollouts = batch
+        policy = policy_of(rollouts, cfg, counts, first, model)
+        loss, logprobs = packed_loss(model, pack, policy, cfg.temperature)
         finite &= bool(logprobs.isfinite().all())
-        first, flat = number is None, short(logprobs.tolist())
+        flat = short(logprobs.tolist())
         if first:
             _store(rollouts, flat, "trained")
-        leaf, mask = _columns(rollouts, flat, model.device)
-        leaf.requires_grad_()
-        old = leaf.detach() if first else _columns(rollouts, [p for r in rollouts for p in r.trained], model.device)[0]
-        advantage = torch.tensor([r.advantage for r in rollouts], dtype=torch.float64, device=model.device)
-        values = policy_loss(leaf, old, advantage, mask, objective)
-        if cfg.kl > 0:
-            reference = _columns(rollouts, [p for r in rollouts for p in r.reference], model.device)[0]
-            divergence = kl(leaf, reference, old, cfg.kl_estimator, cfg.kl_weighted)
-            values = values + cfg.kl * divergence
-            total[3] += aggregate(divergence.detach(), mask, objective.mean, counts).item()
-        part = aggregate(values, mask, objective.mean, counts)
-        part.backward()
-        logprobs.backward(leaf.grad[mask].to(logprobs.dtype))
-        low, high = clipped(leaf.detach(), old, advantage, mask, objective)
-        _note(rollouts, leaf, mask, low, high, cfg, counts, number)
-        total = [total[0] + part.item(), total[1] + int(low.sum()), total[2] + int(high.sum()), total[3]]
+        found = weigh(rollouts, flat, cfg, counts, first, model.device)
+        if policy:
+            loss.backward()
+        else:
+            logprobs.backward(found.coefficient[found.mask].to(logprobs.dtype))
+        _note(rollouts, flat, found, cfg, counts, number)
+        total = [a + b for a, b in zip(total, (found.loss, int(found.low.sum()), int(found.high.sum()), found.kl))]
     _refuse_unless(finite)  # not before all ranks are through: a sharded model needs them all
     return total
 
@@ -153,52 +145,33 @@ def score(model: LanguageModel, groups: Groups, cfg: RL, field: str) -> None:
     finite = True
     for batch in even(micro_batches(groups, cfg.micro_batch_tokens), model):
         with torch.no_grad():
-            logprobs = _logprobs(model, batch, cfg) if batch else idle_logprobs(model)
+            logprobs = packed_logprobs(model, batch[0], cfg.temperature)[0] if batch else idle_logprobs(model)
         if batch:
             finite &= bool(logprobs.isfinite().all())
-            _store([r for group in batch for r in group], short(logprobs.tolist()), field)
+            _store(batch[1], short(logprobs.tolist()), field)
     let_go(model)
     _refuse_unless(finite)
 
 
-def micro_batches(groups: Groups, tokens: int) -> list[Groups]:
-    """Groups of like length together, at most ``tokens`` padded tokens (or one completion); a group that is longer is
-    cut, and its prompt runs with every part."""
-    def cost(batch: Groups) -> int:
-        rows = sum(len(group) for group in batch)
-        return len(batch) * max(len(group[0].prompt_ids) for group in batch) + rows * max(
-            len(r.ids) for group in batch for r in group)
-
-    batches: list[Groups] = []
+def micro_batches(groups: Groups, tokens: int) -> list[MicroBatch]:
+    """Packs of whole groups of at most ``tokens`` tokens (or one completion), and the rollouts of each in its order; a
+    group that is longer is cut, and its prompt runs with every part."""
     parts = [part for group in groups if group for part in cut(group, tokens)]
-    for group in sorted(parts, key=lambda group: -max(len(r.ids) for r in group)):
-        if batches and cost([*batches[-1], group]) <= tokens:
-            batches[-1].append(group)
-        else:
-            batches.append([group])
-    return batches
+    made = packs([Group(part[0].prompt_ids, [r.ids for r in part]) for part in parts], tokens)
+    return [(pack, [r for i in pack.rows for r in parts[i]]) for pack in made]
 
 
 def cut(group: list[Rollout], tokens: int) -> Groups:
-    """A group in as few parts as fit into ``tokens``."""
-    rows = max(1, (tokens - len(group[0].prompt_ids)) // max(len(r.ids) for r in group))
-    return [group[at : at + rows] for at in range(0, len(group), rows)]
-
-
-def _logprobs(model: LanguageModel, batch: Groups, cfg: RL) -> Tensor:
-    """Every token of every completion, one after another. [N]"""
-    owner = [i for i, group in enumerate(batch) for _ in group]
-    ids = [r.ids for group in batch for r in group]
-    return group_logprobs(model, [group[0].prompt_ids for group in batch], owner, ids, cfg.temperature)[0]
-
-
-def _columns(rollouts: list[Rollout], flat: list[float], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Numbers of the tokens, one after another, as rows in fp64, and the mask of the tokens. [B, T], [B, T]"""
-    lengths = torch.tensor([len(r.ids) for r in rollouts], device=device)
-    mask = torch.arange(int(lengths.max()), device=device) < lengths[:, None]
-    rows = torch.zeros(mask.shape, dtype=torch.float64, device=device)
-    rows[mask] = torch.tensor(flat, dtype=torch.float64, device=device)
-    return rows, mask
+    """A group in parts that fit into ``tokens``, or have one completion."""
+    parts: Groups = []
+    room = 0
+    for r in group:
+        if not parts or room < len(r.ids) - 1:
+            parts.append([])
+            room = tokens - len(r.prompt_ids)
+        parts[-1].append(r)
+        room -= len(r.ids) - 1
+    return parts
 
 
 def _store(rollouts: list[Rollout], flat: list[float], field: str) -> None:
@@ -213,19 +186,13 @@ def _split(rollouts: list[Rollout], flat: list[float]) -> Iterator[list[float]]:
         at += len(r.ids)
 
 
-def divisor_of(r: Rollout, cfg: RL, counts: Counts) -> int:
-    """What each token of a sample is divided by."""
-    mean = objective_of(cfg).mean
-    return denominator(mean, counts) * (len(r.ids) if mean == "sequence_mean" else 1)
-
-
-def _note(rollouts: list[Rollout], leaf: Tensor, mask: Tensor, low: Tensor, high: Tensor, cfg: RL,
-          counts: Counts, number: int | None) -> None:
+def _note(rollouts: list[Rollout], flat: list[float], found: Weighed, cfg: RL, counts: Counts,
+          number: int | None) -> None:
     """Keep for the log what each sample weighed in this update."""
-    lows, highs = low.sum(-1).tolist(), high.sum(-1).tolist()
-    for i, (r, weights, logprobs) in enumerate(zip(rollouts, _split(rollouts, leaf.grad[mask].tolist()),
-                                                   _split(rollouts, leaf.detach()[mask].tolist()))):
-        coefficient = weights[0] if len(set(weights)) == 1 else weights
+    lows, highs = found.low.sum(-1).tolist(), found.high.sum(-1).tolist()
+    weights = found.coefficient[found.mask].tolist()
+    for i, (r, own, logprobs) in enumerate(zip(rollouts, _split(rollouts, weights), _split(rollouts, flat))):
+        coefficient = own[0] if len(set(own)) == 1 else own
         if not r.updates:
             r.coefficient = coefficient
         if number is not None:

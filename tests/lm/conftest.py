@@ -14,6 +14,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from minifleming.lm.model import LanguageModel, ModelConfig
+from minifleming.lm.pack import Group, pack, packed_logprobs
 
 KINDS = ("qwen2", "qwen3", "llama")
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<think>", "</think>", "<answer>", "</answer>", "</s>")
@@ -22,6 +23,20 @@ SPECIAL = ("<|im_start|>", "<|im_end|>", "<think>", "</think>", "<answer>", "</a
 def row_sums(values: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tensor:
     """Sum the values of each row: log π(y|x) of its tokens' log-probabilities. [N], [N] -> [count]"""
     return values.new_zeros(count).index_add(0, rows, values)
+
+
+def group_logprobs(model: LanguageModel, prompts: list[list[int]], owner: list[int], completions: list[list[int]],
+                   temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """log π of every token, completion b behind ``prompts[owner[b]]``, all in one pack that holds each prompt once.
+
+    -> [M], [M]: completion after completion in the order given, and the completion of each.
+    """
+    used = sorted(set(owner))
+    made = pack([Group(prompts[p], [c for c, o in zip(completions, owner) if o == p]) for p in used], used)
+    values, rows = packed_logprobs(model, made, temperature)
+    order = sorted(range(len(owner)), key=lambda b: owner[b])  # as they stand in the pack
+    back = torch.cat([(rows == order.index(b)).nonzero()[:, 0] for b in range(len(owner))])
+    return values.index_select(0, back), torch.tensor([b for b, c in enumerate(completions) for _ in c])
 
 
 def tiny_model(kind: str = "qwen3", seed: int = 0, **changes) -> LanguageModel:

@@ -10,7 +10,8 @@ import torch
 from minifleming.lm import fixed
 from minifleming.lm.batch import Example, micro_batches
 from minifleming.lm.sampler import sample
-from minifleming.lm.score import completion_logprobs, group_logprobs
+from minifleming.lm.score import completion_logprobs
+from tests.lm.conftest import group_logprobs
 
 RNG = random.Random(0)
 PROMPTS = [[RNG.randrange(3, 41) for _ in range(n)] for n in (70, 3, 17, 64, 65, 1)]

@@ -21,10 +21,10 @@ from minifleming.lm.known import KNOWN, shape_of
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.pack import packed_logprobs, packs
 from minifleming.lm.plan import Batch, activations, at_once, cache, largest, layer, plan, sizes
-from minifleming.lm.score import group_logprobs
 from minifleming.run import config as configuration
 from minifleming.run.errors import BadInput
 from minifleming.run.fields import RL, ColdStart, Config, Run
+from tests.lm.conftest import group_logprobs
 
 RECIPES = sorted((train_grpo.RECIPE.parent).glob("*.toml"))
 

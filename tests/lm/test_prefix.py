@@ -7,8 +7,8 @@ import random
 import torch
 
 from minifleming.lm.batch import Example, collate
-from minifleming.lm.score import completion_logprobs, group_logprobs
-from tests.lm.conftest import row_sums
+from minifleming.lm.score import completion_logprobs
+from tests.lm.conftest import group_logprobs, row_sums
 
 
 def ragged(seed: int, prompts: int, completions: int, longest: int) -> tuple[list, list, list]:

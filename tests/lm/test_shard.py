@@ -11,13 +11,14 @@ from safetensors.torch import load_file, save_file
 from minifleming.lm import optimizer as optim
 from minifleming.lm import tensors
 from minifleming.lm.checkpointing import activation_checkpointing
+from minifleming.lm.pack import idle_logprobs
 from minifleming.lm.sampler import sample
-from minifleming.lm.score import group_logprobs, idle_logprobs
 from minifleming.lm.shard import even, in_step, local, plain_copy, rows_of, shard, whole
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import fingerprint, load_model, save_model
 from minifleming.run import parallel
 from minifleming.run.errors import BadInput
+from tests.lm.conftest import group_logprobs
 from tests.ranks import on_ranks
 
 CPU = torch.device("cpu")

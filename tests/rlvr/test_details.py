@@ -43,12 +43,12 @@ def test_micro_batches_are_filled_up_to_their_tokens(talker, tokenizer):
     for tokens, least, most in ((10**6, 1, 1), (250, 2, len(groups) - 1), (40, len(groups), 47), (1, 48, 48)):
         batches = micro_batches(groups, tokens)
         assert least <= len(batches) <= most
-        assert sorted(id(r) for batch in batches for part in batch for r in part) == everyone, "each once"
-        for batch in batches:
-            assert all(len({r.item.id for r in part}) == 1 for part in batch), "of one prompt"
-            rows, longest = sum(map(len, batch)), max(len(r.ids) for part in batch for r in part)
-            padded = len(batch) * max(len(part[0].prompt_ids) for part in batch) + rows * longest
-            assert padded <= tokens or rows == 1
+        assert sorted(id(r) for _, part in batches for r in part) == everyone, "each once"
+        for pack, part in batches:
+            ids = [r.ids for r in part]
+            assert pack.targets.tolist() == [token for tokens in ids for token in tokens], "in the order of the pack"
+            assert pack.owner.tolist() == [i for i, tokens in enumerate(ids) for _ in tokens]
+            assert pack.ids.shape[1] <= tokens or len(part) == 1
 
 
 def test_another_step_draws_other_tokens_and_the_mean_is_eq_3(talker, tokenizer):

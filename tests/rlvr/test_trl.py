@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from minifleming.lm.weights import load_model
-from minifleming.rlvr import update as update_module
+from minifleming.rlvr import weigh as weigh_module
 from minifleming.rlvr.objective import Counts, kl
 from minifleming.rlvr.rollout import Rollout, compare
 from minifleming.rlvr.update import backward, score, update
@@ -207,5 +207,5 @@ def test_the_kl_weight_of_gspo_is_the_one_difference(family, tmp_path, monkeypat
     _, their_grads = theirs(family, tmp_path, "gspo", 0.1, True, drift)
     cfg = settings("gspo", 0.1, True)
     assert difference(ours(family, cfg, drift)[1], their_grads) > 1e-2
-    monkeypatch.setattr(update_module, "kl", by_sequence)
+    monkeypatch.setattr(weigh_module, "kl", by_sequence)
     assert difference(ours(family, cfg, drift)[1], their_grads) <= TOLERANCE

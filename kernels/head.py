@@ -1,0 +1,309 @@
+"""Linear head -> log-probability and entropy of one token a row -> policy loss, holding at most a chunk of logits.
+
+    z = h Wᵀ, p = softmax(z / τ)                 h [N, C], W [V, C], ids y [N], temperature τ
+    l = (z_y - m) / τ - log S                    log π(y) [N]; m = max z, S = Σ_v exp((z_v - m) / τ)
+    H = log S - Σ_v p_v (z_v - m) / τ            entropy [N]
+    L = Σ_i loss(l_i), c = dL/dl                 see ``Policy``
+    dz = c (1_y - p) / τ       dh = dz W         dW = dzᵀ h
+
+Bytes moved and held: plain PyTorch reads or writes N·V logits about ten times, in fp32, and keeps some 12 bytes a logit
+for the backward pass. Here a chunk of rows is written once, read for m, S and H, read again and replaced by dz, and
+read by two products: 10 bytes moved a logit in bf16 (12 where the second reading misses the cache), and nothing kept
+but dh, dW and 16 bytes a token. As dz is made while the logits are there, the work is three products, 6 N·V·C; for
+that c must follow from what is known of one token. ``linear_logprobs`` is for losses that need all l first: 8 N·V·C.
+
+What limits it: the products at C = 3584, at C = 896 bytes too. dW is summed over the chunks in fp32: read and written
+once a chunk, 8 VC bytes beside a product of 2 R V C operations. On H200 (4.3 TB/s, 788 TFLOP/s) the two take as long as
+each other at R = 733 rows, whatever C. So the chunk is the largest that 256 MiB allow: 224 MiB of logits beside 32 MiB
+of cuBLAS, in whole tiles of 128 rows. V = 151,936 in bf16: R = 768, 222.6 MiB. A chunk that stays in 50 MB of L2 (164
+rows) would save at most 10 bytes a logit, 0.35 µs a row, and pay 1.2 µs (C = 896) for dW. In microseconds a row, the
+products' reading and writing of logits hidden behind their arithmetic:
+
+                                                             C = 896      C = 3584
+    three products, 6VC / 788 TFLOP/s                        1.04         4.15
+    row kernel, 4 to 6 V bytes                               0.14-0.21    0.14-0.21
+    dW's bytes, 8VC / R: hidden behind the product, or not   0.05-0.33    0.01-1.32
+    the share of 6VC / 788 TFLOP/s                           84-66 %      96-73 %
+    8192 tokens                                              10.1-12.9    35.2-46.5 ms
+
+In bf16 the sum is ``torch.addmm(..., out_dtype=torch.float32, out=dW)`` (CUDA only): cuBLAS adds in the epilogue, no
+second [V, C] is made. Plain ``addmm`` on bf16 would round the sum once a chunk. The CPU widens the two factors instead.
+The backward pass multiplies dh and dW by the loss's gradient in place, in fp32, and hands them out, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from minifleming.kernels import reference
+from minifleming.kernels.jit import cdiv, jit, on_gpu, tl
+
+ONE_CHUNK = 2**26  # logits that ``linear_logprobs`` keeps for its backward pass; more are computed again
+GPU_BYTES = 224 * 2**20  # of a chunk of logits
+CPU_LOGITS, CPU_ROWS = 2**19, 256  # a chunk in the cache (2 MiB), but of enough rows for the products
+LANES, WARPS = 2048, 32  # of the row kernel: running sums of a row, 2 a thread, each over 16 bytes at a time
+LOW = -1e30  # stands for -inf, so that 0 · -inf is 0
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The loss of a token from its l = log π(token). All tensors [N], in fp32, without gradient.
+
+    weighted   L = weight · l                                               Eq. 1, and every step on its own policy
+    token      L = - min(ρ A, clamp(ρ, 1 - low, 1 + high) A) · weight       ρ = exp(l - old), A the advantage
+    detached   L = - clamp(ρ, 1 - low, 1 + high) A l · weight               the clamp is a constant
+
+    ``weight`` is c itself or, for the other two, one over a denominator, not negative. Where it (or A) is 0 the token
+    adds exactly 0 to loss and gradients, whatever its logits are.
+    """
+
+    kind: str
+    weight: Tensor
+    advantage: Tensor | None = None
+    old: Tensor | None = None
+    low: float = 0.0
+    high: float = 0.0
+
+    def __post_init__(self):
+        assert self.kind in ("weighted", "token", "detached"), self.kind
+        assert self.kind == "weighted" or (self.advantage is not None and self.old is not None)
+
+    def gain(self) -> Tensor:
+        """What the loss multiplies: c, or A over the denominator."""
+        return (self.weight if self.kind == "weighted" else self.weight * self.advantage).detach().float().contiguous()
+
+
+def linear_policy_loss(hidden: Tensor, weight: Tensor, ids: Tensor, policy: Policy, temperature: float = 1.0,
+                       chunk: int | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """-> (loss, log π(ids) [N], entropy [N], dL/dlog π [N]), all fp32; only the loss is differentiable, once.
+
+    hidden [N, C], weight [V, C] of one dtype, or an fp32 weight of a bf16 ``hidden``: the products have the dtype of
+    ``hidden``, the gradients those of the two. ``chunk``: logits held at a time.
+    """
+    rows = chunk_rows(len(weight), hidden.itemsize, hidden.is_cuda, chunk)
+    return _PolicyLoss.apply(hidden, weight, ids, policy, temperature, rows, _wanted(hidden, weight))
+
+
+def linear_logprobs(hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float = 1.0,
+                    chunk: int | None = None) -> Tensor:
+    """log softmax(hidden Wᵀ / temperature) at ``ids``, in fp32, differentiable. Arguments as above -> [N]
+
+    Up to ``chunk`` (or ``ONE_CHUNK``) logits in all are kept for the backward pass; more are computed there again.
+    """
+    keep = any(_wanted(hidden, weight)) and len(hidden) * len(weight) <= (ONE_CHUNK if chunk is None else chunk)
+    rows = chunk_rows(len(weight), hidden.itemsize, hidden.is_cuda, chunk)
+    return _Logprobs.apply(hidden, weight, ids, temperature, rows, keep)
+
+
+def chunk_rows(vocabulary: int, itemsize: int, cuda: bool, chunk: int | None = None) -> int:
+    """Rows of logits held at a time."""
+    if chunk is not None:
+        return max(1, chunk // vocabulary)
+    if cuda:
+        return max(128, GPU_BYTES // (vocabulary * itemsize) // 128 * 128)
+    return max(CPU_ROWS, CPU_LOGITS // vocabulary)
+
+
+@jit
+def row_kernel(logits, ids, gain, old, logprob, entropy, coefficient, loss, columns, stride, inverse, low, high,
+               KIND: tl.constexpr, WRITE: tl.constexpr, LOW: tl.constexpr, BLOCKS: tl.constexpr, LANES: tl.constexpr,
+               WIDTH: tl.constexpr):
+    """One row: 2^x is the machine's exponential, so exp(x / τ) is 2^(k x). ``top``, ``total``, ``moment`` of each lane:
+    m, Σ 2^(k (z - m)), Σ (z - m) 2^(k (z - m)); a lane that saw nothing has m = LOW and counts as 0 in the end."""
+    row = tl.program_id(0).to(tl.int64)
+    logits += row * stride
+    k = inverse * 1.4426950408889634
+    chosen = tl.load(ids + row).to(tl.int32)
+    picked = tl.load(logits + chosen).to(tl.float32)
+    here = tl.arange(0, LANES)[:, None] * WIDTH + tl.arange(0, WIDTH)[None, :]
+    top = tl.full((LANES,), LOW, tl.float32)
+    total = tl.zeros((LANES,), tl.float32)
+    moment = tl.zeros((LANES,), tl.float32)
+    for block in range(BLOCKS):
+        start = block * LANES * WIDTH
+        z = tl.load(logits + start + here, mask=here < columns - start, other=LOW).to(tl.float32)
+        higher = tl.maximum(top, tl.max(z, 1))
+        away = tl.maximum(z - higher[:, None], LOW, propagate_nan=tl.PropagateNan.ALL)
+        e = tl.exp2(away * k)
+        fall = top - higher
+        shrink = tl.exp2(fall * k)
+        moment = (moment + total * fall) * shrink + tl.sum(away * e, 1)
+        total = total * shrink + tl.sum(e, 1)
+        top = higher
+    m = tl.max(top, 0)
+    fall = top - m
+    shrink = tl.exp2(fall * k)
+    S = tl.sum(total * shrink, 0)
+    moment = tl.sum((moment + total * fall) * shrink, 0)
+    log_S = tl.log2(S)
+    l = (picked - m) * inverse - log_S * 0.6931471805599453
+    tl.store(logprob + row, l)
+    tl.store(entropy + row, log_S * 0.6931471805599453 - moment / S * inverse)
+    if WRITE:
+        amount = tl.load(gain + row)
+        c = amount
+        value = amount * l
+        if KIND != "weighted":
+            ratio = tl.exp(l - tl.load(old + row))
+            bounded = tl.minimum(tl.maximum(ratio, 1 - low), 1 + high)
+            if KIND == "token":
+                free = ratio * amount <= bounded * amount  # at a tie the gradient is that of ρ A
+                c = tl.where(free, -ratio * amount, 0.0)
+                value = tl.where(free, -ratio * amount, -bounded * amount)
+            else:
+                c = -bounded * amount
+                value = c * l
+        c = tl.where(amount == 0, 0.0, c)
+        tl.store(coefficient + row, c)
+        tl.store(loss + row, tl.where(amount == 0, 0.0, value))
+        c = c * inverse
+        for block in range(BLOCKS):
+            start = (BLOCKS - 1 - block) * LANES * WIDTH  # backwards: what was read last is still in the cache
+            at, inside = logits + start + here, here < columns - start
+            if c == 0:  # whatever the row is; nor is it read
+                tl.store(at, tl.zeros((LANES, WIDTH), logits.dtype.element_ty), mask=inside)
+            else:
+                z = tl.load(at, mask=inside, other=LOW).to(tl.float32)
+                dz = tl.where(here == chosen - start, c, 0.0) - c * tl.exp2((z - m) * k - log_S)
+                tl.store(at, dz.to(logits.dtype.element_ty), mask=inside)
+
+
+def row_pass(logits: Tensor, ids: Tensor, found: list[Tensor], gain: Tensor | None, old: Tensor | None, kind: str,
+             low: float, high: float, temperature: float) -> None:
+    """The kernel on logits [R, V], rows strided; ids int64 and the others fp32, [R] contiguous. Fills ``found`` (log π
+    and entropy); with a ``gain`` also its c and loss, and replaces the logits by dz."""
+    write, gain = gain is not None, ids if gain is None else gain
+    old = gain if old is None else old
+    assert logits.dtype in (torch.float32, torch.bfloat16) and logits.stride(1) == 1 and ids.dtype == torch.int64
+    assert all(x.dtype == torch.float32 for x in found) and (not write or gain.dtype == old.dtype == torch.float32)
+    assert all(x.shape == (len(logits),) and x.is_contiguous() for x in (ids, *found, gain, old))
+    columns, width = logits.shape[1], 16 // logits.itemsize
+    row_kernel[len(logits),](logits, ids, gain, old, *found, columns, logits.stride(0), 1 / temperature, low, high,
+                             KIND=kind, WRITE=write, LOW=LOW, BLOCKS=cdiv(columns, LANES * width), LANES=LANES,
+                             WIDTH=width, num_warps=WARPS)
+
+
+class _PolicyLoss(torch.autograd.Function):
+    """Gradients are made on the way forward; the backward pass hands them out."""
+
+    @staticmethod
+    def forward(ctx, hidden: Tensor, weight: Tensor, ids: Tensor, policy: Policy, temperature: float, rows: int,
+                wanted: tuple[bool, bool]):
+        head, ctx.sums = _Head(hidden, weight, ids, temperature, rows), _Gradients(hidden, weight, wanted)
+        gain, found = policy.gain(), head.columns()
+        old = gain if policy.old is None else policy.old.detach().float().contiguous()
+        for part, logits in head.chunks():
+            head.read(part, logits, found, gain, old, policy.kind, policy.low, policy.high)
+            ctx.sums.add(part, logits, hidden, head.weight)
+        *others, losses = found
+        ctx.mark_non_differentiable(*others)
+        return losses.sum(), *others
+
+    @staticmethod
+    def backward(ctx, g: Tensor, *_):
+        sums, ctx.sums = ctx.sums, None
+        assert sums is not None, "linear_policy_loss has handed out its gradients: call it again"
+        return *sums.times(g), None, None, None, None, None
+
+
+class _Logprobs(torch.autograd.Function):
+    """One number a row is kept, or all logits where they are few; dz is made on the way back."""
+
+    @staticmethod
+    def forward(ctx, hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float, rows: int, keep: bool) -> Tensor:
+        head = _Head(hidden, weight, ids, temperature, rows)
+        found, ctx.kept = head.columns(), head.space(len(hidden)) if keep else None
+        for part, logits in head.chunks(ctx.kept):
+            head.read(part, logits, found, None)
+        ctx.save_for_backward(hidden, weight, ids)
+        ctx.temperature, ctx.rows = temperature, rows
+        return found[0]
+
+    @staticmethod
+    def backward(ctx, g: Tensor):
+        hidden, weight, ids = ctx.saved_tensors
+        head = _Head(hidden, weight, ids, ctx.temperature, ctx.rows)
+        sums = _Gradients(hidden, weight, ctx.needs_input_grad)
+        kept, ctx.kept = ctx.kept, None  # lost below: a second backward pass computes the logits again
+        gain, found = g.contiguous(), head.columns()
+        for part, logits in head.chunks(kept, computed=kept is not None):
+            head.read(part, logits, found, gain)
+            sums.add(part, logits, hidden, head.weight)
+        return *sums.times(None), None, None, None, None
+
+
+class _Head:
+    """The products and what reads them, a chunk of rows at a time."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float, rows: int):
+        assert hidden.dtype in (torch.float32, torch.bfloat16), "in fp16 a coefficient of 1e-5 times p is 0"
+        assert weight.dtype in (hidden.dtype, torch.float32)
+        assert ids.shape == (len(hidden),) and hidden.shape[1] == weight.shape[1]
+        self.hidden, self.weight, self.ids = hidden, weight.to(hidden.dtype), ids.contiguous()
+        self.temperature, self.rows = temperature, rows
+
+    def columns(self) -> list[Tensor]:
+        """For log π, entropy, c, loss."""
+        return [torch.empty(len(self.hidden), dtype=torch.float32, device=self.hidden.device) for _ in range(4)]
+
+    def space(self, rows: int) -> Tensor:
+        return torch.empty(rows, len(self.weight), dtype=self.hidden.dtype, device=self.hidden.device)
+
+    def chunks(self, kept: Tensor | None = None, computed: bool = False) -> Iterator[tuple[slice, Tensor]]:
+        """The logits of some rows, in ``kept`` [N, V] or in one space for all; ``computed``: they are in there."""
+        N = len(self.hidden)
+        space = self.space(min(self.rows, N)) if kept is None else kept
+        for at in range(0, N, self.rows):
+            part = slice(at, min(at + self.rows, N))
+            logits = space[: part.stop - at] if kept is None else kept[part]
+            if not computed:  # out= also keeps autocast away
+                torch.mm(self.hidden[part], self.weight.t(), out=logits)
+            yield part, logits
+
+    def read(self, part: slice, logits: Tensor, found: list[Tensor], gain: Tensor | None, old: Tensor | None = None,
+             kind: str = "weighted", low: float = 0.0, high: float = 0.0) -> None:
+        """Fill ``found``; where there is a ``gain``, also its loss, and leave dz where the logits were."""
+        rows = row_pass if on_gpu(logits) else reference.policy_rows
+        rows(logits, self.ids[part], [x[part] for x in found], None if gain is None else gain[part],
+             None if old is None else old[part], kind, low, high, self.temperature)
+
+
+class _Gradients:
+    """dh, dW or None where nobody wants them; dW in fp32."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, wanted: tuple[bool, ...]):
+        self.dtype = weight.dtype
+        self.dh = torch.empty(hidden.shape, dtype=hidden.dtype, device=hidden.device) if wanted[0] else None
+        make = torch.empty if len(hidden) else torch.zeros  # the first chunk writes, the others add
+        self.dw = make(weight.shape, dtype=torch.float32, device=weight.device) if wanted[1] else None
+
+    def add(self, part: slice, dz: Tensor, hidden: Tensor, weight: Tensor) -> None:
+        if self.dh is not None:
+            torch.mm(dz, weight, out=self.dh[part])
+        if self.dw is not None:
+            _add_product(self.dw, dz.t(), hidden[part], beta=float(part.start > 0))
+
+    def times(self, g: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Both times a scalar, in place: of two dimensions, or a bf16 tensor would round it to bf16."""
+        for x in (self.dh, self.dw):
+            if x is not None and g is not None:
+                x.mul_(g.view(1, 1))
+        return self.dh, None if self.dw is None else self.dw.to(self.dtype)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor, beta: float) -> None:
+    """total = beta · total + left right, the total in fp32; beta = 0: whatever stood there is not read."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right, beta=beta)
+    elif left.is_cuda:
+        torch.addmm(total, left, right, beta=beta, out_dtype=total.dtype, out=total)
+    else:
+        total.addmm_(left.float(), right.float(), beta=beta)
+
+
+def _wanted(*inputs: Tensor) -> tuple[bool, ...]:
+    return tuple(torch.is_grad_enabled() and x.requires_grad for x in inputs)

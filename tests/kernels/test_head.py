@@ -1,0 +1,362 @@
+"""The head with its losses: values and gradients against fp64 autograd of the plain computation, in chunks of any size,
+through the CPU's rows and through the kernel's; what it holds; the machine code."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from minifleming.kernels import head, reference
+from minifleming.kernels.head import Policy, chunk_rows, linear_logprobs, linear_policy_loss, row_pass
+from minifleming.rlvr.objective import Objective, policy_loss
+from tests.kernels.check import close, noise
+from tests.kernels.hopper import compiled, ops, sound
+
+N, V, C = 33, 100, 16
+BOUNDS = (0.2, 0.28)
+RATIOS = {"weighted": "none", "token": "token", "detached": "detached"}  # the names in objective.py
+ROWS = {"cpu": reference.policy_rows, "kernel": row_pass}
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """64 columns in fp32, 128 in bf16: small rows have many blocks, and the interpreter is fast."""
+    monkeypatch.setattr(head, "LANES", 16)
+
+
+@pytest.fixture(params=ROWS)
+def rows(request, monkeypatch):
+    """Every test of a whole head runs twice."""
+    monkeypatch.setattr(head, "on_gpu", lambda *_: request.param == "kernel")
+
+
+def inputs(dtype=torch.float32, n=N):
+    hidden, weight = noise(n, C, dtype=dtype), noise(V, C, seed=1, scale=0.7, dtype=dtype)
+    return hidden, weight, torch.randint(V, (n,), generator=torch.Generator().manual_seed(2))
+
+
+def logprobs_of(logits, ids, temperature):
+    return (logits / temperature).log_softmax(-1).gather(-1, ids[:, None])[:, 0]
+
+
+def policy_of(kind, hidden, weight, ids, temperature):
+    """Ratios below, within and above both bounds and far off, 1 but for rounding; each for A of either sign and 0."""
+    with torch.no_grad():
+        found = logprobs_of(hidden.double() @ weight.double().T, ids, temperature)
+    at = torch.arange(len(ids))
+    old = found - torch.tensor([-3.0, -0.3, -0.15, 0.0, 0.15, 0.3, 3.0], dtype=torch.float64)[at % 7]
+    advantage = torch.tensor([1.5, -0.7, 0.0, -1.0, 1.0])[at % 5]
+    scale = 0.1 + 0.2 * (at % 3)
+    if kind == "weighted":
+        return Policy(kind, -advantage * scale)
+    return Policy(kind, scale, advantage, old.float(), *BOUNDS)
+
+
+def plain(policy, hidden, weight, ids, temperature, rounded=None, sign=1.0):
+    """(loss, log π, entropy, c, dh, dW) in fp64 by autograd; ``rounded``: the logits' values to go through."""
+    hidden, weight = (x.double().requires_grad_() for x in (hidden, weight))
+    logits = hidden @ weight.T
+    if rounded is not None:
+        logits = logits + (rounded.double() - logits).detach()
+    found = logprobs_of(logits, ids, temperature)
+    found.retain_grad()
+    shares = (logits / temperature).softmax(-1)
+    objective = Objective(RATIOS[policy.kind], BOUNDS, "", "")
+    if policy.kind == "weighted":
+        losses = policy_loss(found[:, None], None, -policy.weight.double(), None, objective)[:, 0]
+    else:
+        mask = torch.ones(len(ids), 1, dtype=torch.bool)
+        losses = policy_loss(found[:, None], policy.old.double()[:, None], policy.advantage.double(), mask, objective)
+        losses = losses[:, 0] * policy.weight.double()
+    (losses.sum() * sign).backward()
+    return (losses.sum().detach(), found.detach(), -torch.special.xlogy(shares, shares).sum(-1).detach(),
+            found.grad / sign, hidden.grad, weight.grad)
+
+
+def mine(policy, hidden, weight, ids, temperature, chunk=None, sign=1.0):
+    hidden, weight = (x.clone().requires_grad_() for x in (hidden, weight))
+    loss, *others = linear_policy_loss(hidden, weight, ids, policy, temperature, chunk)
+    assert not any(x.requires_grad for x in others) and all(x.dtype == torch.float32 for x in (loss, *others))
+    (loss * sign).backward()
+    return loss.detach(), *others, hidden.grad, weight.grad
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("kind", RATIOS)
+def test_loss_and_gradients(kind, temperature, rows):
+    hidden, weight, ids = inputs()
+    policy = policy_of(kind, hidden, weight, ids, temperature)
+    wanted = plain(policy, hidden, weight, ids, temperature)
+    for chunk in (None, 1, 7 * V + 3, N * V):
+        for found, theirs in zip(mine(policy, hidden, weight, ids, temperature, chunk), wanted):
+            close(found, theirs, torch.float32)
+    assert (wanted[3] == 0).any() and (wanted[3] > 0).any() and (wanted[3] < 0).any()
+
+
+@pytest.mark.parametrize("kind", RATIOS)
+def test_bf16(kind, rows):
+    """Through the logits as bf16 has them; dz is rounded once more: 2^-9 of terms as large as c."""
+    hidden, weight, ids = inputs(torch.bfloat16)
+    policy = policy_of(kind, hidden, weight, ids, 1.0)
+    wanted = plain(policy, hidden, weight, ids, 1.0, F.linear(hidden, weight))
+    for chunk in (5 * V, None):
+        found = mine(policy, hidden, weight, ids, 1.0, chunk)
+        for ours, theirs in zip(found[:4], wanted):
+            close(ours, theirs, torch.float32, terms=3)
+        for ours, theirs in zip(found[4:], wanted[4:]):
+            assert ours.dtype == torch.bfloat16
+            close(ours, theirs, torch.bfloat16, terms=wanted[3].abs().max().item())
+
+
+def test_dw_is_summed_in_fp32_whatever_the_chunk():
+    """1,024 equal rows: a sum in bf16 would stop growing at 256 of them."""
+    hidden, weight = torch.ones(1024, 8, dtype=torch.bfloat16), torch.zeros(4, 8, dtype=torch.bfloat16)
+    policy, ids = Policy("weighted", torch.full((1024,), 1 / 64)), torch.zeros(1024, dtype=torch.long)
+    *_, dw = mine(policy, hidden, weight, ids, 1.0, 4)
+    assert torch.equal(dw, torch.tensor([12.0, -4, -4, -4])[:, None].expand(4, 8).bfloat16())
+
+
+def test_the_gradient_of_a_scaled_loss(rows):
+    hidden, weight, ids = inputs()
+    policy = policy_of("token", hidden, weight, ids, 1.0)
+    for sign in (3.0, -0.3):
+        for found, theirs in zip(mine(policy, hidden, weight, ids, 1.0, sign=sign),
+                                 plain(policy, hidden, weight, ids, 1.0, sign=sign)):
+            close(found, theirs, torch.float32)
+    narrow = [x.bfloat16() for x in (hidden, weight)]
+    once, third = (mine(policy, *narrow, ids, 1.0, sign=sign)[4] for sign in (1.0, 1 / 3))
+    assert torch.equal(third, (once.float() * torch.tensor(1 / 3)).bfloat16())  # a third itself is not rounded to bf16
+
+
+def test_a_coefficient_of_zero_takes_nothing_from_a_token(rows):
+    """Also where the logits are large: the row of dh is 0, dW is that of the others, log π and entropy are there."""
+    hidden, weight, ids = inputs()
+    hidden[3], hidden[8] = hidden[3] * 1e4, hidden[8] * 1e4
+    dead = torch.arange(N) % 5 == 3
+    for kind in RATIOS:
+        full = policy_of(kind, hidden, weight, ids, 1.0)
+        policy = Policy(kind, full.weight.where(~dead, 0.0), full.advantage, full.old, full.low, full.high)
+        loss, logprobs, entropy, c, dh, dw = mine(policy, hidden, weight, ids, 1.0)
+        assert (dh[dead] == 0).all() and (c[dead] == 0).all() and dw.isfinite().all()
+        close(logprobs, plain(policy, hidden, weight, ids, 1.0)[1], torch.float32)
+        live = [None if x is None else x[~dead] for x in (policy.weight, policy.advantage, policy.old)]
+        others = mine(Policy(kind, *live, policy.low, policy.high), hidden[~dead], weight, ids[~dead], 1.0)
+        torch.testing.assert_close(loss, others[0], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(dw, others[5], rtol=1e-6, atol=1e-6)
+
+
+def test_a_tie_of_the_minimum_has_the_gradient_of_the_ratio(rows):
+    """Within the bounds, and at ρ = 1 + high = 2, exactly: one of 2 equal logits, old = log 1/4."""
+    hidden, weight, ids = torch.zeros(2, 1), torch.ones(2, 1), torch.zeros(2, dtype=torch.long)
+    logprob = linear_logprobs(hidden, weight, ids)[0]
+    policy = Policy("token", torch.ones(2), torch.ones(2), torch.stack((logprob, logprob)), 0.0, 0.0)
+    assert torch.equal(linear_policy_loss(hidden, weight, ids, policy)[3], -torch.ones(2))
+
+
+@pytest.mark.parametrize("chunk", [1, 7 * V, N * V, None])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logprobs_kept_or_computed_again(dtype, chunk, rows):
+    hidden, weight, ids = inputs(dtype)
+    above, rounded = noise(N, seed=5), F.linear(hidden, weight)
+    wanted = plain(Policy("weighted", above), hidden, weight, ids, 0.7, rounded if dtype == torch.bfloat16 else None)
+    leaves = [x.clone().requires_grad_() for x in (hidden, weight)]
+    found = linear_logprobs(*leaves, ids, 0.7, chunk)
+    close(found.detach(), wanted[1], torch.float32, terms=3)
+    first = torch.autograd.grad(found, leaves, above, retain_graph=True)
+    for ours, theirs in zip(first, wanted[4:]):
+        close(ours, theirs, dtype, terms=2)
+    for ours, theirs in zip(torch.autograd.grad(found, leaves, above), first):
+        assert torch.equal(ours, theirs)
+    summed = torch.autograd.grad(linear_logprobs(*leaves, ids, 0.7, chunk).sum(), leaves)  # a cotangent of stride 0
+    assert all(x.isfinite().all() for x in summed)
+
+
+def special(rows, columns):
+    """Rows as they come, of size 1e4, with -inf, with one far above all, and all equal."""
+    logits = noise(5, columns, seed=3, scale=3)
+    logits[1] *= 1e4 / 3
+    logits[2, ::2] = float("-inf")
+    logits[3, columns // 2] = 200.0
+    logits[4] = 7.0
+    return logits[:rows]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("columns", [3, 33, 64, 129, 1000, 4097])
+@pytest.mark.parametrize("name", ROWS)
+def test_rows(name, columns, dtype):
+    """Statistics and dz of given logits against fp64, rows strided; nothing beyond the row is touched."""
+    stored = torch.full((5, columns + 5), 9.0, dtype=dtype)
+    logits = stored[:, :columns]
+    logits.copy_(special(5, columns))
+    ids = torch.tensor([0, columns - 1, 1, columns // 2, columns - 2])
+    wide, gain = logits.double().requires_grad_(), torch.tensor([1.0, -2.0, 0.5, 3.0, -1.0])
+    wanted = logprobs_of(wide, ids, 0.7)
+    [dz] = torch.autograd.grad(wanted, wide, gain.double())
+    p = (wide.detach() / 0.7).softmax(-1)
+    found = [torch.full((5,), float("nan")) for _ in range(4)]
+    before = logits.clone()
+    ROWS[name](logits, ids, found, None, None, "weighted", 0.0, 0.0, 0.7)
+    assert torch.equal(logits, before) and found[2].isnan().all()
+    ROWS[name](logits, ids, found, gain, None, "weighted", 0.0, 0.0, 0.7)
+    assert (stored[:, columns:] == 9).all()
+    for ours, theirs in zip((*found, logits), (wanted.detach(), -torch.special.xlogy(p, p).sum(-1), gain.double(),
+                                               wanted.detach() * gain, dz)):
+        close(ours, theirs, ours.dtype)
+
+
+@pytest.mark.parametrize("columns", [33, 8193])
+def test_rows_in_blocks_of_the_real_size(columns, monkeypatch):
+    monkeypatch.undo()
+    test_rows("kernel", columns, torch.float32)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_equal_bits_in_any_company(name):
+    """A row's results do not know which rows stand beside it."""
+    ids, gain = torch.tensor([0, 5, 1, 20, 30]), torch.ones(5)
+    whole, found = special(5, 40), [torch.empty(5) for _ in range(4)]
+    ROWS[name](whole, ids, found, gain, gain, "token", 0.1, 0.1, 1.0)
+    for part in (slice(0, 1), slice(1, 4), slice(4, 5)):
+        alone, some = special(5, 40)[part], [torch.empty(len(ids[part])) for _ in range(4)]
+        ROWS[name](alone, ids[part], some, gain[part], gain[part], "token", 0.1, 0.1, 1.0)
+        assert torch.equal(alone, whole[part]) and all(torch.equal(x, y[part]) for x, y in zip(some, found))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_what_is_no_number_is_seen_unless_its_coefficient_is_zero(name):
+    for bad in (float("nan"), float("inf")):
+        logits = special(5, 40)[[0, 0, 0]]
+        logits[0, 4] = logits[1, 4] = bad
+        found = [torch.empty(3) for _ in range(4)]
+        gain = torch.tensor([1.0, 0.0, 1.0])
+        ROWS[name](logits, torch.tensor([1, 1, 1]), found, gain, None, "weighted", 0.0, 0.0, 1.0)
+        assert found[0].isnan().tolist() == [True, True, False] and found[3].isnan().tolist() == [True, False, False]
+        assert logits[0].isnan().any() and (logits[1] == 0).all() and logits[2].isfinite().all()
+
+
+def test_only_what_is_wanted_is_made():
+    hidden, weight, ids = inputs()
+    policy = policy_of("token", hidden, weight, ids, 1.0)
+    both = mine(policy, hidden, weight, ids, 1.0)
+    for i, (h, w) in enumerate(((hidden.clone().requires_grad_(), weight), (hidden, weight.clone().requires_grad_()))):
+        linear_policy_loss(h, w, ids, policy)[0].backward()
+        assert torch.equal((h, w)[i].grad, both[4 + i]) and (h, w)[1 - i].grad is None
+        linear_logprobs(h, w, ids, chunk=5 * V).sum().backward()
+    with torch.no_grad():
+        found = linear_policy_loss(hidden.clone().requires_grad_(), weight, ids, policy)
+    assert not found[0].requires_grad and all(torch.equal(x, y) for x, y in zip(found, both))
+    loss = linear_policy_loss(hidden.clone().requires_grad_(), weight, ids, policy)[0]
+    loss.backward(retain_graph=True)
+    with pytest.raises(AssertionError, match="call it again"):
+        loss.backward()
+
+
+def test_autocast_changes_nothing_and_an_fp32_weight_has_its_gradient_unrounded():
+    hidden, weight, ids = inputs()
+    policy = policy_of("token", hidden, weight, ids, 1.0)
+    for h in (hidden, hidden.bfloat16()):
+        once = mine(policy, h, weight, ids, 1.0)
+        with torch.autocast("cpu", torch.bfloat16):
+            again = mine(policy, h, weight, ids, 1.0)
+        assert all(torch.equal(x, y) for x, y in zip(once, again)) and once[5].dtype == torch.float32
+    narrow = mine(policy, hidden.bfloat16(), weight.bfloat16(), ids, 1.0)
+    assert torch.equal(once[5].bfloat16(), narrow[5]) and not torch.equal(once[5], narrow[5].float())
+
+
+def test_strided_rows_and_no_rows(rows):
+    hidden, weight, ids = inputs()
+    policy = policy_of("detached", hidden, weight, ids, 1.0)
+    wide, columns = torch.cat((hidden, hidden), dim=1)[:, :C], torch.stack((ids, ids), dim=1)[:, 0]
+    for ours, theirs in zip(mine(policy, wide, weight, columns, 1.0, 300), mine(policy, hidden, weight, ids, 1.0, 300)):
+        assert torch.equal(ours, theirs)
+    none = Policy("token", *(torch.empty(0),) * 3, *BOUNDS)
+    loss, logprobs, *_, dh, dw = mine(none, hidden[:0], weight, ids[:0], 1.0)
+    assert loss == 0 and logprobs.shape == (0,) and dh.shape == (0, C) and (dw == 0).all()
+    weight.requires_grad_()
+    linear_logprobs(hidden[:0], weight, ids[:0]).sum().backward()
+    assert (weight.grad == 0).all()
+
+
+class Peak(TorchDispatchMode):
+    """The most bytes at any time in storages made within."""
+
+    def __init__(self):
+        super().__init__()
+        self.held, self.most = {}, 0
+
+    def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+        out = f(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in self.known:
+                storage = tensor.untyped_storage()
+                self.held[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        self.held = {key: pair for key, pair in self.held.items() if not pair[0].expired()}
+        self.most = max(self.most, sum(size for _, size in self.held.values()))
+        return out
+
+
+@pytest.mark.parametrize("chunk_of", [16, 64])
+def test_nothing_larger_than_a_chunk_is_held(chunk_of, rows):
+    """Beside dh, dW and the four numbers a token: one chunk of logits with the kernel, two (z and its exponential) with
+    the CPU's rows; a quarter of a chunk is left for what is made by the row."""
+    n, v, c = 512, 1000, 16
+    hidden, weight = noise(n, c).requires_grad_(), noise(v, c).requires_grad_()
+    ids, policy = torch.arange(n), Policy("weighted", torch.ones(n))
+    logits, room = chunk_of * v * 4, 4 * (n * c + v * c) + 4 * n * 4
+    chunks = 1 if head.on_gpu() else 2
+    for f, more in ((lambda: linear_policy_loss(hidden, weight, ids, policy, chunk=chunk_of * v)[0], 0),
+                    (lambda: linear_logprobs(hidden, weight, ids, chunk=chunk_of * v).sum(), 4 * 4 * n)):
+        peak = Peak()
+        peak.known = {x.untyped_storage()._cdata for x in (hidden, weight, ids, policy.weight)}
+        with peak:
+            f().backward()
+        assert chunks * logits < peak.most < room + more + (chunks + 0.25) * logits + 8 * n, (peak.most, room, logits)
+        hidden.grad = weight.grad = None
+
+
+def test_rows_of_a_chunk():
+    """On a GPU whole tiles in 224 MiB; with cuBLAS's 32 MiB and the four numbers of 65,536 tokens less than 256 MiB."""
+    assert 768 * 151936 * 2 + 32 * 2**20 + 16 * 65536 < 256 * 2**20
+    assert chunk_rows(151936, 2, True) == 768 and chunk_rows(151936, 4, True) == 384
+    for vocabulary in (2048, 49152, 128256, 151936, 152064, 262144):
+        for itemsize in (2, 4):
+            count = chunk_rows(vocabulary, itemsize, True)
+            assert count % 128 == 0 and count * vocabulary * itemsize <= 224 * 2**20
+    assert [chunk_rows(vocabulary, 4, False) for vocabulary in (512, 2048, 151936)] == [1024, 256, 256]
+    assert chunk_rows(100, 4, True, 1) == 1 and chunk_rows(100, 4, False, 799) == 7
+
+
+def test_torch_knows_the_product_that_adds_in_fp32():
+    """CUDA has it (see _add_product); here it must be refused for the device, not for its arguments."""
+    total, left, right = torch.zeros(3, 2), torch.ones(3, 4).bfloat16(), torch.ones(4, 2).bfloat16()
+    with pytest.raises(NotImplementedError, match="CPU"):
+        torch.addmm(total, left, right, beta=1.0, out_dtype=torch.float32, out=total)
+
+
+def test_machine_code(monkeypatch):
+    """Nothing spilled; 16 bytes a load and store, two in flight a thread; 32 warps have 64 registers a thread."""
+    monkeypatch.undo()
+    assert (head.LANES, head.WARPS) == (2048, 32)
+    pointers = {"logits": "*bf16", "ids": "*i64"} | dict.fromkeys(
+        ("gain", "old", "logprob", "entropy", "coefficient", "loss"), "*fp32")
+    numbers = {"columns": "i32", "stride": "i32", "inverse": "fp32", "low": "fp32", "high": "fp32"}
+    types = pointers | numbers | dict.fromkeys(("KIND", "WRITE", "LOW", "BLOCKS", "LANES", "WIDTH"), "constexpr")
+
+    def request(kind, write, dtype, width):
+        constants = {"KIND": kind, "WRITE": write, "LOW": head.LOW, "LANES": head.LANES, "WIDTH": width,
+                     "BLOCKS": head.cdiv(151936, head.LANES * width)}
+        return {"kernel": "head.row_kernel", "types": types | {"logits": dtype}, "constants": constants,
+                "warps": head.WARPS}
+
+    requests = [request("token", True, "*bf16", 8), request("weighted", True, "*bf16", 8),
+                request("weighted", False, "*bf16", 8), request("detached", True, "*fp32", 4)]
+    for wanted, answer in zip(requests, compiled(*requests)):
+        write = wanted["constants"]["WRITE"]
+        sound(answer)
+        assert answer["registers"] <= 64
+        assert ops(answer, "LDG.E.128") == (4 if write else 2) and ops(answer, "LDG.E.U16") <= 1
+        assert ops(answer, "STG.E.128") >= (4 if write else 0) and ops(answer, "STG.E.U16") == 0
