@@ -19,59 +19,28 @@ def attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
 
 
 @jit
-def rows_of(x, at, token, ROWS: tl.constexpr, D: tl.constexpr):
-    """[ROWS, D]: a head's tokens from ``at`` on. The scalar part of the address is 64 bits wide, a thread's part 32."""
-    return tl.load(x + at.to(tl.int64) * token + (tl.arange(0, ROWS)[:, None] * token + tl.arange(0, D)[None, :]))
+def blocks(first, start, end, size, EDGE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
+    """How many blocks of keys a block of queries sees in whole; how many others (EDGE)."""
+    if EDGE:
+        count = (size % BN + BN - 1) // BN + (tl.minimum(first + BM, end) - first + BN - 1) // BN
+    else:
+        count = size // BN + (first - start) // BN
+    return count
 
 
 @jit
-def rows_until(x, at, end, token, ROWS: tl.constexpr, D: tl.constexpr):
-    """The same, 0 from ``end`` on."""
-    row = tl.arange(0, ROWS)[:, None]
-    return tl.load(x + at.to(tl.int64) * token + (row * token + tl.arange(0, D)[None, :]), mask=at + row < end, other=0)
-
-
-@jit
-def put_rows(x, value, at, end, token, ROWS: tl.constexpr, D: tl.constexpr):
-    row = tl.arange(0, ROWS)[:, None]
-    to = x + at.to(tl.int64) * token + (row * token + tl.arange(0, D)[None, :])
-    tl.store(to, value.to(x.dtype.element_ty), mask=at + row < end)
-
-
-@jit
-def whole(block, start, before, size, BN: tl.constexpr):
-    """Where the block of keys begins that all of a query block sees: the prompt's blocks, then its own segment's."""
-    shared = size // BN
-    return tl.where(block < shared, before + block * BN, start + (block - shared) * BN)
-
-
-@jit
-def edge(block, first, end, before, size, rows, BN: tl.constexpr):
-    """(where a block of keys begins that must be masked, where its keys end, the last key that each query may see): the
-    rest of the prompt, if there is any, then the diagonal."""
-    rest = size % BN > 0
-    prompt = rest & (block == 0)
-    at = tl.where(prompt, before + size // BN * BN, first + (block - rest.to(tl.int32)) * BN)
-    stop = tl.where(prompt, before + size, end)
-    return at, stop, tl.where(prompt, stop - 1, rows)
-
-
-@jit
-def edges(first, end, size, BM: tl.constexpr, BN: tl.constexpr):
-    return (size % BN > 0).to(tl.int32) + tl.cdiv(tl.minimum(first + BM, end) - first, BN)
-
-
-@jit
-def absorb(query, keys, values, scale, seen, most, total, out):
-    """One block of keys: the largest score so far, Σ of the weights and Σ of weight · value, both over 2^most."""
-    scores = tl.dot(query, tl.trans(keys), input_precision="ieee")
-    if seen is not None:
-        scores = tl.where(seen, scores, float("-inf"))
-    above = tl.maximum(most, tl.max(scores, 1) * scale)
-    weights = tl.exp2(scores * scale - above[:, None])
-    shrink = tl.exp2(most - above)
-    out = tl.dot(weights.to(values.dtype), values, out * shrink[:, None], input_precision="ieee")
-    return above, total * shrink + tl.sum(weights, 1), out
+def keys_at(block, first, start, end, before, size, EDGE: tl.constexpr, BN: tl.constexpr):
+    """(where a block of keys begins, where keys end): whole blocks of the prompt, then of the queries' own segment
+    before them; with EDGE what is left of the prompt, if any, then the diagonal."""
+    shared, rest = size // BN, (size % BN + BN - 1) // BN
+    if EDGE:
+        prompt = block < rest
+        at = tl.where(prompt, before + shared * BN, first + (block - rest) * BN)
+        stop = tl.where(prompt, before + size, end)
+    else:
+        at = tl.where(block < shared, before + block * BN, start + (block - shared) * BN)
+        stop = at + BN
+    return at, stop
 
 
 @jit
@@ -80,33 +49,33 @@ def forward_kernel(q, k, v, o, stats, work, scale, tokens, q_token, q_head, k_to
     head, work = (tl.program_id(0) % H).to(tl.int64), work + tl.program_id(0) // H * 5
     first, start, end = tl.load(work), tl.load(work + 1), tl.load(work + 2)
     before, size = tl.load(work + 3), tl.load(work + 4)
+    row, column, dim = tl.arange(0, BM), tl.arange(0, BN), tl.arange(0, D)[None, :]
+    there = first + row < end
+    k_tile, v_tile = column[:, None] * k_token + dim, column[:, None] * v_token + dim  # 32 bits; a block's start has 64
     k, v = k + head // G * k_head, v + head // G * v_head
-    rows = first + tl.arange(0, BM)
-    query = rows_until(q + head * q_head, first, end, q_token, BM, D)
-    most, total = tl.full([BM], float("-inf"), tl.float32), tl.zeros([BM], tl.float32)
-    out = tl.zeros([BM, D], tl.float32)
+    query = tl.load(q + head * q_head + first.to(tl.int64) * q_token + (row[:, None] * q_token + dim),
+                    mask=there[:, None], other=0)
+    most, total = tl.full([BM], float("-inf"), tl.float32), tl.full([BM], 0.0, tl.float32)
+    out = tl.full([BM, D], 0.0, tl.float32)
     exponent = scale * 1.4426950408889634
-    for block in range(size // BN + (first - start) // BN):
-        at = whole(block, start, before, size, BN)
-        keys, values = rows_of(k, at, k_token, BN, D), rows_of(v, at, v_token, BN, D)
-        most, total, out = absorb(query, keys, values, exponent, None, most, total, out)
-    for block in range(edges(first, end, size, BM, BN)):
-        at, stop, last = edge(block, first, end, before, size, rows, BN)
-        keys, values = rows_until(k, at, stop, k_token, BN, D), rows_until(v, at, stop, v_token, BN, D)
-        seen = (at + tl.arange(0, BN))[None, :] <= last[:, None]
-        most, total, out = absorb(query, keys, values, exponent, seen, most, total, out)
-    put_rows(o + head * D, out / total[:, None], first, end, H * D, BM, D)
-    tl.store(stats + (head * tokens + rows) * 2, most + tl.log2(total), mask=rows < end)
-
-
-@jit
-def slope(query, above, keys, values, exponent, seen, log, delta, dq):
-    """dq / scale, with one more block of keys."""
-    weights = tl.exp2(tl.dot(query, tl.trans(keys), input_precision="ieee") * exponent - log[:, None])
-    if seen is not None:
-        weights = tl.where(seen, weights, 0.0)
-    dscores = weights * (tl.dot(above, tl.trans(values), input_precision="ieee") - delta[:, None])
-    return tl.dot(dscores.to(keys.dtype), keys, dq, input_precision="ieee")
+    for EDGE in tl.static_range(2):
+        for block in range(blocks(first, start, end, size, EDGE, BM, BN)):
+            at, stop = keys_at(block, first, start, end, before, size, EDGE, BN)
+            inside, other = ((at + column < stop)[:, None], 0) if EDGE else (None, None)
+            keys = tl.load(k + at.to(tl.int64) * k_token + k_tile, mask=inside, other=other)
+            values = tl.load(v + at.to(tl.int64) * v_token + v_tile, mask=inside, other=other)
+            scores = tl.dot(query, tl.trans(keys), input_precision="ieee")
+            if EDGE:
+                seen = (at + column)[None, :] <= tl.minimum(first + row, stop - 1)[:, None]
+                scores = tl.where(seen, scores, float("-inf"))
+            above = tl.maximum(most, tl.max(scores, 1) * exponent)
+            weights, shrink = tl.exp2(scores * exponent - above[:, None]), tl.exp2(most - above)
+            total = total * shrink + tl.sum(weights, 1)
+            out = tl.dot(weights.to(values.dtype), values, out * shrink[:, None], input_precision="ieee")
+            most = above
+    to = (first.to(tl.int64) * H + head) * D + (row[:, None] * (H * D) + dim)
+    tl.store(o + to, (out / total[:, None]).to(o.dtype.element_ty), mask=there[:, None])
+    tl.store(stats + (head * tokens + first + row) * 2, most + tl.log2(total), mask=there)
 
 
 @jit
@@ -116,75 +85,79 @@ def queries_kernel(q, k, v, o, do, dq, stats, work, scale, tokens, q_token, q_he
     head, work = (tl.program_id(0) % H).to(tl.int64), work + tl.program_id(0) // H * 5
     first, start, end = tl.load(work), tl.load(work + 1), tl.load(work + 2)
     before, size = tl.load(work + 3), tl.load(work + 4)
+    row, column, dim = tl.arange(0, BM), tl.arange(0, BN), tl.arange(0, D)[None, :]
+    there = first + row < end
+    k_tile, v_tile = column[:, None] * k_token + dim, column[:, None] * v_token + dim
     k, v = k + head // G * k_head, v + head // G * v_head
-    rows = first + tl.arange(0, BM)
-    stats += (head * tokens + rows) * 2
-    query = rows_until(q + head * q_head, first, end, q_token, BM, D)
-    above = rows_until(do + head * do_head, first, end, do_token, BM, D)
-    found = rows_until(o + head * D, first, end, H * D, BM, D)
-    delta = tl.sum(found.to(tl.float32) * above.to(tl.float32), 1)
-    tl.store(stats + 1, delta, mask=rows < end)
-    log = tl.load(stats, mask=rows < end, other=0)
-    out = tl.zeros([BM, D], tl.float32)
+    query = tl.load(q + head * q_head + first.to(tl.int64) * q_token + (row[:, None] * q_token + dim),
+                    mask=there[:, None], other=0)
+    above = tl.load(do + head * do_head + first.to(tl.int64) * do_token + (row[:, None] * do_token + dim),
+                    mask=there[:, None], other=0)
+    to = (first.to(tl.int64) * H + head) * D + (row[:, None] * (H * D) + dim)
+    found = tl.load(o + to, mask=there[:, None], other=0)
+    stats += (head * tokens + first + row) * 2
+    log, delta = tl.load(stats, mask=there, other=0), tl.sum(found.to(tl.float32) * above.to(tl.float32), 1)
+    tl.store(stats + 1, delta, mask=there)
+    out = tl.full([BM, D], 0.0, tl.float32)
     exponent = scale * 1.4426950408889634
-    for block in range(size // BN + (first - start) // BN):
-        at = whole(block, start, before, size, BN)
-        keys, values = rows_of(k, at, k_token, BN, D), rows_of(v, at, v_token, BN, D)
-        out = slope(query, above, keys, values, exponent, None, log, delta, out)
-    for block in range(edges(first, end, size, BM, BN)):
-        at, stop, last = edge(block, first, end, before, size, rows, BN)
-        keys, values = rows_until(k, at, stop, k_token, BN, D), rows_until(v, at, stop, v_token, BN, D)
-        seen = (at + tl.arange(0, BN))[None, :] <= last[:, None]
-        out = slope(query, above, keys, values, exponent, seen, log, delta, out)
-    put_rows(dq + head * D, out * scale, first, end, H * D, BM, D)
-
-
-@jit
-def slopes(q, do, stats, keys, values, dk, dv, head, at, last, exponent, tokens, q_token, q_head, do_token, do_head,
-           low, D: tl.constexpr, BM: tl.constexpr):
-    """(dk / scale, dv), with one more block of one head's queries; ``low``: the first query to see each key, or None.
-
-    Past ``last`` all is 0: weights of 1, times do = 0. Both statistics of a query come as one tile of twice the columns
-    that they are: a tile smaller than the program has threads would be loaded by each thread anew, one value at a time.
-    """
-    rows, column = at + tl.arange(0, BM), tl.arange(0, 4)[None, :]
-    query = rows_until(q + head * q_head, at, last, q_token, BM, D)
-    above = rows_until(do + head * do_head, at, last, do_token, BM, D)
-    both = tl.load(stats + (head * tokens + rows)[:, None] * 2 + column % 2, mask=(rows < last)[:, None], other=0)
-    log, delta = tl.sum(tl.where(column == 0, both, 0.0), 1), tl.sum(tl.where(column == 1, both, 0.0), 1)
-    weights = tl.exp2(tl.dot(keys, tl.trans(query), input_precision="ieee") * exponent - log[None, :])
-    if low is not None:
-        weights = tl.where(low[:, None] <= rows[None, :], weights, 0.0)
-    dv = tl.dot(weights.to(above.dtype), above, dv, input_precision="ieee")
-    dscores = weights * (tl.dot(values, tl.trans(above), input_precision="ieee") - delta[None, :])
-    return tl.dot(dscores.to(query.dtype), query, dk, input_precision="ieee"), dv
+    for EDGE in tl.static_range(2):
+        for block in range(blocks(first, start, end, size, EDGE, BM, BN)):
+            at, stop = keys_at(block, first, start, end, before, size, EDGE, BN)
+            inside, other = ((at + column < stop)[:, None], 0) if EDGE else (None, None)
+            keys = tl.load(k + at.to(tl.int64) * k_token + k_tile, mask=inside, other=other)
+            values = tl.load(v + at.to(tl.int64) * v_token + v_tile, mask=inside, other=other)
+            weights = tl.exp2(tl.dot(query, tl.trans(keys), input_precision="ieee") * exponent - log[:, None])
+            if EDGE:
+                seen = (at + column)[None, :] <= tl.minimum(first + row, stop - 1)[:, None]
+                weights = tl.where(seen, weights, 0.0)
+            dscores = weights * (tl.dot(above, tl.trans(values), input_precision="ieee") - delta[:, None])
+            out = tl.dot(dscores.to(keys.dtype), keys, out, input_precision="ieee")
+    tl.store(dq + to, (out * scale).to(dq.dtype.element_ty), mask=there[:, None])
 
 
 @jit
 def keys_kernel(q, k, v, do, dk, dv, parts, stats, work, scale, tokens, q_token, q_head, k_token, k_head, v_token,
                 v_head, do_token, do_head, K: tl.constexpr, G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr,
                 BN: tl.constexpr):
+    """Queries from ``until`` on count as 0: weights of 1, times do = 0."""
     head, work = (tl.program_id(0) % K).to(tl.int64), work + tl.program_id(0) // K * 6
-    first, end, last = tl.load(work), tl.load(work + 1), tl.load(work + 2)
+    first, end, until = tl.load(work), tl.load(work + 1), tl.load(work + 2)
     begin, stop, slot = tl.load(work + 3), tl.load(work + 4), tl.load(work + 5)
-    keys = rows_until(k + head * k_head, first, end, k_token, BN, D)
-    values = rows_until(v + head * v_head, first, end, v_token, BN, D)
-    key, value = tl.zeros([BN, D], tl.float32), tl.zeros([BN, D], tl.float32)
-    exponent, low = scale * 1.4426950408889634, first + tl.arange(0, BN)
-    diagonal: tl.constexpr = BN // BM * G
-    for unit in range(begin, tl.minimum(stop, diagonal)):
-        key, value = slopes(q, do, stats, keys, values, key, value, head * G + unit % G, first + unit // G * BM, last,
-                            exponent, tokens, q_token, q_head, do_token, do_head, low, D, BM)
-    for unit in range(tl.maximum(begin, diagonal), stop):
-        key, value = slopes(q, do, stats, keys, values, key, value, head * G + unit % G, first + unit // G * BM, last,
-                            exponent, tokens, q_token, q_head, do_token, do_head, None, D, BM)
+    row, column, dim = tl.arange(0, BM), tl.arange(0, BN), tl.arange(0, D)[None, :]
+    inside = (first + column < end)[:, None]
+    keys = tl.load(k + head * k_head + first.to(tl.int64) * k_token + (column[:, None] * k_token + dim), mask=inside,
+                   other=0)
+    values = tl.load(v + head * v_head + first.to(tl.int64) * v_token + (column[:, None] * v_token + dim), mask=inside,
+                     other=0)
+    q_tile, do_tile, which = row[:, None] * q_token + dim, row[:, None] * do_token + dim, tl.arange(0, 4)[None, :]
+    key, value = tl.full([BN, D], 0.0, tl.float32), tl.full([BN, D], 0.0, tl.float32)
+    exponent = scale * 1.4426950408889634
+    diagonal = BN // BM * G
+    for EDGE in tl.static_range(2):
+        low = begin if EDGE else tl.maximum(begin, diagonal)
+        high = tl.minimum(stop, diagonal) if EDGE else stop
+        for unit in range(low, high):
+            at, reader = first + unit // G * BM, head * G + unit % G
+            there = (at + row < until)[:, None]
+            query = tl.load(q + reader * q_head + at.to(tl.int64) * q_token + q_tile, mask=there, other=0)
+            above = tl.load(do + reader * do_head + at.to(tl.int64) * do_token + do_tile, mask=there, other=0)
+            # Both numbers of a query, twice: a tile of fewer values than threads would be read whole by every warp.
+            both = tl.load(stats + (reader * tokens + at + row)[:, None] * 2 + which % 2, mask=there, other=0)
+            log, delta = tl.sum(tl.where(which == 0, both, 0.0), 1), tl.sum(tl.where(which == 1, both, 0.0), 1)
+            weights = tl.exp2(tl.dot(keys, tl.trans(query), input_precision="ieee") * exponent - log[None, :])
+            if EDGE:
+                weights = tl.where((first + column)[:, None] <= (at + row)[None, :], weights, 0.0)
+            value = tl.dot(weights.to(above.dtype), above, value, input_precision="ieee")
+            dscores = weights * (tl.dot(values, tl.trans(above), input_precision="ieee") - delta[None, :])
+            key = tl.dot(dscores.to(query.dtype), query, key, input_precision="ieee")
     if slot < 0:
-        put_rows(dk + head * D, key * scale, first, end, K * D, BN, D)
-        put_rows(dv + head * D, value, first, end, K * D, BN, D)
+        to = (first.to(tl.int64) * K + head) * D + (column[:, None] * (K * D) + dim)
+        tl.store(dk + to, (key * scale).to(dk.dtype.element_ty), mask=inside)
+        tl.store(dv + to, value.to(dv.dtype.element_ty), mask=inside)
     else:
-        parts += (slot * K + head) * (2 * BN * D)
-        put_rows(parts, key * scale, first - first, BN, D, BN, D)
-        put_rows(parts + BN * D, value, first - first, BN, D, BN, D)
+        to = (slot * K + head) * (2 * BN * D) + (column[:, None] * D + dim)
+        tl.store(parts + to, key * scale)
+        tl.store(parts + to + BN * D, value)
 
 
 @jit
@@ -192,20 +165,22 @@ def sum_kernel(parts, dk, dv, work, K: tl.constexpr, D: tl.constexpr, BN: tl.con
     """A block's pieces, in their order."""
     head, work = (tl.program_id(0) % K).to(tl.int64), work + tl.program_id(0) // K * 4
     first, end, begin, stop = tl.load(work), tl.load(work + 1), tl.load(work + 2), tl.load(work + 3)
-    key, value = tl.zeros([BN, D], tl.float32), tl.zeros([BN, D], tl.float32)
+    column, dim = tl.arange(0, BN)[:, None], tl.arange(0, D)[None, :]
+    key, value = tl.full([BN, D], 0.0, tl.float32), tl.full([BN, D], 0.0, tl.float32)
     for slot in range(begin, stop):
-        part = parts + (slot * K + head) * (2 * BN * D)
-        key += rows_of(part, first - first, D, BN, D)
-        value += rows_of(part + BN * D, first - first, D, BN, D)
-    put_rows(dk + head * D, key, first, end, K * D, BN, D)
-    put_rows(dv + head * D, value, first, end, K * D, BN, D)
+        part = parts + (slot * K + head) * (2 * BN * D) + (column * D + dim)
+        key += tl.load(part)
+        value += tl.load(part + BN * D)
+    to = (first.to(tl.int64) * K + head) * D + (column * (K * D) + dim)
+    tl.store(dk + to, key.to(dk.dtype.element_ty), mask=first + column < end)
+    tl.store(dv + to, value.to(dv.dtype.element_ty), mask=first + column < end)
 
 
 def tiles(width: int, wide: bool) -> list[tuple[int, int, int, int]]:
     """(queries, keys, warps, stages) of the three kernels for a head's width; ``wide``: fp32, which no tensor core
     multiplies exactly. One block is a multiple of the other, so that only blocks on the diagonal need its mask."""
     if wide:
-        return [(32, 32, 4, 1)] * 3
+        return [(64, 64, 8, 1)] * 3
     if width == 128:
         return [(128, 64, 8, 3), (128, 64, 8, 2), (64, 128, 8, 2)]
     return [(128, 64, 8, 3), (64, 64, 4, 3), (64, 64, 4, 3)]

@@ -82,7 +82,7 @@ def policy_rows(logits: Tensor, ids: Tensor, found: list[Tensor], gain: Tensor |
     e = wide.exp()
     total = e.sum(-1)
     found[0].copy_(picked - total.log())
-    found[1].copy_(total.log() - torch.linalg.vecdot(wide, e) / total)
+    found[1].copy_(total.log() - wide.mul_(e).sum(-1) / total)
     if gain is None:
         return
     c, loss = policy_terms(found[0], gain, old, kind, low, high)
@@ -131,7 +131,8 @@ def gumbel_sample(logits: Tensor, streams: Tensor, positions: Tensor, temperatur
         return ids, token_logprobs(logits, ids)
     low, zero = 2**32 - 1, torch.zeros_like(streams)[:, None]
     quads = torch.arange(-(-logits.shape[1] // 4), device=logits.device).expand(len(logits), -1)
-    words = philox((quads, positions.long()[:, None], zero, zero), (streams[:, None] & low, streams[:, None] >> 32 & low))
+    key = streams[:, None] & low, streams[:, None] >> 32 & low
+    words = philox((quads, positions.long()[:, None], zero, zero), key)
     u = (torch.stack(words, -1).flatten(1)[:, :logits.shape[1]].double() + 0.5) * 2.0**-32
     ids = (logits.double() / temperature - (-torch.log1p(-u)).log()).argmax(-1)
     return ids, token_logprobs(logits, ids, temperature)

@@ -1,32 +1,35 @@
 """One token a row from its logits, and its log-probability, in one pass: an exponential race with keyed random numbers.
 
-    E_v = -log(1 - u_v)                       waiting time of token v; u_v uniform in (0, 1), Philox of (stream, position, v)
-    id  = argmin_v log E_v - z_v / τ          P(id = v) = softmax(z / τ)_v: the Gumbel arg-max, -log E being Gumbel noise
+    E_v = -log(1 - u_v)                   waiting time of token v, u_v in (0, 1) from Philox of (stream, position, v)
+    id  = argmin_v log E_v - z_v / τ      P(id = v) = softmax(z / τ)_v; the Gumbel arg-max, as -log E is Gumbel noise
     τ = 0: id = argmax_v z_v, of equal logits the first, and its log-probability at τ = 1
-    logprob = z_id / τ - log Σ_v exp(z_v / τ)                                           z [n, V] -> ids [n], logprobs [n]
+    logprob = z_id / τ - log Σ_v exp(z_v / τ)                                     z [n, V] -> ids [n], logprobs [n]
 
-There is no gradient. Arithmetic in fp32, powers and logarithms in base 2 (z / τ becomes z · log2(e) / τ).
+There is no gradient. Arithmetic in fp32, powers and logarithms to base 2: z / τ becomes z · log2(e) / τ.
 
-Random numbers: 4x32 bits for four neighbouring tokens are Philox-4x32 with 7 rounds of the counter (v // 4, position, 0, 0)
-under the 64-bit key ``stream`` (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; 7 rounds pass BigCrush).
-Nothing else enters: the same token wherever a row stands, however many rows, whatever the size of a block. Of equal
-arrivals the lower token wins, so the ids are the same bits in any order of reduction.
+Random numbers: four neighbouring tokens have the 4x32 bits of Philox-4x32, 7 rounds, of the counter (v // 4, position,
+0, 0) under the 64-bit key ``stream`` (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; with 7 rounds
+it passes BigCrush). Nothing else enters: neither the place of a row, nor how many there are, nor the size of a block.
+Of equal arrivals the lower token wins, so ids do not depend on the order of reduction either.
 
-u = (x + 1/2) / 2^32 of 32 bits x. Winners have small E, so small u keep their resolution: x becomes a float, E = u + u²/2
-+ u³/3 below u = 1/32 (8e-6 relative), -log2(1 - u) of the hardware above (5e-6). E is never 0: it is 2^-33 or more, and steps
-by 2^-32, where the winner of V = 151,936 even tokens has some 2^-17. It is never infinite: 1 - u steps by 2^-24 and ends there,
-E at 16.6. So a token's probability is right to 1e-5 relative and 2^-24 of another's; one of less than 2^-37 is never drawn.
+u = (x + 1/2) / 2^32 for 32 bits x. Winners have small E, so a small u keeps its resolution: below u = 1/20 x is a float
+and E = u + u²/2 + 0.3449 u³ (3e-6 relative), above it the hardware's log2(1 - u) (3e-6). E is 2^-33 or more in steps
+of 2^-32; the winner of 151,936 even tokens has some 2^-17, steps of 3e-5 of it. E is never infinite: 1 - u has steps of
+2^-24 and ends there, E at 16.6. So odds are right to some 1e-5, and in the tails a token gains or loses 2^-24 of
+another's probability; one of less than 2^-37 of the likeliest is never drawn.
 
-A logit of -inf is a token that is never drawn. NaN or +inf in a row, or nothing but -inf, makes its log-probability NaN;
-its id is then some valid id.
+A token of logit -inf is never drawn. NaN or +inf in a row, or nothing but -inf, makes its log-probability NaN, and the
+id some valid id. |z / τ| is to stay below 1e9, or else it is NaN or infinite.
 
-Bytes moved: the logits once, 2 n V in bf16; softmax and multinomial in plain PyTorch move some ten times 4 n V. What
-limits it is arithmetic. A row is split into blocks of 4096 logits, one program each: 64 rows of the 0.5B vocabulary are 2432
-programs for 132 SMs. A thread has 32 logits and executes some 950 instructions (30 a logit, of them 6.3 of Philox and 3 of the
-unit for exp2 and log2, which takes 16 a clock): 64 · 38 · 128 threads · 950 / (132 SMs · 128 a clock) = 17,500 clocks, 10 us
-at 1.75 GHz where every clock issues (the special unit needs 7.9 us, the bytes 5); 12 to 14 us is to be expected. Then one
-warp a row combines 38 numbers and redoes the winner's four tokens: latency, 2 to 3 us. Plain PyTorch: some 90 us.
-The tokens' numbers are kept out of the race: a program finds the best four tokens, the combination the one among them.
+Bytes moved: the logits once, 2 n V in bf16; softmax and multinomial of plain PyTorch move some 40 n V. What limits it
+is arithmetic. A row is cut into blocks of 4096, one program each: 64 rows of V = 151,936 are 2432 programs for 132 SMs.
+A thread has 32 logits and executes 950 instructions: 30 a logit, of them 6.5 of Philox and 3 of the unit for exp2 and
+log2, which takes 16 a clock. 64 · 38 · 128 threads · 950 / (132 SMs · 128 a clock) = 17,500 clocks, 10 us at 1.75 GHz
+if every clock issues (the special unit alone 7.9 us, the bytes 5): 12 to 14 us expected. Then one warp a row combines
+38 blocks, 2 to 3 us of latency. Together some 16 us; plain PyTorch 90 us.
+
+A block names only the best quad, four tokens of one counter, and its arrival; the warp redoes the winner's four. That
+saves comparisons with ids, two instructions a logit.
 """
 
 from __future__ import annotations
@@ -82,9 +85,9 @@ def log2(x, FAST: tl.constexpr):
 def log_wait(x, FAST: tl.constexpr):
     """log2 of the waiting time E / ln 2 of 32 bits x, u = (x + 1/2) / 2^32: from -32.5 to 4.6."""
     x = x.to(tl.float32)
-    small = tl.fma(x, tl.fma(x, tl.fma(x, 6.0697905e-30, 3.9104327e-20), 3.359036e-10), 1.679518e-10)
+    small = tl.fma(x, tl.fma(x, tl.fma(x, 6.2809586e-30, 3.9104327e-20), 3.359036e-10), 1.679518e-10)
     large = log2(tl.fma(x, -2.3283063e-10, 1.0), FAST)  # of 1 - u; the factor is just below 2^-32: never of 0
-    return log2(tl.abs(tl.where(x < 134217728.0, small, large)), FAST)
+    return log2(tl.abs(tl.where(x < 214748365.0, small, large)), FAST)
 
 
 @jit
@@ -101,7 +104,7 @@ def arrivals(z, quad, stream, position, scale, GREEDY: tl.constexpr, FAST: tl.co
 @jit
 def block_kernel(logits, streams, positions, tops, masses, firsts, quads, vocabulary, z_row, scale, splits,
                  GREEDY: tl.constexpr, FAST: tl.constexpr, BLOCK: tl.constexpr):
-    """Of one block of one row: the largest z / τ, Σ exp2 of the others less it, the first arrival and the quad it is of."""
+    """Of a block of a row: its largest z / τ, the sum of exp2 relative to that, the first arrival and its quad."""
     row, split = tl.program_id(0).to(tl.int64), tl.program_id(1)
     quad = split * (BLOCK // 4) + tl.arange(0, BLOCK // 4)
     at = quad[:, None] * 4 + tl.arange(0, 4)[None, :]
@@ -127,7 +130,7 @@ def row_kernel(logits, streams, positions, tops, masses, firsts, quads, ids, log
     tops_ = tl.load(tops + at, mask=inside, other=float("-inf"))
     firsts_ = tl.load(firsts + at, mask=inside, other=float("inf"))
     top, first = tl.max(tops_, 0), tl.min(firsts_, 0)
-    mass = tl.sum(tl.load(masses + at, mask=inside, other=0.0) * tl.exp2(tops_ - top), 0)  # all -inf: NaN, as it should be
+    mass = tl.sum(tl.load(masses + at, mask=inside, other=0.0) * tl.exp2(tops_ - top), 0)  # NaN where all are -inf
     quad = tl.min(tl.where(firsts_ == first, tl.load(quads + at, mask=inside, other=2147483647), 2147483647), 0)
     quad = tl.minimum(quad, (vocabulary - 1) // 4) + tl.arange(0, 1)  # [1]
     four = quad[:, None] * 4 + tl.arange(0, 4)[None, :]

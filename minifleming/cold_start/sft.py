@@ -17,15 +17,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from minifleming.cold_start.heldout import HeldOut
 from minifleming.cold_start.saved import Saved
 from minifleming.cold_start.trace import Trace
+from minifleming.kernels.head import Policy
 from minifleming.lm import optimizer as optim
-from minifleming.lm.batch import Example, fits, micro_batches
+from minifleming.lm.batch import Batch, Example, fits, micro_batches
 from minifleming.lm.checkpointing import activation_checkpointing
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.pack import packed_logprobs, packs
+from minifleming.lm.pack import Pack, packed_logprobs, packed_loss, packs
 from minifleming.lm.score import completion_logprobs
 from minifleming.lm.shard import even, plain_copy, whole
 from minifleming.lm.tokenizer import Tokenizer
@@ -125,14 +127,21 @@ def one_step(model: LanguageModel, optimizer: torch.optim.Optimizer, drawn: list
 
 def backward(model: LanguageModel, examples: list[Example], total: int, cfg: ColdStart) -> float:
     """Add the gradient of these examples' share of the loss; ``total`` is the global target count."""
-    loss = 0.0
-    cut, logprobs_of = (packs, packed_logprobs) if cfg.packing else (micro_batches, completion_logprobs)
+    loss, cut = 0.0, packs if cfg.packing else micro_batches
     for batch in even(cut(examples, cfg.micro_batch_tokens), model):
-        logprobs, _ = logprobs_of(model, batch or cut([IDLE], 2)[0])
-        part = -logprobs.sum() / total if batch else logprobs.sum() * 0
+        part = part_of(model, batch or cut([IDLE], 2)[0], total) * (1 if batch else 0)
         part.backward()
         loss += part.item()
     return loss
+
+
+def part_of(model: LanguageModel, batch: Pack | Batch, total: int) -> Tensor:
+    """What a micro-batch adds to the loss."""
+    if isinstance(batch, Batch) or model.deterministic:
+        logprobs, _ = (completion_logprobs if isinstance(batch, Batch) else packed_logprobs)(model, batch)
+        return -logprobs.sum() / total
+    weight = torch.full(batch.targets.shape, -1 / total, device=model.device)
+    return packed_loss(model, batch, Policy("weighted", weight))[0]
 
 
 def epoch_order(count: int, length: int, seed: int) -> list[int]:

@@ -1,47 +1,109 @@
-"""Laws of lm/pack.py: every document once, none cut, and none of them sees another."""
+"""Laws of lm/pack.py: every group once, none cut, no document sees another, and the plain computation's gradient."""
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import pytest
 import torch
 
-from minifleming.lm.batch import Example
+from minifleming.kernels import head as heads
+from minifleming.kernels.head import Policy
+from minifleming.lm.batch import Example, collate
 from minifleming.lm.checkpointing import activation_checkpointing
-from minifleming.lm.pack import pack, packed_logprobs, packs
+from minifleming.lm.pack import Group, pack, packed_logprobs, packed_loss, packs
 from tests.lm.conftest import KINDS, tiny_model
 from tests.lm.test_batch_and_score import END, examples, score
 
 
+def groups(seed: int, count: int, most: int = 6) -> list[Group]:
+    """Prompts of 1..9 tokens with 1..most completions of 1..12, whose last token is the end token."""
+    rng = random.Random(seed)
+
+    def tokens(least: int, limit: int) -> list[int]:
+        return [rng.randrange(41) for _ in range(rng.randint(least, limit))]
+
+    return [Group(tokens(1, 9), [tokens(0, 11) + [END] for _ in range(rng.randint(1, most))]) for _ in range(count)]
+
+
 @pytest.mark.parametrize("seed, tokens", [(0, 1), (1, 21), (2, 64), (3, 100), (4, 10**6)])
-def test_every_document_stands_once_and_whole(seed, tokens):
-    given = examples(seed, 37)
+def test_every_group_stands_once_and_whole(seed, tokens):
+    """Read back from the row: prompts, completions without their last tokens, positions, what predicts what."""
+    given = groups(seed, 23)
     made = packs(given, tokens)
-    assert Counter(i for p in made for i in p.rows) == Counter(range(37))
+    assert Counter(i for p in made for i in p.rows) == Counter(range(23))
     for p in made:
-        assert p.ids.shape == p.positions.shape == p.targets.shape == (1, sum(p.lengths))
-        assert sum(p.lengths) <= tokens or len(p.rows) == 1
-        at = 0
-        for i, length in zip(p.rows, p.lengths, strict=True):
-            example, here = given[i], slice(at, at + length)
-            assert p.ids[0, here].tolist() == example.prompt + example.completion
-            assert p.positions[0, here].tolist() == list(range(length))
-            assert p.targets[0, here].sum() == len(example.completion)
-            assert p.targets[0, here].nonzero()[:, 0].tolist() == list(range(len(example.prompt) - 1, length - 1))
-            at += length
+        assert p.ids.shape == p.positions.shape == (1, p.segments.tokens)
+        assert p.segments.tokens == sum(len(given[i]) for i in p.rows) and (p.segments.tokens <= tokens or
+                                                                            len(p.rows) == 1)
+        ids, positions, learned, at, number = p.ids[0].tolist(), p.positions[0].tolist(), [], 0, 0
+        for group in (given[i] for i in p.rows):
+            end = at + len(group.prompt)
+            assert ids[at:end] == group.prompt and positions[at:end] == list(range(len(group.prompt)))
+            last, at = end - 1, end
+            for completion in group.completions:
+                end = at + len(completion) - 1
+                assert ids[at:end] == completion[:-1]
+                assert positions[at:end] == [len(group.prompt) + t for t in range(len(completion) - 1)]
+                learned += zip([last, *range(at, end)], completion, [number] * len(completion))
+                at, number = end, number + 1
+        assert at == len(ids)
+        assert learned == list(zip(p.sources.tolist(), p.targets.tolist(), p.owner.tolist()))
     assert packs([], tokens) == []
 
 
 def test_packs_are_full():
-    """First fit: no document of a later pack would have found room in an earlier one."""
-    given, tokens = examples(5, 60), 64
+    """First fit: no group of a later pack would have found room in an earlier one."""
+    given, tokens = groups(5, 60, most=1), 64
     made = packs(given, tokens)
     for earlier in range(len(made)):
-        room = tokens - sum(made[earlier].lengths)
-        assert all(length > room for later in made[earlier + 1 :] for length in later.lengths)
-    least = -(-sum(map(len, given)) // tokens)
-    assert len(made) <= least + 1
+        room = tokens - made[earlier].segments.tokens
+        assert all(len(given[i]) > room for later in made[earlier + 1 :] for i in later.rows)
+    assert len(made) <= -(-sum(map(len, given)) // tokens) + 1
+
+
+@pytest.mark.parametrize("head", [64, None], ids=["chunks of the head", ""])
+def test_loss_and_gradient_are_those_of_the_plain_padded_computation(kind, head, monkeypatch):
+    """fp32, to 1e-6 of the largest entry: one row a completion, padded, all logits at once."""
+    model, given = tiny_model(kind), groups(1, 9)
+    if head:
+        monkeypatch.setattr(heads, "CPU_LOGITS", head), monkeypatch.setattr(heads, "CPU_ROWS", 1)
+    examples = [Example(g.prompt, c) for g in given for c in g.completions]
+    made = pack(given, list(range(9)))
+    weight = torch.randn(len(examples), generator=torch.Generator().manual_seed(0)) / len(examples)
+    batch = collate(examples, list(range(len(examples))))
+    rows, columns = batch.targets[:, :-1].nonzero(as_tuple=True)
+    logits = model.logits(model(batch.ids[:, :-1]))[rows, columns]
+    plain = logits.log_softmax(-1).gather(-1, batch.ids[rows, columns + 1, None])[:, 0]
+    theirs = torch.autograd.grad((weight[rows] * plain).sum(), list(model.parameters()))
+    assert torch.equal(rows, made.owner)
+    ways = [((weight[made.owner] * packed_logprobs(model, made)[0]).sum(), packed_logprobs(model, made)[0]),
+            packed_loss(model, made, Policy("weighted", weight[made.owner]))]
+    for loss, logprobs in ways:
+        torch.testing.assert_close(logprobs, plain, rtol=1e-6, atol=1e-5)
+        assert loss.item() == pytest.approx((weight[rows] * plain).sum().item(), abs=1e-6 * plain.abs().sum().item())
+        ours = torch.autograd.grad(loss, list(model.parameters()))
+        largest = max(g.abs().max().item() for g in theirs)
+        assert max((a - b).abs().max().item() for a, b in zip(ours, theirs)) <= 2e-6 * largest
+
+
+def test_the_gradient_has_the_same_bits_every_time():
+    """Many completions add into one prompt: a sum whose order the threads decide would differ from run to run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        model, rng = tiny_model(), random.Random(2)
+        given = [Group([rng.randrange(41) for _ in range(n)], [[rng.randrange(41) for _ in range(rng.randint(1, 4))]
+                 for _ in range(600)]) for n in (3, 9, 1)]
+        found = []
+        for _ in range(6):
+            logprobs, _ = packed_logprobs(model, pack(given, [0, 1, 2]))
+            found.append(torch.autograd.grad(logprobs.sum(), list(model.parameters())))
+        for other in found[1:]:
+            assert all(map(torch.equal, found[0], other))
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -81,7 +143,23 @@ def test_no_gradient_crosses_from_one_document_to_another():
     hook.remove()
     logprobs[owner == 1].sum().backward()
     touched = reached[0].grad[0].abs().sum(-1) > 0
-    assert touched.tolist() == [False] * 6 + [True] * 3 + [False] + [False] * 4
+    assert touched.tolist() == [False] * 5 + [True] * 2 + [False] * 3
+
+
+def test_completions_of_one_prompt_do_not_see_each_other():
+    """One completion changed: the others' bits stay. The gradient of one reaches its prompt and itself alone."""
+    model, given = tiny_model("llama"), groups(9, 3, most=5)
+    before = packed_logprobs(model, pack(given, [0, 1, 2]))[0]
+    number = 0
+    for group in given:
+        for i, completion in enumerate(group.completions):
+            kept = group.completions[i]
+            group.completions[i] = [(t + 5) % 41 for t in completion[:-1]] + [END]
+            after, owner = packed_logprobs(model, pack(given, [0, 1, 2]))
+            assert torch.equal(after[owner != number], before[owner != number])
+            assert len(completion) == 1 or not torch.equal(after[owner == number], before[owner == number])
+            group.completions[i] = kept
+            number += 1
 
 
 def test_activation_checkpointing_keeps_the_bits_and_frees_the_blocks():

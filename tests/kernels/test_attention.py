@@ -1,0 +1,262 @@
+"""Attention over segments: values and gradients against fp64, a second way, who reads whom by bits, and machine code."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from triton.runtime import interpreter
+
+from minifleming.kernels import attention as module
+from minifleming.kernels import reference
+from minifleming.kernels.attention import Attention, attention, key_blocks, query_blocks, tiles
+from minifleming.kernels.segments import Segments
+from tests.kernels.check import close, gradients, noise
+from tests.kernels.hopper import compiled, ops, sound
+
+
+@pytest.fixture(autouse=True)
+def interpreter_of_bf16(monkeypatch):
+    """Two faults of the interpreter: it multiplies the bits of bf16 as integers, and 3.6 cannot count to a tensor."""
+    dot, tensor = interpreter.InterpreterBuilder.create_dot, interpreter._patch_lang_tensor
+
+    def widened(x):
+        if x.dtype.name != "bf16":
+            return x
+        return interpreter.TensorHandle((x.data.astype(np.uint32) << 16).view(np.float32), interpreter.tl.float32)
+
+    def patched(kind, *scope):
+        tensor(kind, *scope)
+        kind.__index__ = lambda self: int(self.handle.data.squeeze())
+
+    monkeypatch.setattr(interpreter.InterpreterBuilder, "create_dot",
+                        lambda self, a, b, *rest: dot(self, widened(a), widened(b), *rest))
+    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patched)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Blocks of 16 or 32 and pieces of 3 units: all that happens at blocks' edges happens in few tokens."""
+    monkeypatch.setattr(module, "tiles", lambda width, wide: [(32, 16, 4, 1), (16, 16, 4, 1), (16, 32, 4, 1)])
+    monkeypatch.setattr(module, "PIECE", 3)
+
+
+def inputs(segments: Segments, H: int, K: int, D: int, dtype=torch.float32, scale=1.0) -> tuple[Tensor, ...]:
+    """do, q, k, v"""
+    N = segments.tokens
+    return tuple(noise(N, heads, D, seed=i, dtype=dtype, scale=scale if i in (1, 2) else 1.0)
+                 for i, heads in enumerate((H, H, K, K)))
+
+
+def kernel(segments: Segments, above: Tensor, *qkv: Tensor) -> tuple[Tensor, ...]:
+    """(o, dq, dk, dv)"""
+    return gradients(lambda q, k, v: Attention.apply(q, k, v, segments), above, *qkv)
+
+
+def wanted(segments: Segments, *tensors: Tensor, way=reference.segment_attention) -> tuple[Tensor, ...]:
+    return gradients(lambda q, k, v: way(q, k, v, segments), *(x.double() for x in tensors))
+
+
+def one_by_one(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
+    """A second way: PyTorch's attention, segment by segment, over the keys of what it reads and its own."""
+    found = []
+    for start, length, first, size, _, _ in segments.table().tolist():
+        own = slice(start, start + length)
+        keys, values = (torch.cat((x[first : first + size], x[own])).transpose(0, 1) for x in (k, v))
+        mask = torch.ones(length, size + length, dtype=torch.bool).tril(size)
+        found.append(F.scaled_dot_product_attention(q[own].transpose(0, 1), keys, values, mask, enable_gqa=True))
+    return torch.cat(found, dim=1).transpose(0, 1)
+
+
+def check(segments: Segments, *tensors: Tensor, way=reference.segment_attention) -> None:
+    """A bf16 kernel rounds weights and their gradients too, each term of a sum by 2^-9: hence the largest value."""
+    dtype = tensors[0].dtype
+    for mine, theirs in zip(kernel(segments, *tensors), wanted(segments, *tensors, way=way)):
+        assert mine.dtype == dtype and mine.is_contiguous()
+        close(mine, theirs, dtype, terms=theirs.abs().max().item())
+
+
+TREES = {"one token": ([1], [-1]),
+         "segments of one token": ([1, 1, 1, 1], [-1, 0, 0, -1]),
+         "documents that share nothing": ([33, 7, 16, 31], [-1] * 4),
+         "a prompt shorter than a block": ([7, 33, 1, 20], [-1, 0, 0, 0]),
+         "a prompt of whole blocks": ([32, 5, 32], [-1, 0, 0]),
+         "a prompt of one token more than blocks": ([33, 17, 40], [-1, 0, 0]),
+         "sixteen readers": ([19] + [1, 3, 5, 7] * 4, [-1] + [0] * 16),
+         "a reader, a document, a prompt and its readers": ([9, 30, 12, 40, 8, 21], [-1, 0, -1, -1, 3, 3])}
+
+
+@pytest.mark.parametrize("tree", TREES.values(), ids=TREES)
+def test_values_and_gradients(tree, small):
+    segments = Segments(*tree)
+    check(segments, *inputs(segments, 2, 1, 16))
+
+
+@pytest.mark.parametrize("H, K, D", [(2, 2, 32), (7, 1, 16), (4, 2, 64), (1, 1, 128)])
+def test_heads(H, K, D, small):
+    segments = Segments([20, 33, 9], [-1, 0, 0])
+    check(segments, *inputs(segments, H, K, D))
+
+
+@pytest.mark.parametrize("dtype, H, K, D", [(torch.bfloat16, 2, 1, 64), (torch.bfloat16, 2, 2, 128),
+                                            (torch.float16, 1, 1, 32), (torch.float32, 1, 1, 64)])
+def test_the_blocks_of_the_real_kernels(dtype, H, K, D):
+    """One more than a block, at the sizes that run on a GPU."""
+    segments = Segments([129, 65, 70], [-1, 0, 0])
+    check(segments, *inputs(segments, H, K, D, dtype))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_trees_a_second_way(seed, small):
+    draw = random.Random(seed)
+    lengths, reads = [], []
+    for _ in range(3):
+        root = len(lengths)
+        readers = draw.choice([0, 1, 3])
+        lengths += [draw.choice([1, 15, 16, 17, draw.randint(1, 50)]) for _ in range(1 + readers)]
+        reads += [-1] + [root] * readers
+    segments = Segments(lengths, reads)
+    check(segments, *inputs(segments, 2, 1, 16), way=one_by_one)
+
+
+def test_large_scores_neither_overflow_nor_vanish(small):
+    """All of a row's weight may lie on one key, of the prompt or its own, and scores go down to -1e4."""
+    segments = Segments([20, 33], [-1, 0])
+    tensors = inputs(segments, 1, 1, 16, scale=30)
+    tensors[2][3:30] *= -1
+    for mine, theirs in zip(kernel(segments, *tensors), wanted(segments, *tensors)):
+        torch.testing.assert_close(mine.double(), theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max().item())
+    low = tuple(torch.ones(53, 1, 16) * x for x in (1.0, 50.0, -50.0, 1.0))  # every score the same, -1e4
+    for mine, theirs in zip(kernel(segments, *low), wanted(segments, *low)):
+        close(mine, theirs, torch.float32, terms=10)
+
+
+def test_what_is_not_read_changes_no_bit(small):
+    """NaN in one segment reaches those that read it, and as gradients what they read; all others keep their bits."""
+    lengths, reads = [20, 33, 9, 18, 21, 7], [-1, 0, 0, -1, 3, 3]
+    segments = Segments(lengths, reads)
+    tensors = inputs(segments, 2, 1, 16)
+    before = kernel(segments, *tensors)
+    for changed in (0, 1, 3, 5):
+        at = slice(segments.starts[changed], segments.starts[changed] + lengths[changed])
+        spoiled = tuple(x.clone() for x in tensors)
+        for x in spoiled:
+            x[at] = float("nan")
+        after = kernel(segments, *spoiled)
+        for i, (start, length) in enumerate(zip(segments.starts, lengths)):
+            own = slice(start, start + length)
+            forward = i == changed or reads[i] == changed  # it reads what changed
+            backward = forward or reads[changed] == i  # or is read by it
+            for o, (old, new) in enumerate(zip(before, after)):
+                touched = forward if o < 2 else backward or (reads[i] == -1 and changed in (i, reads[i]))
+                assert torch.equal(old[own], new[own]) != touched, (changed, i, o)
+
+
+def test_the_same_bits_every_time(small):
+    segments = Segments([19, 30, 8], [-1, 0, 0])
+    tensors = inputs(segments, 2, 1, 16)
+    for one, two in zip(kernel(segments, *tensors), kernel(Segments([19, 30, 8], [-1, 0, 0]), *tensors)):
+        assert torch.equal(one, two)
+
+
+def test_strides_as_the_model_gives_them(small):
+    """q, k and v are views of one projection, or of heads before tokens; so may the gradient from above be."""
+    segments = Segments([18, 20], [-1, 0])
+    N, H, K, D = 38, 2, 1, 16
+    above, *qkv = inputs(segments, H, K, D)
+    plain = kernel(segments, above, *qkv)
+    row = torch.cat([x.flatten(1) for x in qkv], dim=1)
+    views = [x.unflatten(1, (-1, D)) for x in row.split([H * D, K * D, K * D], dim=1)]
+    turned = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in (above, *qkv)]
+    columns = above.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+    assert not views[0].is_contiguous() and not turned[1].is_contiguous() and columns.stride(-1) != 1
+    for do, q, k, v in ((above, *views), turned, (columns, *qkv)):
+        o, stats = module.launch_forward(q, k, v, segments)
+        ctx = type("Context", (), {"saved_tensors": (q, k, v, o, stats), "segments": segments})
+        for one, two in zip(plain, (o, *Attention.backward(ctx, do)[:3])):
+            assert torch.equal(one, two)
+
+
+def test_nothing_is_read_or_written_outside(small):
+    """The row stands in the middle of NaN; the statistics past a head's end are the next head's."""
+    segments = Segments([5, 18], [-1, 0])
+    above, *qkv = inputs(segments, 2, 1, 16)
+    padded = [F.pad(x, (0, 0, 0, 0, 40, 40), value=float("nan"))[40:63] for x in (above, *qkv)]
+    for one, two in zip(kernel(segments, above, *qkv), kernel(segments, *padded)):
+        assert torch.equal(one, two)
+
+
+def test_no_tokens_and_the_plain_way():
+    empty = Segments([], [])
+    assert [x.shape[0] for x in kernel(empty, *inputs(empty, 2, 1, 16))] == [0] * 4
+    segments = Segments([5, 8], [-1, 0])
+    above, *qkv = inputs(segments, 4, 2, 16)
+    for mine, theirs in zip(gradients(lambda q, k, v: attention(q, k, v, segments), above, *qkv),
+                            wanted(segments, above, *qkv)):
+        close(mine, theirs, torch.float32)
+
+
+def test_what_the_kernels_cannot_do_is_refused():
+    segments = Segments([5, 8], [-1, 0])
+    _, q, k, v = inputs(segments, 4, 2, 16)
+    for bad in ((q[:12], k, v), (q[:, :3], k, v), (q.double(), k, v), (q[..., ::2], k[..., ::2], v[..., ::2]),
+                (q[..., :8], k[..., :8], v[..., :8])):
+        with pytest.raises(AssertionError):
+            module.launch_forward(*bad, segments)
+
+
+@pytest.mark.parametrize("width, heads, groups", [(64, 2, 7), (128, 4, 7)])
+def test_work_is_shared_out(width, heads, groups):
+    """Eight answers of 1,024 tokens to a prompt of 256, where a block of the prompt has 8 times the work of others: each
+    query and pair of blocks is somebody's once, and the longest program of dk and dv is short beside the whole."""
+    segments = Segments([256] + [1024] * 8, [-1] + [0] * 8)
+    forward, _, (queries, keys, _, _) = tiles(width, False)
+    work = query_blocks(segments, forward[0])
+    assert sorted(row[0] for row in work) == list(range(0, segments.tokens, forward[0]))
+    lengths = [row[4] + row[0] - row[1] for row in work]
+    assert lengths == sorted(lengths, reverse=True) and lengths[0] == 256 + 1024 - forward[0]
+    pieces, sums, slots = key_blocks(segments, queries, keys, heads, groups)
+    units = [row[4] - row[3] for row in pieces]
+    assert units == sorted(units, reverse=True) and units[-1] > 0
+    assert sum(units) == sum(-(-(segments.tokens if start == 0 else start + length) // 1 + at) // -queries * -groups
+                             if False else groups * -(-((segments.tokens if start == 0 else start + length) - at) // queries)
+                             for start, length in zip(segments.starts, segments.lengths)
+                             for at in range(start, start + length, keys))
+    assert units[0] * 132 < 2 * heads * sum(units)
+    taken = sorted(row[5] for row in pieces if row[5] >= 0)
+    assert taken == list(range(slots)) == [slot for row in sums for slot in range(row[2], row[3])]
+
+
+POINTERS = {"stats": "*fp32", "parts": "*fp32", "work": "*i32", "scale": "fp32"}
+COMMON = ["stats", "work", "scale", "tokens", "q_token", "q_head", "k_token", "k_head", "v_token", "v_head"]
+SIZES = ["G", "D", "BM", "BN"]
+PARAMETERS = {"forward_kernel": ["q", "k", "v", "o", *COMMON, "H", *SIZES],
+              "queries_kernel": ["q", "k", "v", "o", "do", "dq", *COMMON, "do_token", "do_head", "H", *SIZES],
+              "keys_kernel": ["q", "k", "v", "do", "dk", "dv", "parts", *COMMON, "do_token", "do_head", "K", *SIZES]}
+
+
+def request(name: str, width: int, heads: int, groups: int, tile: tuple[int, int, int, int]) -> dict:
+    BM, BN, warps, stages = tile
+    constants = {"H": heads * groups, "K": heads, "G": groups, "D": width, "BM": BM, "BN": BN}
+    types = {p: "constexpr" if p in constants else POINTERS.get(p) or ("i32" if "_" in p or p == "tokens" else "*bf16")
+             for p in PARAMETERS[name]}
+    return {"kernel": f"attention.{name}", "types": types, "constants": {k: constants[k] for k in constants if k in types},
+            "warps": warps, "stages": stages}
+
+
+def test_machine_code():
+    """Nothing spilled; tiles come 16 bytes at a time past the registers; each product is Hopper's own, whole blocks and
+    edges in two loops. At head width 64 two blocks of the forward kernel fit a multiprocessor, at least two of others."""
+    shapes = {64: (2, 7), 128: (4, 7)}
+    answers = compiled(*(request(name, width, *shapes[width], tile) for width in shapes
+                         for name, tile in zip(PARAMETERS, tiles(width, False))))
+    for answer, (width, products, resident) in zip(answers, [(64, 2, 2), (64, 3, 3), (64, 4, 2), (128, 2, 1), (128, 3, 1),
+                                                             (128, 4, 1)]):
+        sound(answer)
+        assert ops(answer, "LDGSTS.E.BYPASS.128") >= 8 and ops(answer, "LDG.E.128") >= 2 and ops(answer, "STG.E.128") >= 2
+        assert ops(answer, "LDGSTS.E.64") + ops(answer, "LDGSTS.E.32") <= 8 and ops(answer, "HMMA") == 0
+        assert ops(answer, "HGMMA") >= 2 * products * 4 and resident * answer["shared"] <= 227 * 1024
