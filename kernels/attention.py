@@ -180,7 +180,7 @@ def tiles(width: int, wide: bool) -> list[tuple[int, int, int, int]]:
     """(queries, keys, warps, stages) of the three kernels for a head's width; ``wide``: fp32, which no tensor core
     multiplies exactly. One block is a multiple of the other, so that only blocks on the diagonal need its mask."""
     if wide:
-        return [(64, 64, 8, 1)] * 3
+        return [(32, 32, 4, 1)] * 3
     if width == 128:
         return [(128, 64, 8, 3), (128, 64, 8, 2), (64, 128, 8, 2)]
     return [(128, 64, 8, 3), (64, 64, 4, 3), (64, 64, 4, 3)]
@@ -194,11 +194,11 @@ def query_blocks(segments: Segments, block: int) -> list[list[int]]:
 
 
 def key_blocks(segments: Segments, queries: int, keys: int, heads: int, groups: int) -> tuple[list, list, int]:
-    """Pieces [first key, end of its segment, end of the queries that see it, unit, last unit, slot or -1], longest first;
-    of every block in more than one piece [first key, end, its slots]; the number of slots.
+    """Pieces [first key, end of its segment, end of the queries that see it, unit, last unit, slot or -1], longest
+    first; of every block in more than one piece [first key, end, its slots]; the number of slots.
 
-    A segment's readers stand right behind it, so the queries that may see a block's keys are one range. A unit is a block
-    of them in one head; the heads of a block follow each other.
+    A segment's readers stand right behind it, so the queries that may see a block's keys are one range. A unit is a
+    block of them in one head; the heads of a block follow each other.
     """
     rows = [[at, start + length, reading + readers, groups * cdiv(reading + readers - at, queries)]
             for start, length, _, _, reading, readers in segments.table().tolist()

@@ -235,6 +235,6 @@ def attend_and_combine(q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor,
         OWN=tile(H // K, most), num_stages=3 if q.element_size() == 2 else 2)
     combine_kernel[n, H](
         space.weighted, space.sums, lengths, prompt_lengths, groups, out, G * R, max(R, 1), out.stride(0),
-        space.prompt_splits, space.own_splits, H=H, D=D, BLOCK=block, ENTRIES=power_of_2(G * R), LINES=power_of_2(lines),
-        num_warps=1 if lines * D <= 1024 else 4)
+        space.prompt_splits, space.own_splits, H=H, D=D, BLOCK=block, ENTRIES=power_of_2(G * R),
+        LINES=power_of_2(lines), num_warps=1 if lines * D <= 1024 else 4)
     return out

@@ -32,14 +32,12 @@ STAGES = 3  # rows under way in each of them
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """``reference.rms_norm``, differentiable. x [..., C], weight [C] -> [..., C]"""
-    fused = on_gpu(x, weight) and len(weight) <= WIDEST
-    return RMSNorm.apply(x, weight, eps) if fused else reference.rms_norm(x, weight, eps)
+    return RMSNorm.apply(x, weight, eps, on_gpu(x, weight) and len(weight) <= WIDEST)
 
 
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """(rms_norm(s), s) for s = x + residual, differentiable in both. x, residual [..., C], weight [C]"""
-    fused = on_gpu(x, residual, weight) and len(weight) <= WIDEST
-    return AddRMSNorm.apply(x, residual, weight, eps) if fused else reference.add_rms_norm(x, residual, weight, eps)
+    return AddRMSNorm.apply(x, residual, weight, eps, on_gpu(x, residual, weight) and len(weight) <= WIDEST)
 
 
 def add_rms_norm_into(x: Tensor, residual: Tensor, weight: Tensor, eps: float, y: Tensor) -> None:
@@ -149,11 +147,33 @@ def launch_backward(dy: Tensor, ds: Tensor | None, s: Tensor, weight: Tensor, r:
     return dx.view(s.shape), partial.sum(0).to(weight.dtype)
 
 
+def plain_forward(s: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """In as few passes of PyTorch as there are. -> y [..., C], r [..., 1]"""
+    r = torch.linalg.vector_norm(s, dim=-1, keepdim=True, dtype=torch.promote_types(s.dtype, torch.float32))
+    r = r.square_().div_(s.shape[-1]).add_(eps).rsqrt_()
+    return weight * (s * r).to(s.dtype), r
+
+
+def plain_backward(dy: Tensor, ds: Tensor | None, s: Tensor, weight: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    dy, wide, r = as_rows(dy).to(r.dtype), as_rows(s).to(r.dtype), r.view(-1, 1)
+    u = dy * wide
+    along = (u @ weight.to(r.dtype))[:, None] * r**3 / s.shape[-1]
+    d = (dy * weight).mul_(r).addcmul_(wide, along, value=-1)
+    if ds is not None:
+        d += as_rows(ds)
+    return d.to(s.dtype).view(s.shape), (r[:, 0] @ u).to(weight.dtype)
+
+
 class RMSNorm(torch.autograd.Function):
-    """The kernels under autograd."""
+    """Keeps x and r alone, on a GPU (``kernel``) and on a CPU."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor, eps: float, kernel: bool) -> Tensor:
+        ctx.kernel = kernel
+        if not kernel:
+            y, r = plain_forward(x, weight, eps)
+            ctx.save_for_backward(x, weight, r)
+            return y
         x = as_rows(x).view(x.shape)
         y = torch.empty(x.shape, dtype=torch.promote_types(x.dtype, weight.dtype), device=x.device)
         r = torch.empty(x.shape[:-1].numel(), dtype=torch.float32, device=x.device)
@@ -164,26 +184,31 @@ class RMSNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy: Tensor):
         x, weight, r = ctx.saved_tensors
-        return *launch_backward(dy, None, x, weight, r), None
+        return *(launch_backward if ctx.kernel else plain_backward)(dy, None, x, weight, r), None, None
 
 
 class AddRMSNorm(torch.autograd.Function):
     """x and residual share one gradient; s is an output, so its own gradient joins it."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    def forward(ctx, x: Tensor, residual: Tensor, weight: Tensor, eps: float, kernel: bool) -> tuple[Tensor, Tensor]:
         assert x.shape == residual.shape
-        s = torch.empty(x.shape, dtype=torch.promote_types(x.dtype, residual.dtype), device=x.device)
-        y = torch.empty(x.shape, dtype=torch.promote_types(s.dtype, weight.dtype), device=x.device)
-        r = torch.empty(x.shape[:-1].numel(), dtype=torch.float32, device=x.device)
-        launch_forward(x, residual, s, weight, y, r, eps)
-        ctx.save_for_backward(s, weight, r)
         ctx.set_materialize_grads(False)
-        ctx.dtypes = x.dtype, residual.dtype
+        ctx.dtypes, ctx.kernel = (x.dtype, residual.dtype), kernel
+        if kernel:
+            s = torch.empty(x.shape, dtype=torch.promote_types(x.dtype, residual.dtype), device=x.device)
+            y = torch.empty(x.shape, dtype=torch.promote_types(s.dtype, weight.dtype), device=x.device)
+            r = torch.empty(x.shape[:-1].numel(), dtype=torch.float32, device=x.device)
+            launch_forward(x, residual, s, weight, y, r, eps)
+        else:
+            s = x + residual
+            y, r = plain_forward(s, weight, eps)
+        ctx.save_for_backward(s, weight, r)
         return y, s
 
     @staticmethod
     def backward(ctx, dy: Tensor | None, ds: Tensor | None):
         s, weight, r = ctx.saved_tensors
-        d, dw = (ds, None) if dy is None else launch_backward(dy, ds, s, weight, r)
-        return *(d.to(dtype) for dtype in ctx.dtypes), dw, None
+        back = launch_backward if ctx.kernel else plain_backward
+        d, dw = (ds, None) if dy is None else back(dy, ds, s, weight, r)
+        return *(d.to(dtype) for dtype in ctx.dtypes), dw, None, None

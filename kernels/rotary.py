@@ -28,16 +28,12 @@ PAIRS = 1024  # of a program: at 128 threads one load of 16 bytes for each half,
 
 def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Each token's heads turned, differentiable in x. x [N, heads, D]; cos, sin [N, D], whose halves are equal"""
-    if on_gpu(x, cos, sin):
-        return Rotary.apply(cos, sin, x)[0]
-    return reference.rotary(x, cos[:, None], sin[:, None])
+    return Rotary.apply(cos, sin, on_gpu(x, cos, sin), x)[0]
 
 
 def rotary_qk(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
     """Both in one launch. q [N, H, D], k [N, K, D]; cos, sin [N, D], whose halves are equal"""
-    if on_gpu(q, k, cos, sin):
-        return Rotary.apply(cos, sin, q, k)
-    return rotary(q, cos, sin), rotary(k, cos, sin)
+    return Rotary.apply(cos, sin, on_gpu(q, k, cos, sin), q, k)
 
 
 def rotary_and_cache(qkv: Tensor, positions: Tensor, lengths: Tensor, cos_table: Tensor, sin_table: Tensor,
@@ -158,23 +154,36 @@ class Rotary(torch.autograd.Function):
     """q, or q and k, under autograd; cos and sin have no gradient."""
 
     @staticmethod
-    def forward(ctx, cos: Tensor, sin: Tensor, *heads: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx, cos: Tensor, sin: Tensor, kernel: bool, *heads: Tensor) -> tuple[Tensor, ...]:
         ctx.save_for_backward(cos, sin)
-        return launch_rotary(heads, cos, sin, 1.0)
+        ctx.run = launch_rotary if kernel else plain_rotary
+        return ctx.run(heads, cos, sin, 1.0)
 
     @staticmethod
     def backward(ctx, *above: Tensor):
-        return None, None, *launch_rotary(above, *ctx.saved_tensors, -1.0)
+        return None, None, None, *ctx.run(above, *ctx.saved_tensors, -1.0)
+
+
+def plain_rotary(heads: tuple[Tensor, ...], cos: Tensor, sin: Tensor, sign: float) -> tuple[Tensor, ...]:
+    """``reference.rotary`` in two passes of PyTorch, where that has five; rounded once, to x's dtype."""
+    half, cos, sin = cos.shape[1] // 2, cos[:, None], sin[:, None, : cos.shape[1] // 2]
+    found = []
+    for x in heads:
+        y = x * cos
+        y[..., :half].addcmul_(x[..., half:], sin, value=-sign)
+        y[..., half:].addcmul_(x[..., :half], sin, value=sign)
+        found.append(y.to(x.dtype))
+    return tuple(found)
 
 
 def launch_rotary(heads: tuple[Tensor, ...], cos: Tensor, sin: Tensor, sign: float) -> tuple[Tensor, ...]:
-    """One or two tensors [N, heads, D], of cos' dtype, the last dimension contiguous or copied to be so."""
+    """One or two tensors [N, heads, D] of one dtype, the last dimension contiguous or copied to be so."""
     heads = [x if x.stride(-1) == 1 else x.contiguous() for x in heads]
     q, k = heads[0], heads[-1]
     N, H, D = q.shape
     K = k.shape[1]
     assert k.shape == (N, K, D) and cos.shape == sin.shape == (N, D) and D % 2 == 0 and N * max(H, K) < 2**31
-    assert cos.stride(1) == sin.stride(1) == 1 and q.dtype == k.dtype == cos.dtype == sin.dtype
+    assert cos.stride(1) == sin.stride(1) == 1 and q.dtype == k.dtype and cos.dtype == sin.dtype
     out = [torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in heads]
     WIDTH = power_of_2(D // 2)
     ROWS = max(1, PAIRS // WIDTH)

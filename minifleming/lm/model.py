@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minifleming.kernels.reference import rms_norm, rotary, swiglu
+from minifleming.kernels.norm import add_rms_norm, rms_norm
+from minifleming.kernels.rotary import rotary_qk
+from minifleming.kernels.swiglu import swiglu
 from minifleming.lm import fixed
 from minifleming.lm.architecture import ARCHITECTURES, ModelConfig
 from minifleming.lm.rope import cos_sin
@@ -95,14 +97,17 @@ class Block(nn.Module):
         return self.self_attn.project(self.input_layernorm(x))
 
     def after(self, x: Tensor, y: Tensor) -> Tensor:
-        x = x + self.self_attn.o_proj(y)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        norm = self.post_attention_layernorm
+        h, x = add_rms_norm(self.self_attn.o_proj(y), x, norm.weight, norm.eps)
+        return x + self.mlp(h)
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], cache: KeysAndValues | None, in_fixed_blocks: bool):
-        """x [B, T, C], rope [B, 1, T, D] twice -> [B, T, C]"""
+        """x [B, T, C], rope [B·T, D] twice -> [B, T, C]"""
         by_rows = fixed.in_blocks if in_fixed_blocks else directly
-        q, k, v = (heads.transpose(1, 2) for heads in by_rows(self.before, x))  # [B, heads, T, D]
-        q, k = rotary(q, *rope), rotary(k, *rope)
+        B, T = x.shape[:2]
+        q, k, v = by_rows(self.before, x)  # [B, T, heads, D]
+        q, k = rotary_qk(q.flatten(0, 1), k.flatten(0, 1), *rope)
+        q, k, v = (heads.view(B, T, -1, heads.shape[-1]).transpose(1, 2) for heads in (q, k, v))  # [B, heads, T, D]
         y = causal_attention(q, k, v, in_fixed_blocks) if cache is None else cache.attend(self.layer, q, k, v)
         return by_rows(self.after, x, y.transpose(1, 2).flatten(2))
 
@@ -144,7 +149,7 @@ class LanguageModel(nn.Module):
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         x = self.model.embed_tokens(ids)
-        rope = self.rope(positions, x.dtype)
+        rope = self.rope(positions)
         for block in self.model.layers:
             x = block(x, rope, cache, self.deterministic)
         return self.by_rows(self.model.norm, x)
@@ -157,15 +162,15 @@ class LanguageModel(nn.Module):
         """``f`` over the rows of [..., C]: at once, or in the deterministic mode in blocks of one shape."""
         return (fixed.in_blocks if self.deterministic else directly)(f, *tensors)
 
-    def rope(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """cos and sin of every position's angles, for both halves of a head. positions [B, T] -> [B, 1, T, D] each"""
+    def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin of every position's angles, for both halves of a head, in fp32. [B, T] -> [B·T, D] each"""
         c = self.config
 
         def angles(p: Tensor) -> tuple[Tensor, Tensor]:
             return cos_sin(p[..., 0], c.rope_theta, c.head_dim, c.rope_scaling)
 
-        halves = self.by_rows(angles, positions[..., None])
-        cos, sin = (torch.cat((half, half), dim=-1).unsqueeze(1).to(dtype) for half in halves)
+        halves = self.by_rows(angles, positions.flatten()[:, None])
+        cos, sin = (torch.cat((half, half), dim=-1) for half in halves)
         return cos, sin
 
     @torch.no_grad()

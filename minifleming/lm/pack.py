@@ -61,7 +61,6 @@ class Packed:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [1, H, N, D]; k, v [1, K, N, D] -> [1, H, N, D]"""
-        q, k = q.to(v.dtype), k.to(v.dtype)  # where products are in 16 bits, the rotation has widened these
         rows = [x[0].transpose(0, 1) for x in (q, k, v)]
         return self.attend_rows(*rows, self.segments).transpose(0, 1)[None]
 

@@ -47,7 +47,7 @@ def shard(model: LanguageModel, size: int, compute: torch.dtype, device: torch.d
     in the memory of the CPU.
     """
     how = {"mesh": mesh_of(parallel.world_size(), size, device),
-           "mp_policy": MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32),
+           "mp_policy": MixedPrecisionPolicy(compute, torch.float32, cast_forward_inputs=False),  # angles stay fp32
            "offload_policy": CPUOffloadPolicy() if offload and device.type == "cuda" else OffloadPolicy()}
     for block in model.model.layers:
         fully_shard(block, **how, reshard_after_forward=True)

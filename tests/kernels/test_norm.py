@@ -31,6 +31,14 @@ def bounds_of_loops(monkeypatch):
     monkeypatch.setattr(interpreter, "_patch_lang_tensor", patched)
 
 
+def NORM(x, w, eps, kernel=True):
+    return RMSNorm.apply(x, w, eps, kernel)
+
+
+def ADD(x, residual, w, eps, kernel=True):
+    return AddRMSNorm.apply(x, residual, w, eps, kernel)
+
+
 def exact(x, w, eps=EPS):
     """In fp64; the reference itself takes its mean in fp32."""
     return w * x / (x.square().mean(-1, keepdim=True) + eps).sqrt()
@@ -43,26 +51,28 @@ def agree(found, wanted, dtype):
         close(mine, theirs, dtype, terms=1 if dtype == torch.float32 else max(1, theirs.abs().max().item()))
 
 
-def side_by_side(x, residual, w):
+def side_by_side(x, residual, w, kernel=True):
     """y and s in one tensor, so that one cotangent reaches both."""
-    return torch.cat(AddRMSNorm.apply(x, residual, w, EPS), -1)
+    return torch.cat(ADD(x, residual, w, EPS, kernel), -1)
 
 
+@pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "plain"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_values_and_gradients(shape, dtype):
+def test_values_and_gradients(shape, dtype, kernel):
     x, w, above = (noise(*s, seed=i, scale=2, dtype=dtype) for i, s in enumerate((shape, shape[-1:], shape)))
-    found = gradients(lambda x, w: RMSNorm.apply(x, w, EPS), above, x, w)
+    found = gradients(lambda x, w: NORM(x, w, EPS, kernel), above, x, w)
     agree(found, gradients(exact, above, x.double(), w.double()), dtype)
 
 
+@pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "plain"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", SHAPES[:-1])
-def test_with_the_addition(shape, dtype):
+def test_with_the_addition(shape, dtype, kernel):
     """Held against fp64 of the very s that was rounded and kept; its own gradient joins the one of the norm."""
     x, residual, w = (noise(*s, seed=i, scale=2, dtype=dtype) for i, s in enumerate((shape, shape, shape[-1:])))
     above = noise(*shape[:-1], 2 * shape[-1], seed=3, dtype=dtype)
-    out, dx, dresidual, dw = gradients(side_by_side, above, x, residual, w)
+    out, dx, dresidual, dw = gradients(lambda *a: side_by_side(*a, kernel), above, x, residual, w)
     s = out.chunk(2, -1)[1]
     assert torch.equal(dx, dresidual)
     agree([s], [x.double() + residual.double()], dtype)
@@ -73,7 +83,7 @@ def test_with_the_addition(shape, dtype):
 def test_a_gradient_into_one_output_alone(at):
     x, residual, w, above = noise(5, 33), noise(5, 33, seed=1), noise(33, seed=2), noise(5, 33, seed=3)
     leaves = [t.requires_grad_() for t in (x, residual, w)]
-    AddRMSNorm.apply(*leaves, EPS)[at].backward(above)
+    ADD(*leaves, EPS)[at].backward(above)
     s = (x + residual).detach()
     _, ds, dw = gradients(exact, above, s.double(), w.detach().double())
     close(x.grad, ds if at == 0 else above.double(), torch.float32)
@@ -86,7 +96,7 @@ def test_rounded_where_the_reference_rounds():
     """s, then x̂, then y: nearly all bits are those of plain PyTorch, and all differ at most by the order of a sum."""
     shapes = [(20, 333), (20, 333), (333,)]
     x, residual, w = (noise(*shape, seed=i, scale=2, dtype=torch.float16) for i, shape in enumerate(shapes))
-    y, s = AddRMSNorm.apply(x, residual, w, EPS)
+    y, s = ADD(x, residual, w, EPS)
     wanted, sums = reference.add_rms_norm(x, residual, w, EPS)
     assert torch.equal(s, sums) and (y == wanted).float().mean() > 0.995
     torch.testing.assert_close(y, wanted, rtol=2**-9, atol=0)
@@ -99,9 +109,9 @@ def test_dtypes_are_those_of_plain_pytorch(of_residual, of_weight):
     x, residual, w = noise(3, 20).half(), noise(3, 20, seed=1).to(of_residual), noise(20, seed=2).to(of_weight)
     above, eps = noise(3, 20, seed=3), EPS
     for kernel, plain, inputs in (
-            (lambda *a: RMSNorm.apply(*a, eps), lambda *a: reference.rms_norm(*a, eps), (x, w)),
-            (lambda *a: AddRMSNorm.apply(*a, eps)[0], lambda *a: reference.add_rms_norm(*a, eps)[0], (x, residual, w)),
-            (lambda *a: AddRMSNorm.apply(*a, eps)[1], lambda *a: reference.add_rms_norm(*a, eps)[1], (x, residual))):
+            (lambda *a: NORM(*a, eps), lambda *a: reference.rms_norm(*a, eps), (x, w)),
+            (lambda *a: ADD(*a, eps)[0], lambda *a: reference.add_rms_norm(*a, eps)[0], (x, residual, w)),
+            (lambda *a: ADD(*a, eps)[1], lambda *a: reference.add_rms_norm(*a, eps)[1], (x, residual))):
         inputs = (*inputs, w) if len(inputs) == 2 and inputs[1] is residual else inputs
         leaves = [[t.clone().requires_grad_() for t in inputs] for _ in range(2)]
         found, wanted = kernel(*leaves[0]), plain(*leaves[1])
@@ -118,11 +128,11 @@ def test_strided_rows_and_cotangents():
     x = wide[::2, :, 20:53]
     above = noise(3, 5, 33, seed=2).transpose(0, 1)
     assert not x.is_contiguous() and not above.is_contiguous()
-    run = [gradients(lambda x, w: RMSNorm.apply(x, w, EPS), above, x, w),
-           gradients(lambda x, w: RMSNorm.apply(x, w, EPS), above.contiguous(), x.contiguous(), w)]
+    run = [gradients(lambda x, w: NORM(x, w, EPS), above, x, w),
+           gradients(lambda x, w: NORM(x, w, EPS), above.contiguous(), x.contiguous(), w)]
     assert all(torch.equal(a, b) for a, b in zip(*run))
     rows = noise(4, 66).requires_grad_()  # a view under autograd; sum() hands down a cotangent of stride 0
-    RMSNorm.apply(rows[:, ::2], w, EPS).sum().backward()
+    NORM(rows[:, ::2], w, EPS).sum().backward()
     _, wanted, _ = gradients(exact, torch.ones(4, 33), rows.detach()[:, ::2].double(), w.double())
     close(rows.grad[:, ::2], wanted, torch.float32)
 
@@ -131,7 +141,7 @@ def test_strided_rows_and_cotangents():
 def test_extreme_rows(size):
     """Zeros, rows below ε, and squares up to 1e30: finite, and the gradients too."""
     x, w, above = noise(3, 40, scale=size), noise(40, seed=1), noise(3, 40, seed=2)
-    y, dx, dw = gradients(lambda x, w: RMSNorm.apply(x, w, EPS), above, x, w)
+    y, dx, dw = gradients(lambda x, w: NORM(x, w, EPS), above, x, w)
     wanted = gradients(exact, above, x.double(), w.double())
     assert size or y.abs().max() == 0
     for mine, theirs in zip((y, dx * size, dw), (wanted[0], wanted[1] * size, wanted[2])):
@@ -140,9 +150,9 @@ def test_extreme_rows(size):
 
 def test_no_rows():
     x, w = torch.empty(0, 3, 33), noise(33)
-    y, dx, dw = gradients(lambda *a: RMSNorm.apply(*a, EPS), x, x, w)
+    y, dx, dw = gradients(lambda *a: NORM(*a, EPS), x, x, w)
     assert y.shape == dx.shape == x.shape and torch.equal(dw, torch.zeros(33))
-    assert [t.shape for t in AddRMSNorm.apply(x, x, w, EPS)] == [x.shape, x.shape]
+    assert [t.shape for t in ADD(x, x, w, EPS)] == [x.shape, x.shape]
     assert norm.add_rms_norm_into(x, x.clone(), w, EPS, x.clone()) is None
 
 
@@ -162,7 +172,7 @@ def test_few_programs_take_many_rows(monkeypatch, programs, columns):
     monkeypatch.setattr(norm, "PROGRAMS", programs)
     monkeypatch.setattr(norm, "BACKWARD", 64)
     x, w, above = noise(23, columns), noise(columns, seed=1), noise(23, columns, seed=2)
-    found = gradients(lambda x, w: RMSNorm.apply(x, w, EPS), above, x, w)
+    found = gradients(lambda x, w: NORM(x, w, EPS), above, x, w)
     agree(found, gradients(exact, above, x.double(), w.double()), torch.float32)
 
 
@@ -172,7 +182,7 @@ def test_in_place(columns):
     x, w = noise(5, columns), noise(columns, seed=1)
     room, out = noise(7, columns + 16, seed=2), torch.full((7, columns + 16), 9.0)
     before, residual, y = room.clone(), room[1:6, :columns], out[1:6, :columns]
-    wanted, s = AddRMSNorm.apply(x, residual.clone(), w, EPS)
+    wanted, s = ADD(x, residual.clone(), w, EPS)
     norm.launch_forward(x, residual, residual, w, y, None, EPS)
     assert torch.equal(residual, s) and torch.equal(y, wanted)
     before[1:6, :columns] = s
@@ -191,8 +201,8 @@ def test_without_a_gpu_the_reference_runs():
 
 def test_what_the_kernels_assume_is_asserted():
     x, w = noise(3, 20), noise(20)
-    for wrong in (lambda: RMSNorm.apply(x, noise(21), EPS), lambda: RMSNorm.apply(noise(1, 8193), noise(8193), EPS),
-                  lambda: RMSNorm.apply(x, noise(40)[::2], EPS), lambda: AddRMSNorm.apply(x, noise(4, 20), w, EPS),
+    for wrong in (lambda: NORM(x, noise(21), EPS), lambda: NORM(noise(1, 8193), noise(8193), EPS),
+                  lambda: NORM(x, noise(40)[::2], EPS), lambda: ADD(x, noise(4, 20), w, EPS),
                   lambda: norm.add_rms_norm_into(x, x.half(), w, EPS, x),
                   lambda: norm.launch_forward(x, None, x, w, noise(3, 21), None, EPS)):
         with pytest.raises(AssertionError):

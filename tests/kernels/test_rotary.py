@@ -18,7 +18,7 @@ SHAPES = [(1, 1, 1, 2), (3, 5, 1, 6), (7, 14, 2, 64), (9, 4, 4, 80), (33, 3, 1, 
 
 
 def tables(positions, D, dtype=torch.float32):
-    """cos and sin [N, D] as the model has them: equal halves, in the dtype of x."""
+    """cos and sin [N, D]: equal halves."""
     angle = torch.tensor(positions).double()[:, None] * 1e4 ** (-torch.arange(0, D, 2).double() / D)
     return [torch.cat((f(angle), f(angle)), -1).to(dtype) for f in (torch.cos, torch.sin)]
 
@@ -33,13 +33,18 @@ def turned(x, cos, sin):
 # Training
 
 
+def turn(cos, sin, *heads, kernel=True):
+    return Rotary.apply(cos, sin, kernel, *heads)
+
+
+@pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "plain"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("N, H, K, D", SHAPES)
-def test_values_and_gradients(N, H, K, D, dtype):
+def test_values_and_gradients(N, H, K, D, dtype, kernel):
     q, k, dq, dk = (noise(N, heads, D, seed=i, scale=3, dtype=dtype) for i, heads in enumerate((H, K, H, K)))
-    cos, sin = tables(range(3, N + 3), D, dtype)
+    cos, sin = tables(range(3, N + 3), D)  # fp32, as the model has them
     leaves = [x.clone().requires_grad_() for x in (q, k)]
-    outs = Rotary.apply(cos, sin, *leaves)
+    outs = turn(cos, sin, *leaves, kernel=kernel)
     grads = torch.autograd.grad(outs, leaves, (dq, dk))
     for x, dx, y, g in zip((q, k), (dq, dk), outs, grads):
         wide = (cos.double(), sin.double())
@@ -53,17 +58,17 @@ def test_values_and_gradients(N, H, K, D, dtype):
 def test_one_tensor_alone_and_one_gradient_alone():
     q, k, above = noise(7, 6, 16), noise(7, 2, 16, seed=1), noise(7, 2, 16, seed=2)
     cos, sin = tables(range(7), 16)
-    both, alone = Rotary.apply(cos, sin, q, k), [Rotary.apply(cos, sin, x)[0] for x in (q, k)]
+    both, alone = turn(cos, sin, q, k), [turn(cos, sin, x)[0] for x in (q, k)]
     assert all(torch.equal(a, b) for a, b in zip(both, alone))
-    _, dq, dk = gradients(lambda q, k: Rotary.apply(cos, sin, q, k)[1], above, q, k)
-    assert dq.abs().max() == 0 and torch.equal(dk, gradients(lambda k: Rotary.apply(cos, sin, k)[0], above, k)[1])
+    _, dq, dk = gradients(lambda q, k: turn(cos, sin, q, k)[1], above, q, k)
+    assert dq.abs().max() == 0 and torch.equal(dk, gradients(lambda k: turn(cos, sin, k)[0], above, k)[1])
 
 
 def test_a_rotation():
     """Norms stay; the gradient's way is the way back; position 0 changes nothing; the distance alone makes a score."""
     x, y = noise(5, 3, 20), noise(5, 3, 20, seed=1)
     at = [tables(range(start, start + 5), 20) for start in (0, 100)]
-    near, far = ([Rotary.apply(*t, z)[0] for z in (x, y)] for t in at)
+    near, far = ([turn(*t, z)[0] for z in (x, y)] for t in at)
     torch.testing.assert_close(near[0].norm(dim=-1), x.norm(dim=-1))
     torch.testing.assert_close(rotary.launch_rotary((near[0],), *at[0], -1.0)[0], x)
     assert torch.equal(near[0][0], x[0])
@@ -80,35 +85,36 @@ def test_strided_queries_keys_and_cotangents():
     odd = noise(9, 32, 4, seed=2).transpose(1, 2)
     for x in (q, k, heads_first, odd):
         assert not x.is_contiguous()
-        assert torch.equal(Rotary.apply(cos, sin, x)[0], Rotary.apply(cos, sin, x.contiguous())[0])
+        assert torch.equal(turn(cos, sin, x)[0], turn(cos, sin, x.contiguous())[0])
     for above in (heads_first, odd, torch.ones(()).expand(9, 4, 32)):
-        run = [gradients(lambda q: Rotary.apply(cos, sin, q)[0], a, q)[1] for a in (above, above.contiguous())]
+        run = [gradients(lambda q: turn(cos, sin, q)[0], a, q)[1] for a in (above, above.contiguous())]
         assert torch.equal(*run)
     wide = torch.cat((cos, cos), 1)[:, :32], torch.cat((sin, sin), 1)[:, :32]
-    assert not wide[0].is_contiguous() and torch.equal(Rotary.apply(*wide, q)[0], Rotary.apply(cos, sin, q)[0])
+    assert not wide[0].is_contiguous() and torch.equal(turn(*wide, q)[0], turn(cos, sin, q)[0])
 
 
 def test_no_tokens_and_large_values():
     cos, sin = tables([], 8)
-    assert Rotary.apply(cos, sin, torch.empty(0, 3, 8))[0].shape == (0, 3, 8)
+    assert turn(cos, sin, torch.empty(0, 3, 8))[0].shape == (0, 3, 8)
     x = torch.tensor([1e30, -1e30, 1e-30, 0.0]).expand(2, 1, 4).contiguous()
     cos, sin = tables([1, 2], 4)
-    torch.testing.assert_close(Rotary.apply(cos, sin, x)[0].double(), turned(x.double(), cos.double(), sin.double()))
+    torch.testing.assert_close(turn(cos, sin, x)[0].double(), turned(x.double(), cos.double(), sin.double()))
 
 
-def test_without_a_gpu_the_reference_runs():
+def test_without_a_gpu_plain_pytorch_runs():
     q, k, (cos, sin) = noise(5, 3, 8), noise(5, 1, 8, seed=1), tables(range(5), 8)
     wanted = [reference.rotary(x, cos[:, None], sin[:, None]) for x in (q, k)]
-    assert torch.equal(rotary.rotary(q, cos, sin), wanted[0])
-    assert all(torch.equal(a, b) for a, b in zip(rotary.rotary_qk(q, k, cos, sin), wanted))
+    torch.testing.assert_close(rotary.rotary(q, cos, sin), wanted[0])
+    for found, value in zip(rotary.rotary_qk(q, k, cos, sin), wanted):
+        torch.testing.assert_close(found, value)
 
 
 def test_what_the_kernel_assumes_is_asserted():
     x, (cos, sin) = noise(3, 2, 8), tables(range(3), 8)
     for wrong in ((cos[:2], sin, x), (cos, sin[:, :4], x), (cos, sin, x, noise(4, 2, 8)), (cos, sin, noise(3, 2, 6)),
-                  (cos.double(), sin.double(), x), (cos, sin, x, x.half())):
+                  (cos.double(), sin, x), (cos, sin, x, x.half())):
         with pytest.raises(AssertionError):
-            Rotary.apply(*wrong)
+            turn(*wrong)
 
 
 # One decoded token a row
@@ -206,7 +212,7 @@ def test_decoding_token_by_token_fills_the_cache_that_training_computes():
     T, H, K, D = 6, 4, 2, 16
     cache, steps = Cache(1, H, K, D, T), noise(T, (H + 2 * K) * D, seed=3)
     q, k, v = steps.unflatten(1, (-1, D)).split([H, K, K], dim=1)
-    whole_q, whole_k = Rotary.apply(*tables(range(10, 10 + T), D), q, k)
+    whole_q, whole_k = turn(*tables(range(10, 10 + T), D), q, k)
     for at in range(T):
         cache.qkv, cache.lengths[0], cache.positions[0] = steps[at : at + 1], at, 10 + at
         q_out, cache.both = cache.run(launch_cache)

@@ -208,6 +208,10 @@ def test_logits_that_are_not_finite(temperature):
     assert ids[0] == 129 and found[0] == 0
     assert found[1:].isnan().all() and (0 <= ids).all() and (ids < 130).all()
     assert reference.gumbel_sample(logits, *keys(5), temperature)[1].isnan().tolist() == [False] + [True] * 4
+    logits = torch.zeros(2, 128)  # whole blocks of NaN name no quad at all
+    logits[1] = float("nan")
+    ids, found = race(logits, *keys(2), temperature)
+    assert (0 <= ids).all() and (ids < 128).all() and found.isnan().tolist() == [False, True]
 
 
 def test_extreme_logits_and_temperatures():
