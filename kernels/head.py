@@ -58,8 +58,7 @@ class Policy:
     detached   L = - clamp(ρ, 1 - low, 1 + high) A l · weight               the clamp is a constant
 
     ``weight`` is c itself or, for the other two, one over a denominator, not negative. Where it (or A) is 0 the token
-    adds exactly 0 to loss and gradients, whatever its logits are.
-    """
+    adds exactly 0 to loss and gradients, whatever its logits are."""
 
     kind: str
     weight: Tensor
@@ -82,8 +81,7 @@ def linear_policy_loss(hidden: Tensor, weight: Tensor, ids: Tensor, policy: Poli
     """-> (loss, log π(ids) [N], entropy [N], dL/dlog π [N]), all fp32; only the loss is differentiable, once.
 
     hidden [N, C], weight [V, C] of one dtype, or an fp32 weight of a bf16 ``hidden``: the products have the dtype of
-    ``hidden``, the gradients those of the two. ``chunk``: logits held at a time.
-    """
+    ``hidden``, the gradients those of the two. ``chunk``: logits held at a time."""
     rows = chunk_rows(len(weight), hidden.itemsize, hidden.is_cuda, chunk)
     return _PolicyLoss.apply(hidden, weight, ids, policy, temperature, rows, _wanted(hidden, weight))
 
@@ -121,8 +119,7 @@ def row_kernel(logits, ids, gain, old, logprob, entropy, coefficient, loss, colu
     picked = tl.load(logits + chosen).to(tl.float32)
     here = tl.arange(0, LANES)[:, None] * WIDTH + tl.arange(0, WIDTH)[None, :]
     top = tl.full((LANES,), LOW, tl.float32)
-    total = tl.zeros((LANES,), tl.float32)
-    moment = tl.zeros((LANES,), tl.float32)
+    total, moment = tl.zeros((LANES,), tl.float32), tl.zeros((LANES,), tl.float32)
     for block in range(BLOCKS):
         start = block * LANES * WIDTH
         z = tl.load(logits + start + here, mask=here < columns - start, other=LOW).to(tl.float32)
@@ -145,8 +142,7 @@ def row_kernel(logits, ids, gain, old, logprob, entropy, coefficient, loss, colu
     tl.store(entropy + row, log_S * 0.6931471805599453 - moment / S * inverse)
     if WRITE:
         amount = tl.load(gain + row)
-        c = amount
-        value = amount * l
+        c, value = amount, amount * l
         if KIND != "weighted":
             ratio = tl.exp(l - tl.load(old + row))
             bounded = tl.minimum(tl.maximum(ratio, 1 - low), 1 + high)
@@ -155,8 +151,7 @@ def row_kernel(logits, ids, gain, old, logprob, entropy, coefficient, loss, colu
                 c = tl.where(free, -ratio * amount, 0.0)
                 value = tl.where(free, -ratio * amount, -bounded * amount)
             else:
-                c = -bounded * amount
-                value = c * l
+                c, value = -bounded * amount, -bounded * amount * l
         c = tl.where(amount == 0, 0.0, c)
         tl.store(coefficient + row, c)
         tl.store(loss + row, tl.where(amount == 0, 0.0, value))
@@ -189,7 +184,6 @@ def row_pass(logits: Tensor, ids: Tensor, found: list[Tensor], gain: Tensor | No
 
 class _PolicyLoss(torch.autograd.Function):
     """Gradients are made on the way forward; the backward pass hands them out."""
-
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, ids: Tensor, policy: Policy, temperature: float, rows: int,
                 wanted: tuple[bool, bool]):
@@ -212,7 +206,6 @@ class _PolicyLoss(torch.autograd.Function):
 
 class _Logprobs(torch.autograd.Function):
     """One number a row is kept, or all logits where they are few; dz is made on the way back."""
-
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float, rows: int, keep: bool) -> Tensor:
         head = _Head(hidden, weight, ids, temperature, rows)
@@ -238,7 +231,6 @@ class _Logprobs(torch.autograd.Function):
 
 class _Head:
     """The products and what reads them, a chunk of rows at a time."""
-
     def __init__(self, hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float, rows: int):
         assert hidden.dtype in (torch.float32, torch.bfloat16), "in fp16 a coefficient of 1e-5 times p is 0"
         assert weight.dtype in (hidden.dtype, torch.float32)
@@ -256,7 +248,7 @@ class _Head:
     def chunks(self, kept: Tensor | None = None, computed: bool = False) -> Iterator[tuple[slice, Tensor]]:
         """The logits of some rows, in ``kept`` [N, V] or in one space for all; ``computed``: they are in there."""
         N = len(self.hidden)
-        space = self.space(min(self.rows, N)) if kept is None else kept
+        space = self.space(min(self.rows, N)) if kept is None else None
         for at in range(0, N, self.rows):
             part = slice(at, min(at + self.rows, N))
             logits = space[: part.stop - at] if kept is None else kept[part]
@@ -274,7 +266,6 @@ class _Head:
 
 class _Gradients:
     """dh, dW or None where nobody wants them; dW in fp32."""
-
     def __init__(self, hidden: Tensor, weight: Tensor, wanted: tuple[bool, ...]):
         self.dtype = weight.dtype
         self.dh = torch.empty(hidden.shape, dtype=hidden.dtype, device=hidden.device) if wanted[0] else None
@@ -288,7 +279,7 @@ class _Gradients:
             _add_product(self.dw, dz.t(), hidden[part], beta=float(part.start > 0))
 
     def times(self, g: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Both times a scalar, in place: of two dimensions, or a bf16 tensor would round it to bf16."""
+        """Both times a scalar, in place: of two dimensions, or beside a bf16 tensor it may be rounded to bf16."""
         for x in (self.dh, self.dw):
             if x is not None and g is not None:
                 x.mul_(g.view(1, 1))

@@ -5,11 +5,9 @@ Beyond every length the caches hold NaN, and so do workspace and output before e
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from triton.runtime import interpreter
 
 from minifleming.kernels import decode_attention as module
 from minifleming.kernels import reference
@@ -19,25 +17,6 @@ from tests.kernels.hopper import compiled, ops, sound
 
 NAN = float("nan")
 NO_PROMPTS = ([], torch.empty(0, 1, dtype=torch.int32))
-
-
-@pytest.fixture(autouse=True)
-def interpreter_of_bf16(monkeypatch):
-    """Two faults of the interpreter: it multiplies the bits of bf16 as integers, and 3.6 cannot count to a tensor."""
-    dot, tensor = interpreter.InterpreterBuilder.create_dot, interpreter._patch_lang_tensor
-
-    def widened(x):
-        if x.dtype.name != "bf16":
-            return x
-        return interpreter.TensorHandle((x.data.astype(np.uint32) << 16).view(np.float32), interpreter.tl.float32)
-
-    def patched(kind, *scope):
-        tensor(kind, *scope)
-        kind.__index__ = lambda self: int(self.handle.data.squeeze())
-
-    monkeypatch.setattr(interpreter.InterpreterBuilder, "create_dot",
-                        lambda self, a, b, *rest: dot(self, widened(a), widened(b), *rest))
-    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patched)
 
 
 def case(lengths: list[int], prompt_lengths: list[int], groups, shape=(1, 1, 16), dtype=torch.float32, T=None, L=None,

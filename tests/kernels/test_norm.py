@@ -18,19 +18,6 @@ EPS = 1e-6
 SHAPES = [(1, 1), (3, 7), (7,), (2, 5, 33), (4, 896), (3, 1024), (2, 1025), (33, 3, 128), (300, 64), (2, 8192)]
 
 
-@pytest.fixture(autouse=True)
-def bounds_of_loops(monkeypatch):
-    """The interpreter of Triton 3.6 makes an int of an array of one element, which NumPy 2.4 refuses."""
-    interpreter = pytest.importorskip("triton.runtime.interpreter")
-    patch = interpreter._patch_lang_tensor
-
-    def patched(tensor, scope):
-        patch(tensor, scope)
-        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
-
-    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patched)
-
-
 def NORM(x, w, eps, kernel=True):
     return RMSNorm.apply(x, w, eps, kernel)
 

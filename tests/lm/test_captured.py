@@ -10,6 +10,7 @@ import torch
 
 from minifleming.lm import captured
 from minifleming.lm.sampler import sample, steps
+from tests.kernels.check import mend_interpreter
 from tests.lm.conftest import group_logprobs
 
 RNG = random.Random(3)
@@ -100,6 +101,7 @@ def test_every_step_through_the_kernels(tiny, kind, monkeypatch, on):
     """The decode step with all its Triton kernels, in the interpreter: tokens and log-probabilities of the plain one."""
     from minifleming.kernels import decode_attention, norm, rotary, sampler, swiglu
 
+    mend_interpreter(monkeypatch)
     model = tiny(kind, head_dim=16)
     wanted = drawn(model, PROMPTS[:3], KEYS[:3], max_new_tokens=5, look=2)
     for module in (decode_attention, norm, rotary, sampler, swiglu):

@@ -1,0 +1,289 @@
+"""What all parts of the GPU suite share: shapes, random models, the clock, ceilings, and the loop over measurements.
+
+    python -P -m bench.gpu.decode --out DIR [--toy] [--seconds S] [--model FOLDER] [--after MEASUREMENT]
+
+Times on a GPU are of CUDA events around calls that follow each other, medians of several rounds after a warm-up; of
+kernels of a few microseconds, of a captured graph's replays. Inputs rotate where they would fit into the L2 cache.
+Limits take the ceilings of limits.H200 where the card is one; elsewhere those measured in this run.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from bench.gpu import limits, rows
+from minifleming.lm import captured
+from minifleming.lm.architecture import ModelConfig
+from minifleming.lm.known import shape_of
+from minifleming.lm.model import LanguageModel
+from minifleming.run.errors import BadInput, Parser
+
+ROOT = Path(__file__).resolve().parents[2]
+BROKEN = 3  # exit status: the device is of no more use to this process; a fresh one goes on behind this measurement
+FAILED = 4  # exit status: some rows are errors, or beyond a bound
+TOY = ModelConfig("qwen2", 1000, 64, 176, 2, 4, 2, 16, 1e-6, 1e6, True, 4096)
+
+
+@dataclass
+class Bench:
+    """One part at work."""
+
+    part: str
+    out: Path
+    toy: bool
+    device: torch.device
+    model: Path | None
+    until: float  # time.monotonic() at its end
+    machine: limits.Machine | None = None
+    measurement: str = ""
+    failed: bool = False
+
+    @property
+    def cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    def shape(self, name: str) -> ModelConfig:
+        return TOY if self.toy else shape_of(name)
+
+    def size(self, real, toy):
+        return toy if self.toy else real
+
+    def left(self) -> float:
+        return self.until - time.monotonic()
+
+    def row(self, what: str, shape: str = "", measured: float | str | None = None, unit: str = "", **more) -> dict:
+        """limit, aim, peer, peer_name, note, must (a missed aim fails the part), error; see rows.judged."""
+        command = f"bench/gpu.sh --out DIR --parts {self.part}" + " --toy" * self.toy
+        row = rows.judged({"part": self.part, "measurement": self.measurement, "what": what, "shape": shape,
+                           "measured": measured, "unit": unit, "toy": self.toy, "command": command,
+                           **{key: value for key, value in more.items() if value is not None}})
+        self.failed |= rows.bad(row)
+        rows.append(self.out, row)
+        print(" ".join(filter(None, rows.cells(row)[:-1])), flush=True)
+        return row
+
+    def peers(self, programs: dict[str, Callable[[], float]]) -> dict:
+        """The best of some peers, as arguments of ``row``. One that is not installed or fails is named in the note."""
+        found, notes = {}, []
+        for name, run in programs.items():
+            try:
+                found[name] = run()
+            except ImportError as error:
+                notes.append(f"{name}: {error.name or error} is not installed")
+            except Exception as error:  # whatever it is, it is the peer's
+                notes.append(f"{name}: {said(error)}")
+            free()
+        if not found:
+            return {"note": "; ".join(notes)}
+        best = min(found, key=found.get)
+        notes += [f"{name}: {value:.4g}" for name, value in found.items() if name != best]
+        return {"peer": found[best], "peer_name": best, "note": "; ".join(notes)}
+
+
+def main(part: str, measurements: dict[str, Callable[[Bench], None]], argv: list[str] | None = None) -> int:
+    """All measurements of a part, one after the other; one that fails is a row, and the next is taken up."""
+    parser = Parser(prog=f"{part}.py", description=sys.modules["__main__"].__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--toy", action="store_true", help="toy sizes; the only ones without CUDA")
+    parser.add_argument("--seconds", type=float, default=600.0, help="no measurement is begun when these are over")
+    parser.add_argument("--model", type=Path, help="a model folder (SmolLM2), for the parts that can use one")
+    parser.add_argument("--after", choices=list(measurements), help="go on behind this measurement")
+    args = parser.parse_args(argv)
+    if args.model and not (args.model / "config.json").exists():
+        raise BadInput("--model: no model folder", args.model)
+    args.out.mkdir(parents=True, exist_ok=True)
+    bench = begin(part, args)
+    names = list(measurements)
+    for name in names[names.index(args.after) + 1 if args.after else 0 :]:
+        bench.measurement = name
+        if not attempt(bench, name, measurements[name]):
+            return BROKEN
+    return FAILED if bench.failed else 0
+
+
+def begin(part: str, args) -> Bench:
+    until = time.monotonic() + args.seconds
+    torch.manual_seed(0)
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    toy = args.toy or device.type == "cpu"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    else:  # the GPU's sampler, one operation after the other
+        captured.usable = lambda model, truncated: not truncated
+    bench = Bench(part, args.out, toy, device, args.model, until)
+    bench.machine = ceilings(bench)
+    return bench
+
+
+def attempt(bench: Bench, name: str, measure: Callable[[Bench], None]) -> bool:
+    """False where the device does not answer any more."""
+    rows.append(bench.out, {"begin": name, "part": bench.part})
+    if bench.left() < 2:
+        bench.row(name, error="not measured: no time was left")
+        return True
+    try:
+        measure(bench)
+    except Exception as error:  # one row says so; the other measurements are worth as much as before
+        bench.row(name, error=said(error))
+    try:
+        free()
+    except Exception:  # an illegal address, say: every call fails from here on
+        return False
+    return True
+
+
+def said(error: BaseException) -> str:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) < 300 else text[:297] + "..."
+
+
+def free() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+
+
+# The machine
+
+
+def ceilings(bench: Bench) -> limits.Machine:
+    """From DIR/machine.json; whoever finds none measures, and writes it."""
+    path = bench.out / "machine.json"
+    name = torch.cuda.get_device_name() if bench.cuda else platform.processor() or platform.machine()
+    try:
+        found = json.loads(path.read_text())
+        assert found["name"] == name
+    except (OSError, ValueError, KeyError, AssertionError):
+        found = {"kind": "gpu" if bench.cuda else "cpu", "name": name, **versions(), "toy": bench.toy,
+                 "copy_bytes_per_s": copy_rate(bench), "bf16_flop_per_s": product_rate(bench)}
+        path.write_text(json.dumps(found, indent=1) + "\n")
+    if "H200" in name:
+        return limits.H200
+    return limits.Machine(found["copy_bytes_per_s"], found["bf16_flop_per_s"])
+
+
+def versions() -> dict:
+    found = {"driver": told("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+             "python": platform.python_version(), "cuda": torch.version.cuda, "date": date.today().isoformat(),
+             "commit": told("git", "-C", str(ROOT), "rev-parse", "HEAD"),
+             "changed_files": len((told("git", "-C", str(ROOT), "status", "--porcelain") or "").splitlines()) or None}
+    for name in ("torch", "triton", "transformers", "trl", "liger-kernel"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found | {"torch": torch.__version__}
+
+
+def told(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def copy_rate(bench: Bench) -> float:
+    """Bytes read and written a second."""
+    a, b = (torch.randn(bench.size(2**30, 2**24) // 4, device=bench.device) for _ in range(2))
+    return 2 * a.numel() * 4 / seconds([lambda: b.copy_(a)] * 4)
+
+
+def product_rate(bench: Bench) -> float:
+    n, dtype = bench.size(8192, 512), torch.bfloat16 if bench.cuda else torch.float32
+    a, b = (torch.randn(n, n, device=bench.device).to(dtype) for _ in range(2))
+    return 2 * n**3 / seconds([lambda: torch.mm(a, b)] * 4)
+
+
+# Models
+
+
+@torch.no_grad()
+def random_model(c: ModelConfig, device: torch.device, dtype: torch.dtype) -> LanguageModel:
+    """As ``LanguageModel.initialise``, with the device's random numbers."""
+    with torch.device("meta"):
+        model = LanguageModel(c).to(dtype)
+    model.to_empty(device=device).tie()
+    for name, parameter in model.named_parameters():
+        if parameter.dim() < 2:
+            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+            continue
+        back = name.endswith(("o_proj.weight", "down_proj.weight"))
+        parameter.normal_(0.0, 0.02 / (2 * c.num_hidden_layers) ** 0.5 if back else 0.02)
+    return model.train(False)
+
+
+def theirs(c: ModelConfig, device: torch.device, dtype: torch.dtype):
+    """transformers' Qwen2 of the same shape, random weights."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(
+        vocab_size=c.vocab_size, hidden_size=c.hidden_size, intermediate_size=c.intermediate_size,
+        num_hidden_layers=c.num_hidden_layers, num_attention_heads=c.num_attention_heads,
+        num_key_value_heads=c.num_key_value_heads, max_position_embeddings=c.max_position_embeddings,
+        tie_word_embeddings=c.tie_word_embeddings, bos_token_id=None, eos_token_id=None)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            return Qwen2ForCausalLM(config).train(False)
+    finally:
+        torch.set_default_dtype(before)
+
+
+# The clock
+
+
+def span(run: Callable[[], object]) -> float:
+    """Seconds of one call, by the device's clock where there is one."""
+    if not torch.cuda.is_available():
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    run()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3
+
+
+def seconds(runs: list[Callable[[], object]], budget: float = 0.4) -> float:
+    """Of one call: the median over rounds of all ``runs``, one behind the other."""
+    def everything() -> None:
+        for run in runs:
+            run()
+
+    everything()  # compiles, allocates
+    rounds = min(max(int(budget / max(span(everything), 1e-6)), 3), 50)
+    return statistics.median(span(everything) for _ in range(rounds)) / len(runs)
+
+
+def replayed(runs: list[Callable[[], object]], copies: int = 10) -> float:
+    """The same of calls that the host cannot start as fast as the device runs them: captured as one graph."""
+    if not torch.cuda.is_available():
+        return seconds(runs)
+    for run in runs:
+        run()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(copies):
+            for run in runs:
+                run()
+    return seconds([graph.replay]) / (copies * len(runs))
