@@ -2,9 +2,9 @@
 
 From one base (hidden 256, 4 layers, vocabulary 2,048; 8 prompts of 64, 8 samples of 64 tokens each) one thing is made
 larger at a time: the model's width, the completions, the samples of a prompt, and the pool that mining samples once.
-One thread, fp32, random weights, no end token, so that every completion has its full length; the largest groups are as
-they come, in micro-batches of 2,048 tokens. Every point is timed ``--rounds`` times in turn with the others, in process-CPU
-seconds; the median is told, beside the floating-point operations of the matrix products and of attention:
+One thread, fp32, random weights, no end token, so that every completion has its full length; micro-batches of 2,048
+tokens. Every point is timed ``--rounds`` times in turn with the others, in process-CPU seconds; the median is told,
+beside the floating-point operations of the matrix products and of attention:
 
     sampling   each prompt once, each token once              2 N_b a token below the head, 2 V C in it
     update     the same tokens, forward and backward          three times that
@@ -27,7 +27,7 @@ import json
 import math
 import statistics
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 

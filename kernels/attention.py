@@ -1,18 +1,4 @@
-from __future__ import annotations
-
-import torch
-from torch import Tensor
-
-from minifleming.kernels import reference
-from minifleming.kernels.jit import cdiv, jit, on_gpu, tl
-from minifleming.kernels.segments import Segments
-
-PROGRAMS = 528  # among which dk and dv are shared out: four for each of 132 multiprocessors
-PIECE = 32  # blocks of queries; less is not worth the sum of one more piece
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
-    """Attention over segments, for training: a prompt stands once for its whole group, and is read by each of its answers.
+"""Attention over segments, for training: a prompt stands once for its whole group, and all its answers read it.
 
 With s = q kᵀ / √D over what a query sees (all of the segment that its own reads, its own up to itself):
 
@@ -24,19 +10,33 @@ of 2, which the GPU has). One kernel gives o and L; one dq and δ; one dk and dv
 are one range, its segment's and, right behind, its readers'; the work on a prompt's block is thus many times that of
 another, and is cut into pieces, which a fourth kernel adds up in order. No atomics: the same bits every run.
 
-Flops, for each head and pair of query and key: 4 D forward, 14 D backward, where 10 D would do if dk, dv and dq came of
-one pass (which takes atomics or a turn for each). Bytes hardly count: forward reads q, k, v and writes o; plain PyTorch
-moves some 20 bytes a pair and head, and copies each prompt for every answer. 7B, a prompt of 256 and 8 answers of 1,024
-(6.3 M pairs, 28 heads of width 128): forward 90 GFLOP, 0.11 ms at 788 TFLOP/s, backward 317 GFLOP, 0.40 ms. Half of
-that rate is expected, since exponentials and the arithmetic around them take two thirds of the products' time and are
-hidden only in part: 0.23 and 0.8 ms a layer. 0.5B (14 heads of 64): 23 and 79 GFLOP, expected 0.07 and 0.25 ms.
+Flops, for each head and pair of query and key: 4 D forward, 14 D backward (10 D if dk, dv and dq came of one pass, by
+atomics or in turns). Bytes hardly count, though plain PyTorch moves some 20 a pair and head. 7B, a prompt of 256 and 8
+answers of 1,024 (6.3 M pairs, 28 heads of width 128): forward 90 GFLOP, 0.11 ms at 788 TFLOP/s, backward 317 GFLOP,
+0.40 ms. Half of that rate is expected, since exponentials and what is around them take two thirds of the products' time
+and are hidden only in part: 0.23 and 0.8 ms a layer. 0.5B (14 heads of 64): 23 and 79 GFLOP, some 0.07 and 0.25 ms.
 
-PyTorch's flash attention (one call of all segments with themselves, one of readers with prompts, merged by L) is the
-better choice where prompts are few and segments so long that its rate, that of FlashAttention-3 or cuDNN above all, outweighs the
-second pass over o and L; short segments, and gradients of the same bits, speak for these kernels.
+PyTorch's flash attention (a call of all segments with themselves, one of readers with prompts, merged by L) is the
+better choice where segments are so long that its higher rate outweighs a second pass over o, L and the gradients.
 """
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from minifleming.kernels.jit import cdiv, jit, on_gpu, tl
+from minifleming.kernels.merged_attention import merged_attention
+from minifleming.kernels.segments import Segments
+
+PROGRAMS = 528  # among which dk and dv are shared out: four for each of 132 multiprocessors
+PIECE = 32  # blocks of queries; less is not worth the sum of one more piece
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
+    """softmax(q kᵀ / √D) v over what a token sees, differentiable. q [N, H, D]; k, v [N, K, D] -> [N, H, D]"""
     if not on_gpu(q, k, v):
-        return reference.segment_attention(q, k, v, segments)
+        return merged_attention(q, k, v, segments)
     return Attention.apply(q, k, v, segments)
 
 
@@ -139,16 +139,14 @@ def queries_kernel(q, k, v, o, do, dq, stats, work, scale, tokens, q_token, q_he
 @jit
 def keys_kernel(q, k, v, do, dk, dv, parts, stats, work, scale, tokens, q_token, q_head, k_token, k_head, v_token,
                 v_head, K: tl.constexpr, G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
-    """Queries from ``until`` on count as 0: weights of 1, times do = 0."""
+    """Queries from ``until`` on add nothing: their do is 0."""
     head, work = (tl.program_id(0) % K).to(tl.int64), work + tl.program_id(0) // K * 6
     first, end, until = tl.load(work), tl.load(work + 1), tl.load(work + 2)
     begin, stop, slot = tl.load(work + 3), tl.load(work + 4), tl.load(work + 5)
     row, column, dim = tl.arange(0, BM), tl.arange(0, BN), tl.arange(0, D)[None, :]
-    inside = (first + column < end)[:, None]
-    keys = tl.load(k + head * k_head + first.to(tl.int64) * k_token + (column[:, None] * k_token + dim), mask=inside,
-                   other=0)
-    values = tl.load(v + head * v_head + first.to(tl.int64) * v_token + (column[:, None] * v_token + dim), mask=inside,
-                     other=0)
+    inside, key_at = (first + column < end)[:, None], (first + column).to(tl.int64)[:, None]
+    keys = tl.load(k + head * k_head + key_at * k_token + dim, mask=inside, other=0)
+    values = tl.load(v + head * v_head + key_at * v_token + dim, mask=inside, other=0)
     which = tl.arange(0, 4)[None, :]
     key, value = tl.full([BN, D], 0.0, tl.float32), tl.full([BN, D], 0.0, tl.float32)
     exponent = scale * 1.4426950408889634
@@ -163,7 +161,7 @@ def keys_kernel(q, k, v, do, dk, dv, parts, stats, work, scale, tokens, q_token,
             above = tl.load(do + (token * (K * G) + reader) * D + dim, mask=there, other=0)
             scores = tl.dot(keys, tl.trans(query), input_precision="ieee")
             lift = tl.dot(values, tl.trans(above), input_precision="ieee")
-            # Both numbers of a query, twice: a tile of fewer values than threads would be read whole by every warp.
+            # Both numbers of a query, twice: a tile of fewer values than threads would be read by each thread anew.
             both = tl.load(stats + (reader * tokens + token) * 2 + which % 2, mask=there, other=0)
             log, delta = tl.sum(tl.where(which == 0, both, 0.0), 1), tl.sum(tl.where(which == 1, both, 0.0), 1)
             weights = tl.exp2(scores * exponent - log[None, :])
@@ -269,8 +267,7 @@ def launch_backward(q: Tensor, k: Tensor, v: Tensor, o: Tensor, do: Tensor, stat
                     segments: Segments) -> tuple[Tensor, Tensor, Tensor]:
     """dq [N, H, D], dk and dv [N, K, D], contiguous, as o and do are."""
     (N, H, D), K, wide = q.shape, k.shape[1], q.dtype == torch.float32
-    assert do.shape == o.shape == q.shape and do.dtype == q.dtype
-    assert o.is_contiguous() and do.is_contiguous() and stats.is_contiguous()
+    assert do.shape == o.shape == q.shape and do.dtype == q.dtype and do.is_contiguous() and o.is_contiguous()
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
     if not N:
         return dq, dk, dv
@@ -288,7 +285,7 @@ def launch_backward(q: Tensor, k: Tensor, v: Tensor, o: Tensor, do: Tensor, stat
 
 
 class Attention(torch.autograd.Function):
-    """The kernels under autograd. Kept for the way back: q, k, v, o and two numbers a query and head."""
+    """Kept for the way back: q, k, v, o and two numbers a query and head."""
 
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:

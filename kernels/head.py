@@ -40,13 +40,12 @@ import torch
 from torch import Tensor
 
 from minifleming.kernels import reference
-from minifleming.kernels.jit import cdiv, jit, on_gpu, tl
+from minifleming.kernels.jit import on_gpu
+from minifleming.kernels.policy_rows import row_pass
 
 ONE_CHUNK = 2**26  # logits that ``linear_logprobs`` keeps for its backward pass; more are computed again
 GPU_BYTES = 224 * 2**20  # of a chunk of logits
 CPU_LOGITS, CPU_ROWS = 2**19, 256  # a chunk in the cache (2 MiB), but of enough rows for the products
-LANES, WARPS = 2048, 32  # of the row kernel: running sums of a row, 2 a thread, each over 16 bytes at a time
-LOW = -1e30  # stands for -inf, so that 0 · -inf is 0
 
 
 @dataclass(frozen=True)
@@ -106,84 +105,9 @@ def chunk_rows(vocabulary: int, itemsize: int, cuda: bool, chunk: int | None = N
     return max(CPU_ROWS, CPU_LOGITS // vocabulary)
 
 
-@jit
-def row_kernel(logits, ids, gain, old, logprob, entropy, coefficient, loss, columns, stride, inverse, low, high,
-               KIND: tl.constexpr, WRITE: tl.constexpr, LOW: tl.constexpr, BLOCKS: tl.constexpr, LANES: tl.constexpr,
-               WIDTH: tl.constexpr):
-    """One row: 2^x is the machine's exponential, so exp(x / τ) is 2^(k x). ``top``, ``total``, ``moment`` of each lane:
-    m, Σ 2^(k (z - m)), Σ (z - m) 2^(k (z - m)); a lane that saw nothing has m = LOW and counts as 0 in the end."""
-    row = tl.program_id(0).to(tl.int64)
-    logits += row * stride
-    k = inverse * 1.4426950408889634
-    chosen = tl.load(ids + row).to(tl.int32)
-    picked = tl.load(logits + chosen).to(tl.float32)
-    here = tl.arange(0, LANES)[:, None] * WIDTH + tl.arange(0, WIDTH)[None, :]
-    top = tl.full((LANES,), LOW, tl.float32)
-    total, moment = tl.zeros((LANES,), tl.float32), tl.zeros((LANES,), tl.float32)
-    for block in range(BLOCKS):
-        start = block * LANES * WIDTH
-        z = tl.load(logits + start + here, mask=here < columns - start, other=LOW).to(tl.float32)
-        higher = tl.maximum(top, tl.max(z, 1))
-        away = tl.maximum(z - higher[:, None], LOW, propagate_nan=tl.PropagateNan.ALL)
-        e = tl.exp2(away * k)
-        fall = top - higher
-        shrink = tl.exp2(fall * k)
-        moment = (moment + total * fall) * shrink + tl.sum(away * e, 1)
-        total = total * shrink + tl.sum(e, 1)
-        top = higher
-    m = tl.max(top, 0)
-    fall = top - m
-    shrink = tl.exp2(fall * k)
-    S = tl.sum(total * shrink, 0)
-    moment = tl.sum((moment + total * fall) * shrink, 0)
-    log_S = tl.log2(S)
-    l = (picked - m) * inverse - log_S * 0.6931471805599453
-    tl.store(logprob + row, l)
-    tl.store(entropy + row, log_S * 0.6931471805599453 - moment / S * inverse)
-    if WRITE:
-        amount = tl.load(gain + row)
-        c, value = amount, amount * l
-        if KIND != "weighted":
-            ratio = tl.exp(l - tl.load(old + row))
-            bounded = tl.minimum(tl.maximum(ratio, 1 - low), 1 + high)
-            if KIND == "token":
-                free = ratio * amount <= bounded * amount  # at a tie the gradient is that of ρ A
-                c = tl.where(free, -ratio * amount, 0.0)
-                value = tl.where(free, -ratio * amount, -bounded * amount)
-            else:
-                c, value = -bounded * amount, -bounded * amount * l
-        c = tl.where(amount == 0, 0.0, c)
-        tl.store(coefficient + row, c)
-        tl.store(loss + row, tl.where(amount == 0, 0.0, value))
-        c = c * inverse
-        for block in range(BLOCKS):
-            start = (BLOCKS - 1 - block) * LANES * WIDTH  # backwards: what was read last is still in the cache
-            at, inside = logits + start + here, here < columns - start
-            if c == 0:  # whatever the row is; nor is it read
-                tl.store(at, tl.zeros((LANES, WIDTH), logits.dtype.element_ty), mask=inside)
-            else:
-                z = tl.load(at, mask=inside, other=LOW).to(tl.float32)
-                dz = tl.where(here == chosen - start, c, 0.0) - c * tl.exp2((z - m) * k - log_S)
-                tl.store(at, dz.to(logits.dtype.element_ty), mask=inside)
-
-
-def row_pass(logits: Tensor, ids: Tensor, found: list[Tensor], gain: Tensor | None, old: Tensor | None, kind: str,
-             low: float, high: float, temperature: float) -> None:
-    """The kernel on logits [R, V], rows strided; ids int64 and the others fp32, [R] contiguous. Fills ``found`` (log π
-    and entropy); with a ``gain`` also its c and loss, and replaces the logits by dz."""
-    write, gain = gain is not None, ids if gain is None else gain
-    old = gain if old is None else old
-    assert logits.dtype in (torch.float32, torch.bfloat16) and logits.stride(1) == 1 and ids.dtype == torch.int64
-    assert all(x.dtype == torch.float32 for x in found) and (not write or gain.dtype == old.dtype == torch.float32)
-    assert all(x.shape == (len(logits),) and x.is_contiguous() for x in (ids, *found, gain, old))
-    columns, width = logits.shape[1], 16 // logits.itemsize
-    row_kernel[len(logits),](logits, ids, gain, old, *found, columns, logits.stride(0), 1 / temperature, low, high,
-                             KIND=kind, WRITE=write, LOW=LOW, BLOCKS=cdiv(columns, LANES * width), LANES=LANES,
-                             WIDTH=width, num_warps=WARPS)
-
-
 class _PolicyLoss(torch.autograd.Function):
     """Gradients are made on the way forward; the backward pass hands them out."""
+
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, ids: Tensor, policy: Policy, temperature: float, rows: int,
                 wanted: tuple[bool, bool]):
@@ -206,6 +130,7 @@ class _PolicyLoss(torch.autograd.Function):
 
 class _Logprobs(torch.autograd.Function):
     """One number a row is kept, or all logits where they are few; dz is made on the way back."""
+
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float, rows: int, keep: bool) -> Tensor:
         head = _Head(hidden, weight, ids, temperature, rows)
@@ -231,8 +156,9 @@ class _Logprobs(torch.autograd.Function):
 
 class _Head:
     """The products and what reads them, a chunk of rows at a time."""
+
     def __init__(self, hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float, rows: int):
-        assert hidden.dtype in (torch.float32, torch.bfloat16), "in fp16 a coefficient of 1e-5 times p is 0"
+        assert hidden.dtype != torch.float16, "in fp16 a coefficient of 1e-5 times p is 0"
         assert weight.dtype in (hidden.dtype, torch.float32)
         assert ids.shape == (len(hidden),) and hidden.shape[1] == weight.shape[1]
         self.hidden, self.weight, self.ids = hidden, weight.to(hidden.dtype), ids.contiguous()
@@ -240,7 +166,8 @@ class _Head:
 
     def columns(self) -> list[Tensor]:
         """For log π, entropy, c, loss."""
-        return [torch.empty(len(self.hidden), dtype=torch.float32, device=self.hidden.device) for _ in range(4)]
+        dtype = torch.promote_types(self.hidden.dtype, torch.float32)  # fp64 on a CPU, for tests
+        return [torch.empty(len(self.hidden), dtype=dtype, device=self.hidden.device) for _ in range(4)]
 
     def space(self, rows: int) -> Tensor:
         return torch.empty(rows, len(self.weight), dtype=self.hidden.dtype, device=self.hidden.device)
@@ -266,11 +193,13 @@ class _Head:
 
 class _Gradients:
     """dh, dW or None where nobody wants them; dW in fp32."""
+
     def __init__(self, hidden: Tensor, weight: Tensor, wanted: tuple[bool, ...]):
         self.dtype = weight.dtype
         self.dh = torch.empty(hidden.shape, dtype=hidden.dtype, device=hidden.device) if wanted[0] else None
         make = torch.empty if len(hidden) else torch.zeros  # the first chunk writes, the others add
-        self.dw = make(weight.shape, dtype=torch.float32, device=weight.device) if wanted[1] else None
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        self.dw = make(weight.shape, dtype=wide, device=weight.device) if wanted[1] else None
 
     def add(self, part: slice, dz: Tensor, hidden: Tensor, weight: Tensor) -> None:
         if self.dh is not None:

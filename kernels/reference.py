@@ -73,9 +73,10 @@ def policy_rows(logits: Tensor, ids: Tensor, found: list[Tensor], gain: Tensor |
                 low: float, high: float, temperature: float) -> None:
     """Rows of the policy's head (head.py): fills ``found`` with log π(ids), entropy, and where there is a ``gain`` the
     coefficient c = dL/dlog π and the loss L; then dL/dlogits replaces the logits. logits [R, V], the others [R]."""
-    top = logits.amax(-1, keepdim=True).float()
+    top = logits.amax(-1, keepdim=True)
+    top = top.to(torch.promote_types(top.dtype, torch.float32))
     picked = (logits.gather(-1, ids[:, None]) - top)[:, 0] / temperature
-    in_place = gain is not None and logits.dtype == torch.float32
+    in_place = gain is not None and logits.dtype == top.dtype
     wide = (logits.sub_(top) if in_place else logits - top).clamp_(min=-1e30)  # 0 · -inf is no number
     if temperature != 1:
         wide.div_(temperature)
@@ -88,8 +89,8 @@ def policy_rows(logits: Tensor, ids: Tensor, found: list[Tensor], gain: Tensor |
     c, loss = policy_terms(found[0], gain, old, kind, low, high)
     found[2].copy_(c)
     found[3].copy_(loss)
-    scale = c / temperature
-    dz = torch.mul(e, (-scale / total)[:, None], out=wide).scatter_add_(-1, ids[:, None], scale[:, None])
+    scale = (c / temperature).to(e.dtype)[:, None]
+    dz = torch.mul(e, -scale / total[:, None], out=wide).scatter_add_(-1, ids[:, None], scale)
     dz.index_fill_(0, (c == 0).nonzero()[:, 0], 0.0)  # whatever the logits are
     if not in_place:
         logits.copy_(dz)

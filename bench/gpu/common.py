@@ -34,6 +34,7 @@ from minifleming.run.errors import BadInput, Parser
 ROOT = Path(__file__).resolve().parents[2]
 BROKEN = 3  # exit status: the device is of no more use to this process; a fresh one goes on behind this measurement
 FAILED = 4  # exit status: some rows are errors, or beyond a bound
+UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6}
 TOY = ModelConfig("qwen2", 1000, 64, 176, 2, 4, 2, 16, 1e-6, 1e6, True, 4096)
 
 
@@ -75,8 +76,9 @@ class Bench:
         print(" ".join(filter(None, rows.cells(row)[:-1])), flush=True)
         return row
 
-    def peers(self, programs: dict[str, Callable[[], float]]) -> dict:
-        """The best of some peers, as arguments of ``row``. One that is not installed or fails is named in the note."""
+    def peers(self, programs: dict[str, Callable[[], float]], unit: str = "s", tokens: int = 0) -> dict:
+        """The fastest of some peers, each a function that gives seconds, as arguments of ``row`` in its unit (of
+        tokens/s: so many). One that is not installed or fails is named in the note."""
         found, notes = {}, []
         for name, run in programs.items():
             try:
@@ -88,9 +90,10 @@ class Bench:
             free()
         if not found:
             return {"note": "; ".join(notes)}
+        values = {name: tokens / took if tokens else took * UNITS[unit] for name, took in found.items()}
         best = min(found, key=found.get)
-        notes += [f"{name}: {value:.4g}" for name, value in found.items() if name != best]
-        return {"peer": found[best], "peer_name": best, "note": "; ".join(notes)}
+        notes += [f"{name}: {rows.amount(value, unit)}" for name, value in values.items() if name != best]
+        return {"peer": values[best], "peer_name": best, "note": "; ".join(notes)}
 
 
 def main(part: str, measurements: dict[str, Callable[[Bench], None]], argv: list[str] | None = None) -> int:
@@ -138,9 +141,14 @@ def attempt(bench: Bench, name: str, measure: Callable[[Bench], None]) -> bool:
         measure(bench)
     except Exception as error:  # one row says so; the other measurements are worth as much as before
         bench.row(name, error=said(error))
+    return answers()
+
+
+def answers() -> bool:
+    """After an illegal address, say, every call on the device fails."""
     try:
         free()
-    except Exception:  # an illegal address, say: every call fails from here on
+    except Exception:
         return False
     return True
 

@@ -90,10 +90,7 @@ def against(b: Bench) -> None:
     """0.5B, batch 64, context 512 again, beside the peer."""
     model = random_model(b.shape(SMALL), b.device, torch.bfloat16)
     rows = b.size(64, 2)
-    peer = b.peers(generating(b, rows))
-    if "peer" in peer:
-        peer["peer"] *= 1e3
-        peer["peer_name"] = f"transformers generate, {peer['peer_name']}"
+    peer = b.peers(generating(b, rows), "ms")
     free()
     step_row(b, model, "0.5B", 64, 1, 256, 256, peer=peer)
 
@@ -116,13 +113,13 @@ def generating(b: Bench, rows: int) -> dict[str, Callable[[], float]]:
 
     def steps(cache: str | None, compiled: bool = False) -> float:
         if compiled and (b.left() < COMPILATION or not b.cuda):
-            raise TimeoutError("no time was left to compile")
+            raise TimeoutError("no time was left to compile" if b.cuda else "on a GPU only")
         prefill = min(once(cache, 1) for _ in range(2))
         once(cache, new, compiled)
         return statistics.median(once(cache, new, compiled) - prefill for _ in range(3)) / (new - 1)
 
-    return {"dynamic cache": lambda: steps(None), "static cache": lambda: steps("static"),
-            "static cache, compiled": lambda: steps("static", True)}
+    return {"generate, dynamic cache": lambda: steps(None), "generate, static cache": lambda: steps("static"),
+            "generate, static cache, compiled": lambda: steps("static", True)}
 
 
 MEASUREMENTS = {"0.5B": small, "7B": large, "against generate": against}

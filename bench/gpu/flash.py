@@ -19,8 +19,8 @@ def bounds(lengths: list[int], device: torch.device) -> Tensor:
     return torch.tensor([0, *lengths], device=device).cumsum(0).int()
 
 
-def kept(segments: Segments, device: torch.device) -> tuple[Tensor, int, list[tuple[slice, slice, Tensor, Tensor]]]:
-    """Of every segment with itself: its bounds, the longest; (queries, keys, their bounds) of every prompt's readers."""
+def kept(segments: Segments, device: torch.device) -> tuple[Tensor, int, list[tuple]]:
+    """Of every segment with itself its bounds and the longest; of every prompt (readers, keys, the bounds of both)."""
     found = vars(segments).setdefault("flash", {})
     if device not in found:
         readers = [(slice(at, at + many), slice(start, start + n), bounds([many], device), bounds([n], device))

@@ -95,10 +95,10 @@ def against(width: int) -> Callable[[Bench], None]:
     def measure(b: Bench) -> None:
         inputs = Inputs(b, 8192, width, torch.bfloat16)
         T, C = inputs.hidden.shape
-        peers = {"plain PyTorch": lambda: 1e3 * seconds([inputs.plain])}
+        peers = {"plain PyTorch": lambda: seconds([inputs.plain])}
         if b.cuda:
-            peers["Liger"] = lambda: 1e3 * seconds([inputs.liger])
-        peer = b.peers(peers)
+            peers["Liger"] = lambda: seconds([inputs.liger])
+        peer = b.peers(peers, "ms")
         inputs.forget()
         free()
         b.row("head: forward and backward", inputs.shape, 1e3 * seconds([inputs.ours]), "ms",

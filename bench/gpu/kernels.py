@@ -1,4 +1,4 @@
-"""Each kernel's time at real shapes, against the bytes or operations that it cannot do without, plain PyTorch and Liger.
+"""Each kernel's time at real shapes, against the bytes or operations it cannot do without, plain PyTorch and Liger.
 
 Training kernels run forward and backward over 65,536 tokens, more than the L2 cache holds. Those of a decode step are
 replayed as a graph, over inputs that rotate; they are so short that their launch counts, so their shares are small.
@@ -56,12 +56,10 @@ def learned(f: Callable, inputs: list[Tensor]) -> Callable[[], None]:
 def trained(b: Bench, what: str, shape: str, moved: float, ours: Callable, plain: Callable, liger: Callable,
             inputs: list[Tensor]) -> None:
     """A row of a training kernel; ``moved``: bytes forward and backward."""
-    programs = {"plain PyTorch": lambda: seconds([learned(plain, inputs)])}
+    programs = {"plain PyTorch": lambda: seconds([learned(plain, inputs)] * 4)}
     if b.cuda:
-        programs["Liger"] = lambda: seconds([learned(liger(), inputs)])
-    took, peer = seconds([learned(ours, inputs)]), b.peers(programs)
-    if "peer" in peer:
-        peer["peer"] *= 1e3
+        programs["Liger"] = lambda: seconds([learned(liger(), inputs)] * 4)
+    took, peer = seconds([learned(ours, inputs)] * 4), b.peers(programs, "ms")
     b.row(f"{what}, forward and backward", shape, 1e3 * took, "ms", limit=1e3 * moved / b.machine.bandwidth, **peer)
 
 
@@ -141,7 +139,7 @@ def sampling(b: Bench, n: int, vocabulary: int) -> None:
         p = z.float().softmax(-1)
         p.gather(1, torch.multinomial(p, 1)).log()
 
-    peer = b.peers({"softmax and multinomial": lambda: 1e6 * seconds([lambda z=z: plain(z) for z in logits])})
+    peer = b.peers({"softmax and multinomial": lambda: seconds([lambda z=z: plain(z) for z in logits])}, "us")
     short(b, "sample_tokens", f"[{n}, {vocabulary}]", 2 * n * vocabulary,
           [lambda z=z: sample_tokens(z, streams, positions, 1.0, ids, found) for z in logits], peer)
 
@@ -163,8 +161,9 @@ def cached(name: str, prompts: int, samples: int, own: int, prompt: int) -> Call
         runs = [lambda c=c: decode_attention(q, c[0], c[1], lengths, c[2], c[3], prompt_lengths, groups, space, out)
                 for c in caches]
         whole = [[torch.cat((c[2 + i][:, :, :L].repeat_interleave(R, 0), c[i]), 2) for i in (0, 1)] for c in caches]
-        peer = b.peers({"scaled_dot_product_attention": lambda: 1e6 * replayed([
-            lambda k=k, v=v: F.scaled_dot_product_attention(q[:, :, None], k, v, enable_gqa=True) for k, v in whole], 1)})
+        peer = b.peers({"scaled_dot_product_attention": lambda: replayed(
+            [lambda k=k, v=v: F.scaled_dot_product_attention(q[:, :, None], k, v, enable_gqa=True) for k, v in whole])},
+            "us")
         shared = f", prompt {L} shared by {R}" if L else ""
         short(b, "decode_attention", f"{b.size(name, 'toy')}: {n} rows of {T}{shared}, {H} on {K} of {D}", moved, runs,
               peer)
@@ -178,19 +177,28 @@ def packed(name: str, groups: int, prompt: int, answers: int, length: int) -> Ca
     """answers = 0: ``groups`` documents of ``length`` that share nothing."""
     def measure(b: Bench) -> None:
         _, _, H, K, D = b.size(SHAPES[name], TOY)
-        p, n = b.size((prompt, length), (9, 20))
-        tree = ([p, *[n] * answers], [-1, *[0] * answers]) if answers else ([n], [-1])
-        lengths, reads = tree[0] * groups, [r if r < 0 else r + i * len(tree[0]) for i in range(groups) for r in tree[1]]
-        segments = Segments(lengths, reads)
-        q, k, v = (noise(b, segments.tokens, heads, D) for heads in (H, K, K))
+        many, p, n = b.size((groups, prompt, length), (2, 9, 20))
+        segments = trees(many, p, answers, n)
+        qkv = [noise(b, segments.tokens, heads, D) for heads in (H, K, K)]
         flop = 4.0 * H * D * limits.pairs(segments.table().tolist())
-        shape = f"{b.size(name, 'toy')}: {segments.tokens} tokens, {groups} x {f'({p} + {answers} x {n})' if answers else n}"
-        programs = ways(b, segments, H, K, D, groups, p, answers, n)
-        for what, times, run in (("forward", 1, lambda f, x: no_grad(f, x)), ("forward and backward", 3, learned)):
-            peer = b.peers({w: (lambda f=f, x=x: 1e3 * seconds([run(f, x or [q, k, v])])) for w, (f, x) in programs.items()})
-            took = seconds([run(lambda q, k, v: attention(q, k, v, segments), [q, k, v])])
-            b.row(f"training attention, {what}", shape, 1e3 * took, "ms", limit=1e3 * times * flop / b.machine.rate, **peer)
+        each = f"({p} + {answers} x {n})" if answers else n
+        shape = f"{b.size(name, 'toy')}: {segments.tokens} tokens, {many} x {each}"
+
+        def ours(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return attention(q, k, v, segments)
+
+        programs = ways(b, segments, ours, qkv, many, p, answers, n)
+        for what, products, run in (("forward", 1, no_grad), ("forward and backward", 3, learned)):
+            peer = b.peers({way: lambda f=f, x=x, run=run: seconds([run(f, x)] * 8)
+                            for way, (f, x) in programs.items()}, "ms")
+            b.row(f"training attention, {what}", shape, 1e3 * seconds([run(ours, qkv)] * 8), "ms",
+                  limit=1e3 * products * flop / b.machine.rate, **peer)
     return measure
+
+
+def trees(groups: int, prompt: int, answers: int, length: int) -> Segments:
+    lengths, reads = ([prompt, *[length] * answers], [-1, *[0] * answers]) if answers else ([length], [-1])
+    return Segments(lengths * groups, [r if r < 0 else r + i * len(lengths) for i in range(groups) for r in reads])
 
 
 def no_grad(f: Callable, inputs: list[Tensor]) -> Callable[[], None]:
@@ -204,21 +212,36 @@ def batched(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
 
 
-def ways(b: Bench, segments: Segments, H: int, K: int, D: int, groups: int, p: int, answers: int, n: int) -> dict:
-    """Peers by name: (function, its own inputs or None for the packed ones)."""
+def ways(b: Bench, segments: Segments, ours: Callable, qkv: list[Tensor], groups: int, p: int, answers: int,
+         n: int) -> dict[str, tuple[Callable, list[Tensor]]]:
+    """Peers by name: (function, inputs)."""
     rows, long = (groups * answers, p + n) if answers else (groups, n)
-    apart = [noise(b, rows, heads, long, D) for heads in (H, K, K)]
+    apart = [noise(b, rows, x.shape[1], long, x.shape[2]) for x in qkv]
     found = {"flash attention, a batch" + ", prompts copied" * bool(answers): (batched, apart)}
     if b.cuda:
-        packed_way = merged if answers else varlen
+        way = merged if answers else varlen
         found[f"flash attention, {'two parts merged' if answers else 'varlen'}"] = (
-            lambda q, k, v: packed_way(q, k, v, segments), None)
+            alike(lambda q, k, v: way(q, k, v, segments), ours), qkv)
     return found
 
 
+def alike(theirs: Callable, ours: Callable) -> Callable:
+    """``theirs``, which at its first call must give what ``ours`` gives."""
+    checked = []
+
+    def f(*inputs: Tensor) -> Tensor:
+        if not checked:
+            with torch.no_grad():
+                a, b = theirs(*inputs).float(), ours(*inputs).float()
+            assert (a - b).norm() < 0.02 * b.norm(), "its output is not ours"
+            checked.append(True)
+        return theirs(*inputs)
+    return f
+
+
 MEASUREMENTS = {
-    "attention, 0.5B, groups": packed("0.5B", 2, 256, 8, 1024), "attention, 0.5B": packed("0.5B", 16, 0, 0, 1024),
-    "attention, 7B, groups": packed("7B", 1, 256, 8, 1024), "attention, 7B": packed("7B", 8, 0, 0, 1024),
+    "attention, 0.5B, groups": packed("0.5B", 4, 256, 8, 1024), "attention, 0.5B": packed("0.5B", 32, 0, 0, 1024),
+    "attention, 7B, groups": packed("7B", 2, 256, 8, 1024), "attention, 7B": packed("7B", 16, 0, 0, 1024),
     "decode_attention, 0.5B": cached("0.5B", 64, 1, 512, 0), "decode_attention, 7B": cached("7B", 64, 1, 512, 0),
     "decode_attention, 0.5B, groups": cached("0.5B", 32, 8, 768, 256),
     "decode_attention, 7B, groups": cached("7B", 32, 8, 768, 256),

@@ -60,7 +60,10 @@ def everything(args, end: float, notes: list[str]) -> None:
     for i, part in enumerate(args.parts):
         weights = [PARTS[name] for name in args.parts[i:]]
         share = (end - time.monotonic()) * weights[0] / sum(weights)
-        notes += [f"{part}: {fault}" for fault in run_part(part, args, time.monotonic() + share)]
+        start = time.monotonic()
+        notes += [f"{part}: {fault}" for fault in run_part(part, args, start + share)]
+        made = sum(line.get("part") == part and "what" in line for line in rows.read(args.out))
+        print(f"{part}: {made} rows, {time.monotonic() - start:.0f} s", flush=True)
 
 
 def run_part(part: str, args, end: float) -> list[str]:

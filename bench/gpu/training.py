@@ -67,8 +67,6 @@ def measured(b: Bench, model: LanguageModel, batches: list[Pack], name: str, len
     model.zero_grad(set_to_none=True)
     more = peer(batch)
     note = "; ".join(filter(None, (f"{took * 1e3:.4g} ms", memory, more.pop("note", ""))))
-    if "peer" in more:
-        more["peer"] = N / more["peer"]
     b.row("forward and backward, packed", f"{name}, {N} tokens, {len(batch.segments)} segments", N / took, "tokens/s",
           limit=N * b.machine.rate / limits.training_flop(c, N, M, length), aim=aim and {"share": aim}, note=note,
           **more)
@@ -84,7 +82,7 @@ def small(b: Bench) -> None:
     model, length = as_in_a_run(b), b.size(1024, 24)
     batches = [documents(model.config, n, length) for n in b.size((16, 8), (3,))]
     measured(b, model, batches, b.size("0.5B", "toy"), length, 0.45,
-             lambda batch: b.peers(peers(b, len(batch.rows), length)))
+             lambda batch: b.peers(peers(b, len(batch.rows), length), "tokens/s", len(batch.rows) * length))
 
 
 def peers(b: Bench, count: int, length: int) -> dict[str, Callable[[], float]]:

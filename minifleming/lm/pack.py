@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from minifleming.kernels.attention import attention
 from minifleming.kernels.head import Policy
-from minifleming.kernels.merged_attention import merged_attention as attention
 from minifleming.kernels.segments import Segments
 from minifleming.lm import fixed
 from minifleming.lm.batch import Example

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from minifleming.kernels import head, reference
-from minifleming.kernels.head import Policy, chunk_rows, linear_logprobs, linear_policy_loss, row_pass
+from minifleming.kernels import head, policy_rows, reference
+from minifleming.kernels.head import Policy, chunk_rows, linear_logprobs, linear_policy_loss
+from minifleming.kernels.policy_rows import row_pass
 from minifleming.rlvr.objective import Objective, policy_loss
 from tests.kernels.check import close, noise
 from tests.kernels.hopper import compiled, ops, sound
@@ -18,14 +19,14 @@ from tests.kernels.hopper import compiled, ops, sound
 N, V, C = 21, 40, 16
 BOUNDS = (0.2, 0.28)
 RATIOS = {"weighted": "none", "token": "token", "detached": "detached"}  # the names in objective.py
-REAL = head.LANES
+REAL = policy_rows.LANES
 ROWS = {"cpu": reference.policy_rows, "kernel": row_pass}
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """32 columns in fp32, 64 in bf16: small rows have several blocks, and the interpreter is fast."""
-    monkeypatch.setattr(head, "LANES", 8)
+    monkeypatch.setattr(policy_rows, "LANES", 8)
 
 
 @pytest.fixture(params=ROWS)
@@ -189,8 +190,8 @@ def special(rows, columns):
 @pytest.mark.parametrize("name", ROWS)
 def test_rows(name, columns, dtype, monkeypatch):
     """Statistics and dz of given logits against fp64, rows strided; nothing beyond the row is touched."""
-    if columns >= 1000 and head.LANES < REAL:
-        monkeypatch.setattr(head, "LANES", 128)  # blocks of 512 and 1024
+    if columns >= 1000 and policy_rows.LANES < REAL:
+        monkeypatch.setattr(policy_rows, "LANES", 128)  # blocks of 512 and 1024
     stored = torch.full((5, columns + 5), 9.0, dtype=dtype)
     logits = stored[:, :columns]
     logits.copy_(special(5, columns))
@@ -211,7 +212,7 @@ def test_rows(name, columns, dtype, monkeypatch):
 
 
 def test_rows_in_blocks_of_the_real_size(monkeypatch):
-    monkeypatch.setattr(head, "LANES", REAL)
+    monkeypatch.setattr(policy_rows, "LANES", REAL)
     for columns in (33, 8193):
         test_rows("kernel", columns, torch.float32, monkeypatch)
 
@@ -343,17 +344,17 @@ def test_torch_knows_the_product_that_adds_in_fp32():
 
 def test_machine_code(monkeypatch):
     """Nothing spilled; 16 bytes a load and store, two in flight a thread; 32 warps have 64 registers a thread."""
-    monkeypatch.setattr(head, "LANES", REAL)
+    monkeypatch.setattr(policy_rows, "LANES", REAL)
     pointers = {"logits": "*bf16", "ids": "*i64"} | dict.fromkeys(
         ("gain", "old", "logprob", "entropy", "coefficient", "loss"), "*fp32")
     numbers = {"columns": "i32", "stride": "i32", "inverse": "fp32", "low": "fp32", "high": "fp32"}
     types = pointers | numbers | dict.fromkeys(("KIND", "WRITE", "LOW", "BLOCKS", "LANES", "WIDTH"), "constexpr")
 
     def request(kind, write, dtype, width):
-        constants = {"KIND": kind, "WRITE": write, "LOW": head.LOW, "LANES": head.LANES, "WIDTH": width,
-                     "BLOCKS": head.cdiv(151936, head.LANES * width)}
-        return {"kernel": "head.row_kernel", "types": types | {"logits": dtype}, "constants": constants,
-                "warps": head.WARPS}
+        constants = {"KIND": kind, "WRITE": write, "LOW": policy_rows.LOW, "LANES": policy_rows.LANES, "WIDTH": width,
+                     "BLOCKS": policy_rows.cdiv(151936, policy_rows.LANES * width)}
+        return {"kernel": "policy_rows.row_kernel", "types": types | {"logits": dtype}, "constants": constants,
+                "warps": policy_rows.WARPS}
 
     requests = [request("token", True, "*bf16", 8), request("weighted", False, "*bf16", 8),
                 request("detached", True, "*fp32", 4)]

@@ -1,5 +1,5 @@
 """The GPU's sampler without a GPU: the same steps, one operation after the other; and once with every kernel in
-Triton's interpreter. Greedy tokens are the CPU sampler's; drawn ones follow the same distribution under other numbers."""
+Triton's interpreter. Greedy tokens are the CPU sampler's; drawn ones follow the same distribution."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_limits_and_looks(tiny, on):
 
 
 def test_every_step_through_the_kernels(tiny, kind, monkeypatch, on):
-    """The decode step with all its Triton kernels, in the interpreter: tokens and log-probabilities of the plain one."""
+    """The decode step with all its Triton kernels, in the interpreter: the plain one's tokens and log-probabilities."""
     from minifleming.kernels import decode_attention, norm, rotary, sampler, swiglu
 
     mend_interpreter(monkeypatch)

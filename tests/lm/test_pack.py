@@ -63,12 +63,15 @@ def test_packs_are_full():
     assert len(made) <= -(-sum(map(len, given)) // tokens) + 1
 
 
-@pytest.mark.parametrize("head", [64, None], ids=["chunks of the head", ""])
-def test_loss_and_gradient_are_those_of_the_plain_padded_computation(kind, head, monkeypatch):
-    """fp32, to 1e-6 of the largest entry: one row a completion, padded, all logits at once."""
-    model, given = tiny_model(kind), groups(1, 9)
-    if head:
-        monkeypatch.setattr(heads, "CPU_LOGITS", head), monkeypatch.setattr(heads, "CPU_ROWS", 1)
+@pytest.mark.parametrize("rows", [1, None], ids=["a row of logits at a time", ""])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_loss_and_gradient_are_those_of_the_plain_padded_computation(kind, dtype, rows, monkeypatch):
+    """One row a completion, padded, all logits at once: in fp64 the same function. In fp32 the two differ by 2e-6 of
+    the gradient's norm; with weights that are as sharp as these the plain one is itself 1e-6 to 4e-6 from fp64."""
+    model, given = tiny_model(kind).to(dtype), groups(1, 9)
+    if rows:
+        monkeypatch.setattr(heads, "CPU_LOGITS", 1), monkeypatch.setattr(heads, "CPU_ROWS", rows)
+        monkeypatch.setattr(heads, "ONE_CHUNK", 0)
     examples = [Example(g.prompt, c) for g in given for c in g.completions]
     made = pack(given, list(range(9)))
     weight = torch.randn(len(examples), generator=torch.Generator().manual_seed(0)) / len(examples)
@@ -76,16 +79,17 @@ def test_loss_and_gradient_are_those_of_the_plain_padded_computation(kind, head,
     rows, columns = batch.targets[:, :-1].nonzero(as_tuple=True)
     logits = model.logits(model(batch.ids[:, :-1]))[rows, columns]
     plain = logits.log_softmax(-1).gather(-1, batch.ids[rows, columns + 1, None])[:, 0]
-    theirs = torch.autograd.grad((weight[rows] * plain).sum(), list(model.parameters()))
+    wanted = (weight[rows].to(dtype) * plain).sum()
+    theirs = torch.cat([g.flatten() for g in torch.autograd.grad(wanted, list(model.parameters()))])
     assert torch.equal(rows, made.owner)
-    ways = [((weight[made.owner] * packed_logprobs(model, made)[0]).sum(), packed_logprobs(model, made)[0]),
-            packed_loss(model, made, Policy("weighted", weight[made.owner]))]
-    for loss, logprobs in ways:
-        torch.testing.assert_close(logprobs, plain, rtol=1e-6, atol=1e-5)
-        assert loss.item() == pytest.approx((weight[rows] * plain).sum().item(), abs=1e-6 * plain.abs().sum().item())
-        ours = torch.autograd.grad(loss, list(model.parameters()))
-        largest = max(g.abs().max().item() for g in theirs)
-        assert max((a - b).abs().max().item() for a, b in zip(ours, theirs)) <= 2e-6 * largest
+    logprobs, _ = packed_logprobs(model, made)
+    near = 1e-12 if dtype == torch.float64 else 2e-6
+    for loss, found in (((weight[rows].to(dtype) * logprobs).sum(), logprobs),
+                        packed_loss(model, made, Policy("weighted", weight[rows]))):
+        torch.testing.assert_close(found, plain, rtol=near, atol=10 * near)
+        assert loss.item() == pytest.approx(wanted.item(), abs=near * plain.abs().sum().item())
+        ours = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
+        assert (ours - theirs).norm() <= near * theirs.norm()
 
 
 def test_the_gradient_has_the_same_bits_every_time():
@@ -143,7 +147,7 @@ def test_no_gradient_crosses_from_one_document_to_another():
     hook.remove()
     logprobs[owner == 1].sum().backward()
     touched = reached[0].grad[0].abs().sum(-1) > 0
-    assert touched.tolist() == [False] * 5 + [True] * 2 + [False] * 3
+    assert touched.tolist() == [False] * 5 + [True] * 3 + [False] * 3
 
 
 def test_completions_of_one_prompt_do_not_see_each_other():
