@@ -1,6 +1,7 @@
 """Do sampler and trainer agree in bf16? The captured sampler's log-probabilities against the trainer's, token by token.
 
     as in a run       fp32 weights, products in bf16 (autocast); the copy that samples has bf16 weights
+    the same, qwen3   with norms on the heads of q and k
     bf16 weights      one model for both
 
 The bound on the largest |difference| is that of a run (rl.mismatch_limit: 3 in bf16). Greedy tokens of the captured
@@ -13,6 +14,7 @@ Random weights of the 0.5B shape, or those of --model with prompts in words.
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 
 import torch
 
@@ -32,14 +34,16 @@ TOKENS = 16384  # of a pack
 QUESTION = "A patient has fever, cough and a rash on the trunk. Which disease explains all of them, and why?"
 
 
-def model_of(b: Bench, dtype: torch.dtype) -> LanguageModel:
+def model_of(b: Bench, dtype: torch.dtype, family: str = "") -> LanguageModel:
+    if family:
+        return random_model(replace(b.shape("Qwen2.5-0.5B"), model_type=family), b.device, dtype)
     if b.model:
         return load_model(b.model, str(dtype).removeprefix("torch."), b.device)
     return random_model(b.shape("Qwen2.5-0.5B"), b.device, dtype)
 
 
-def prompts_of(b: Bench, model: LanguageModel, count: int) -> list[list[int]]:
-    if b.model:
+def prompts_of(b: Bench, model: LanguageModel, count: int, words: bool) -> list[list[int]]:
+    if words:
         tokenizer = Tokenizer(b.model)
         return [tokenizer.encode(f"{i} other patients were well. {QUESTION}") for i in range(count)]
     lengths = torch.randint(b.size(64, 3), b.size(200, 12), (count,)).tolist()
@@ -51,8 +55,8 @@ def drawn(b: Bench, model: LanguageModel, prompts: list[list[int]], **settings) 
                   slots=b.size(64, 8), **settings)
 
 
-def differences(b: Bench, trainer: LanguageModel, sampler: LanguageModel, what: str) -> None:
-    prompts = prompts_of(b, sampler, b.size(8, 3))
+def differences(b: Bench, trainer: LanguageModel, sampler: LanguageModel, what: str, words: bool) -> None:
+    prompts = prompts_of(b, sampler, b.size(8, 3), words)
     found = drawn(b, sampler, prompts, samples=b.size(8, 3))
     groups = [Group(p, [c.ids for c in found if c.prompt == i]) for i, p in enumerate(prompts)]
     recorded = [[c.logprobs for c in found if c.prompt == i] for i in range(len(prompts))]
@@ -62,31 +66,35 @@ def differences(b: Bench, trainer: LanguageModel, sampler: LanguageModel, what: 
             scored = packed_logprobs(trainer, pack)[0].tolist()
         sampled = [p for i in pack.rows for logprobs in recorded[i] for p in logprobs]
         gaps += [abs(x - y) for x, y in zip(scored, sampled, strict=True)]
-    shape = f"{name_of(b)}, {what}, {len(gaps)} tokens"
+    shape = f"{name_of(b, words)}, {what}, {len(gaps)} tokens"
     b.row("sampler and trainer, largest |difference| of log π", shape, max(gaps), "", aim={"most": LIMIT}, must=True)
     b.row("sampler and trainer, mean |difference| of log π", shape, statistics.fmean(gaps), "")
 
 
-def name_of(b: Bench) -> str:
-    return b.model.name if b.model else "toy" if b.toy else "0.5B, random"
+def name_of(b: Bench, words: bool) -> str:
+    return b.model.name if words else "toy" if b.toy else "0.5B, random"
 
 
-def as_in_a_run(b: Bench) -> None:
-    trainer = model_of(b, torch.float32)
+def as_in_a_run(b: Bench, family: str = "") -> None:
+    trainer = model_of(b, torch.float32, family)
     trainer.compute = torch.bfloat16
     with plain_copy(trainer, torch.bfloat16) as copy:
-        differences(b, trainer, copy, "fp32 weights")
+        differences(b, trainer, copy, f"{family} fp32 weights".strip(), bool(b.model and not family))
+
+
+def normed_heads(b: Bench) -> None:
+    as_in_a_run(b, "qwen3")
 
 
 def bf16_weights(b: Bench) -> None:
     model = model_of(b, torch.bfloat16)
-    differences(b, model, model, "bf16 weights")
+    differences(b, model, model, "bf16 weights", bool(b.model))
 
 
 @torch.no_grad()
 def greedy(b: Bench) -> None:
     model = model_of(b, torch.bfloat16)
-    prompts = prompts_of(b, model, b.size(8, 3))
+    prompts = prompts_of(b, model, b.size(8, 3), bool(b.model))
     fast = drawn(b, model, prompts, temperature=0.0)
     plain = drawn(b, model, prompts, temperature=0.0, cut=Truncation(top_k=1))
     equal = sum(next((i for i, (x, y) in enumerate(zip(one.ids, two.ids)) if x != y), len(one.ids))
@@ -98,13 +106,14 @@ def greedy(b: Bench) -> None:
         taken = logits.gather(1, torch.tensor(c.ids, device=b.device)[:, None])[:, 0]
         gap = max(gap, (logits.amax(1) - taken).max().item())
         same += int((logits.argmax(1) == torch.tensor(c.ids, device=b.device)).sum())
-    shape = f"{name_of(b)}, {len(fast)} rows, {total} tokens"
+    shape = f"{name_of(b, bool(b.model))}, {len(fast)} rows, {total} tokens"
     b.row("greedy tokens equal up to the first difference, captured and plain", shape, 100 * equal / total, "%")
     b.row("greedy tokens that are the plain model's arg-max behind the same tokens", shape, 100 * same / total, "%")
     b.row("how far a greedy token is below the largest logit", shape, gap, "", aim={"most": GAP}, must=True)
 
 
-MEASUREMENTS = {"as in a run": as_in_a_run, "bf16 weights": bf16_weights, "greedy": greedy}
+MEASUREMENTS = {"as in a run": as_in_a_run, "as in a run, qwen3": normed_heads, "bf16 weights": bf16_weights,
+                "greedy": greedy}
 
 if __name__ == "__main__":
     raise SystemExit(guarded(lambda argv: main("agreement", MEASUREMENTS, argv)))

@@ -1,37 +1,26 @@
-"""What all parts of the GPU suite share: shapes, random models, the clock, ceilings, and the loop over measurements.
+"""What all parts of the GPU suite share: shapes, random models, rows, and the loop over a part's measurements.
 
-    python -P -m bench.gpu.decode --out DIR [--toy] [--seconds S] [--model FOLDER] [--after MEASUREMENT]
-
-Times on a GPU are of CUDA events around calls that follow each other, medians of several rounds after a warm-up; of
-kernels of a few microseconds, of a captured graph's replays. Inputs rotate where they would fit into the L2 cache.
-Limits take the ceilings of limits.H200 where the card is one; elsewhere those measured in this run.
+    python -P -m bench.gpu.decode --out DIR [--toy] [--seconds S] [--model FOLDER] [--after NAME] [--worker 1/8]
 """
 
 from __future__ import annotations
 
 import gc
-import json
-import platform
-import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
-from bench.gpu import limits, rows
+from bench.gpu import limits, machine, rows
 from minifleming.lm import captured
 from minifleming.lm.architecture import ModelConfig
 from minifleming.lm.known import shape_of
 from minifleming.lm.model import LanguageModel
 from minifleming.run.errors import BadInput, Parser
 
-ROOT = Path(__file__).resolve().parents[2]
 BROKEN = 3  # exit status: the device is of no more use to this process; a fresh one goes on behind this measurement
 FAILED = 4  # exit status: some rows are errors, or beyond a bound
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6}
@@ -50,6 +39,7 @@ class Bench:
     until: float  # time.monotonic() at its end
     machine: limits.Machine | None = None
     measurement: str = ""
+    worker: str = ""  # which share of the part's measurements this process has, as "1/8"
     failed: bool = False
 
     @property
@@ -104,12 +94,14 @@ def main(part: str, measurements: dict[str, Callable[[Bench], None]], argv: list
     parser.add_argument("--seconds", type=float, default=600.0, help="no measurement is begun when these are over")
     parser.add_argument("--model", type=Path, help="a model folder (SmolLM2), for the parts that can use one")
     parser.add_argument("--after", choices=list(measurements), help="go on behind this measurement")
+    parser.add_argument("--worker", default="0/1", metavar="I/N", help="every Nth measurement alone, from the Ith on")
     args = parser.parse_args(argv)
     if args.model and not (args.model / "config.json").exists():
         raise BadInput("--model: no model folder", args.model)
     args.out.mkdir(parents=True, exist_ok=True)
     bench = begin(part, args)
-    names = list(measurements)
+    number, of = map(int, args.worker.split("/"))
+    names = list(measurements)[number::of]
     for name in names[names.index(args.after) + 1 if args.after else 0 :]:
         bench.measurement = name
         if not attempt(bench, name, measurements[name]):
@@ -126,14 +118,14 @@ def begin(part: str, args) -> Bench:
         torch.cuda.set_device(device)
     else:  # the GPU's sampler, one operation after the other
         captured.usable = lambda model, truncated: not truncated
-    bench = Bench(part, args.out, toy, device, args.model, until)
-    bench.machine = ceilings(bench)
+    bench = Bench(part, args.out, toy, device, args.model, until, worker=args.worker)
+    bench.machine = machine.ceilings(machine.facts(args.out, device, toy))
     return bench
 
 
 def attempt(bench: Bench, name: str, measure: Callable[[Bench], None]) -> bool:
     """False where the device does not answer any more."""
-    rows.append(bench.out, {"begin": name, "part": bench.part})
+    rows.append(bench.out, {"begin": name, "part": bench.part, "worker": bench.worker})
     if bench.left() < 2:
         bench.row(name, error="not measured: no time was left")
         return True
@@ -163,58 +155,6 @@ def free() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
-
-
-# The machine
-
-
-def ceilings(bench: Bench) -> limits.Machine:
-    """From DIR/machine.json; whoever finds none measures, and writes it."""
-    path = bench.out / "machine.json"
-    name = torch.cuda.get_device_name() if bench.cuda else platform.processor() or platform.machine()
-    try:
-        found = json.loads(path.read_text())
-        assert found["name"] == name
-    except (OSError, ValueError, KeyError, AssertionError):
-        found = {"kind": "gpu" if bench.cuda else "cpu", "name": name, **versions(), "toy": bench.toy,
-                 "copy_bytes_per_s": copy_rate(bench), "bf16_flop_per_s": product_rate(bench)}
-        path.write_text(json.dumps(found, indent=1) + "\n")
-    if "H200" in name:
-        return limits.H200
-    return limits.Machine(found["copy_bytes_per_s"], found["bf16_flop_per_s"])
-
-
-def versions() -> dict:
-    found = {"driver": told("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
-             "python": platform.python_version(), "cuda": torch.version.cuda, "date": date.today().isoformat(),
-             "commit": told("git", "-C", str(ROOT), "rev-parse", "HEAD"),
-             "changed_files": len((told("git", "-C", str(ROOT), "status", "--porcelain") or "").splitlines()) or None}
-    for name in ("torch", "triton", "transformers", "trl", "liger-kernel"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found | {"torch": torch.__version__}
-
-
-def told(*command: str) -> str | None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
-
-
-def copy_rate(bench: Bench) -> float:
-    """Bytes read and written a second."""
-    a, b = (torch.randn(bench.size(2**30, 2**24) // 4, device=bench.device) for _ in range(2))
-    return 2 * a.numel() * 4 / seconds([lambda: b.copy_(a)] * 4)
-
-
-def product_rate(bench: Bench) -> float:
-    n, dtype = bench.size(8192, 512), torch.bfloat16 if bench.cuda else torch.float32
-    a, b = (torch.randn(n, n, device=bench.device).to(dtype) for _ in range(2))
-    return 2 * n**3 / seconds([lambda: torch.mm(a, b)] * 4)
 
 
 # Models
@@ -251,47 +191,3 @@ def theirs(c: ModelConfig, device: torch.device, dtype: torch.dtype):
             return Qwen2ForCausalLM(config).train(False)
     finally:
         torch.set_default_dtype(before)
-
-
-# The clock
-
-
-def span(run: Callable[[], object]) -> float:
-    """Seconds of one call, by the device's clock where there is one."""
-    if not torch.cuda.is_available():
-        start = time.perf_counter()
-        run()
-        return time.perf_counter() - start
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize()
-    start.record()
-    run()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1e3
-
-
-def seconds(runs: list[Callable[[], object]], budget: float = 0.4) -> float:
-    """Of one call: the median over rounds of all ``runs``, one behind the other."""
-    def everything() -> None:
-        for run in runs:
-            run()
-
-    everything()  # compiles, allocates
-    rounds = min(max(int(budget / max(span(everything), 1e-6)), 3), 50)
-    return statistics.median(span(everything) for _ in range(rounds)) / len(runs)
-
-
-def replayed(runs: list[Callable[[], object]], copies: int = 10) -> float:
-    """The same of calls that the host cannot start as fast as the device runs them: captured as one graph."""
-    if not torch.cuda.is_available():
-        return seconds(runs)
-    for run in runs:
-        run()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(copies):
-            for run in runs:
-                run()
-    return seconds([graph.replay]) / (copies * len(runs))

@@ -122,22 +122,27 @@ def rotary_case(b: Bench, size: str, dtype: str):
 
 
 def cache_case(b: Bench, size: str, dtype: str):
-    """Rows idle, at the last place, and full; the rest of the cache stays NaN."""
-    (N, _, _, H, K, D, *_), kind, T = SIZES[size], DTYPES[dtype], 9
+    """Rows idle, at the last place, and full; the rest of the cache stays NaN. Without and with norms of the heads."""
+    (N, _, _, H, K, D, *_), kind, T, found = SIZES[size], DTYPES[dtype], 9, {}
     n = min(N, 64)
     qkv, (cos, sin) = noise(b, n, (H + 2 * K) * D, dtype=kind), angles(b, 100, D)
     lengths = ((torch.arange(n, device=b.device) + 4 * (n == 1)) % (T + 2) - 1).int()
-    positions, q_out = lengths + 40, torch.full((n, H, D), NAN, dtype=kind, device=b.device)
-    keys, values = (torch.full((n + 1, K, T, D), NAN, dtype=kind, device=b.device) for _ in range(2))
-    rotary.rotary_and_cache(qkv, positions, lengths, cos, sin, keys, values, q_out)
-    q, k, v = qkv.double().unflatten(1, (-1, D)).split([H, K, K], dim=1)
+    positions, idle = lengths + 40, (lengths < 0)[:, None, None]
     at = [x[positions.long()].double() for x in (cos, sin)]
     there = ((lengths >= 0) & (lengths < T)).nonzero()[:, 0]
     place = lengths[there].long()
-    assert keys.isfinite().sum() == values.isfinite().sum() == len(there) * K * D, "places written"
-    return f"{n} rows, {H} and {K} of {D}", {
-        "q": (q_out, torch.where((lengths >= 0)[:, None, None], turned(q, *at), 0.0)),
-        "k": (keys[there, :, place], turned(k, *at)[there]), "v": (values[there, :, place], v[there])}
+    for normed in (False, True):
+        weights = [noise(b, D, dtype=kind) for _ in range(2)] if normed else [None, None]
+        q_out = torch.full((n, H, D), NAN, dtype=kind, device=b.device)
+        keys, values = (torch.full((n + 1, K, T, D), NAN, dtype=kind, device=b.device) for _ in range(2))
+        rotary.rotary_and_cache(qkv, positions, lengths, cos, sin, keys, values, q_out, *weights, EPS)
+        assert keys.isfinite().sum() == values.isfinite().sum() == len(there) * K * D, "places written"
+        q, k, v = qkv.double().unflatten(1, (-1, D)).split([H, K, K], dim=1)
+        q, k = (x if w is None else exact_norm(x, w.double()) for x, w in zip((q, k), weights))
+        pairs = {"q": (q_out, turned(q, *at).masked_fill(idle, 0.0)),
+                 "k": (keys[there, :, place], turned(k, *at)[there]), "v": (values[there, :, place], v[there])}
+        found |= {name + " normed" * normed: pair for name, pair in pairs.items()}
+    return f"{n} rows, {H} and {K} of {D}", found
 
 
 def attention_case(b: Bench, size: str, dtype: str):

@@ -14,7 +14,8 @@ from collections.abc import Callable
 import torch
 
 from bench.gpu import limits
-from bench.gpu.common import Bench, free, main, random_model, replayed, span, theirs
+from bench.gpu.clock import replayed, span
+from bench.gpu.common import Bench, free, main, random_model, theirs
 from minifleming.kernels.sampler import sample_tokens
 from minifleming.lm.captured import Captured
 from minifleming.lm.model import LanguageModel

@@ -27,7 +27,8 @@ from pathlib import Path
 import torch
 
 from bench.gpu import limits
-from bench.gpu.common import ROOT, Bench, free, main, random_model, theirs
+from bench.gpu.common import Bench, free, main, random_model, theirs
+from bench.gpu.machine import ROOT
 from minifleming.lm.optimizer import adamw
 from minifleming.lm.shard import sampler
 from minifleming.rlvr.rollout import compare, roll_out

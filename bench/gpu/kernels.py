@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.gpu import limits
-from bench.gpu.common import Bench, main, replayed, seconds
+from bench.gpu.clock import replayed, seconds
+from bench.gpu.common import Bench, main
 from bench.gpu.flash import merged, varlen
 from minifleming.kernels import reference
 from minifleming.kernels.attention import attention

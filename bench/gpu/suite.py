@@ -1,5 +1,6 @@
 """The GPU suite: `bench/gpu.sh --out DIR`. Every part in a process of its own, each with its share of the time left.
 
+    machine       a copy and a matrix product: the ceilings of this card
     correctness   every kernel of kernels/ against fp64
     agreement     log-probabilities of sampler and trainer in bf16
     head, training, decode, kernels    shares of what the machine could do, and peers where they are installed
@@ -28,7 +29,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 570.0
 BROKEN, FAILED = 3, 4  # as in common.py, which imports torch
 # In order of value; a part may take this many of LIMIT, and what those before it left, in proportion.
-PARTS = {"correctness": 105, "agreement": 40, "head": 45, "training": 60, "decode": 120, "grpo": 145, "kernels": 55}
+PARTS = {"machine": 15, "correctness": 90, "agreement": 40, "head": 45, "training": 60, "decode": 120, "grpo": 145,
+         "kernels": 55}
+AT_ONCE = {"correctness": 8}  # processes, where there are cores: most of its time is compilation, and it times nothing
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,64 +61,93 @@ def main(argv: list[str] | None = None) -> int:
 
 def everything(args, end: float, notes: list[str]) -> None:
     for i, part in enumerate(args.parts):
-        weights = [PARTS[name] for name in args.parts[i:]]
-        share = (end - time.monotonic()) * weights[0] / sum(weights)
-        start = time.monotonic()
-        notes += [f"{part}: {fault}" for fault in run_part(part, args, start + share)]
+        weights, start = [PARTS[name] for name in args.parts[i:]], time.monotonic()
+        until = start + (end - start) * weights[0] / sum(weights)
+        of = max(1, min(AT_ONCE.get(part, 1), (os.cpu_count() or 1) // 2))
+        workers: list[Worker] = []
+        try:
+            for number in range(of):
+                workers.append(Worker(part, args, until, f"{number}/{of}"))
+            while [worker for worker in workers if worker.goes_on()]:
+                time.sleep(0.02)
+        finally:
+            for worker in workers:
+                worker.kill()
+        notes += [f"{part}: {fault}" for worker in workers for fault in worker.faults]
         made = sum(line.get("part") == part and "what" in line for line in rows.read(args.out))
         print(f"{part}: {made} rows, {time.monotonic() - start:.0f} s", flush=True)
 
 
-def run_part(part: str, args, end: float) -> list[str]:
-    """What went wrong; a part that died is started again behind the measurement in work."""
-    faults: list[str] = []
-    after: str | None = None
-    while True:
-        left = end - time.monotonic()
+class Worker:
+    """A process at work on a part, or on its share of one; started again behind a measurement that it died of."""
+
+    def __init__(self, part: str, args, end: float, number: str):
+        self.part, self.args, self.end, self.number = part, args, end, number
+        self.faults: list[str] = []
+        self.after: str | None = None
+        self.child: subprocess.Popen | None = None
+        self.start()
+
+    def start(self) -> None:
+        left = self.end - time.monotonic()
         if left < 1:
-            return [*faults, f"not run{' to its end' if faults else ''}: no time was left"]
-        status = run(command_of(part, args, left, after), args.out, left)
-        if status in (0, FAILED):
-            return faults  # a failed measurement has its row
-        begun = [line["begin"] for line in rows.read(args.out) if line.get("part") == part and "begin" in line]
+            self.faults.append(f"not run{' to its end' if self.faults else ''}: no time was left")
+            return
+        self.child = started(command_of(self.part, self.args, left, self.after, self.number), self.args.out)
+
+    def goes_on(self) -> bool:
+        if self.child is None:
+            return False
+        status, over = self.child.poll(), time.monotonic() > self.end
+        if status is None and not over:
+            return True
+        self.kill()
+        if status not in (0, FAILED):  # of a failed measurement there is a row
+            self.died(status)
+        return self.child is not None
+
+    def died(self, status: int | None) -> None:
+        begun = [line["begin"] for line in rows.read(self.args.out) if "begin" in line and
+                 (line.get("part"), line.get("worker", self.number)) == (self.part, self.number)]
         fault = "timed out" if status is None else f"ended with status {status}" if status > 0 else \
             f"killed by signal {-status}"
         where = begun[-1] if begun else "its start"
-        faults.append(f"{fault} in '{where}'")
+        self.faults.append(f"{fault} in '{where}'")
         if status != BROKEN or not begun:
-            rows.append(args.out, {"part": part, "what": where, "shape": "", "error": fault, "toy": args.toy,
-                                   "command": f"bench/gpu.sh --out DIR --parts {part}"})
-        if status is None or status == 2 or not begun or begun[-1] == after:
-            return faults
-        after = begun[-1]
+            rows.append(self.args.out, {"part": self.part, "what": where, "shape": "", "error": fault, "command":
+                                        f"bench/gpu.sh --out DIR --parts {self.part}" + " --toy" * self.args.toy})
+        if status is None or status == 2 or not begun or begun[-1] == self.after:
+            return
+        self.after = begun[-1]
+        self.start()
+
+    def kill(self) -> None:
+        """The process, and whatever it started."""
+        if self.child is not None:
+            try:
+                os.killpg(self.child.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            self.child.wait()
+            self.child = None
 
 
-def command_of(part: str, args, left: float, after: str | None) -> list[str]:
+def command_of(part: str, args, left: float, after: str | None, number: str) -> list[str]:
     command = [sys.executable, "-P", "-m", f"bench.gpu.{part}", "--out", str(args.out), "--seconds", f"{left - 3:.1f}"]
-    command += ["--toy"] * args.toy + (["--model", str(args.model)] if args.model else [])
+    command += ["--toy"] * args.toy + (["--model", str(args.model)] if args.model else []) + ["--worker", number]
     return command + (["--after", after] if after else [])
 
 
-def run(command: list[str], out: Path, left: float) -> int | None:
-    """Its exit status; None if it took too long. Whatever it started ends with it."""
+def started(command: list[str], out: Path) -> subprocess.Popen:
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
-    environment = os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false",
-                                "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | {
+        "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     with (out / "log.txt").open("a", encoding="utf-8") as log:
         log.write(f"$ {' '.join(command)}\n")
         log.flush()
-        child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                 env=environment, start_new_session=True)
-        try:
-            return child.wait(timeout=left)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            try:
-                os.killpg(child.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            child.wait()
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                env=environment, start_new_session=True)
 
 
 def machine_of(out: Path) -> dict:

@@ -15,7 +15,8 @@ from collections.abc import Callable
 import torch
 
 from bench.gpu import limits
-from bench.gpu.common import Bench, free, main, random_model, seconds, theirs
+from bench.gpu.clock import seconds
+from bench.gpu.common import Bench, free, main, random_model, theirs
 from minifleming.kernels.head import Policy
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.optimizer import adamw

@@ -2,7 +2,7 @@
 
     all along    weights, gradients and two moments, fp32, divided by the ranks that share them
     rollout      the copy that samples, its cache, the logits of a decode step
-    update       gathered weights and their gradients, saved activations and logits of a micro-batch
+    update       gathered weights and their gradients, saved activations of a micro-batch, what the head makes
     cold start   the same, of packed traces
 
 They take turns, so the peak is all along + the largest of the three. The bytes are held against the tensors
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 
+from minifleming.kernels.head import chunk_rows
 from minifleming.lm.architecture import ARCHITECTURES, ModelConfig
 from minifleming.lm.known import shape_of
 from minifleming.lm.load import compute_of
@@ -36,7 +37,7 @@ PROMPT = 512  # tokens of a prompt, assumed
 
 @dataclass(frozen=True)
 class Batch:
-    """The largest of a kind: ``rows`` completions of ``t`` tokens behind ``prompts`` prompts of ``p``."""
+    """The largest of a kind: ``rows`` completions of ``t`` tokens behind ``prompts`` prompts of ``p``, in one pack."""
 
     prompts: int
     p: int
@@ -45,7 +46,11 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        return self.prompts * self.p + self.rows * self.t
+        return self.prompts * self.p + self.rows * (self.t - 1)
+
+    @property
+    def learned(self) -> int:
+        return self.rows * self.t
 
 
 @dataclass(frozen=True)
@@ -67,36 +72,39 @@ class Plan:
 
 
 def layer(c: ModelConfig, batch: Batch, e: int) -> float:
-    """Bytes that one block of ``score.group_logprobs`` keeps for the way back."""
-    HD, KD = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
-    normed = norm_of(e)
-    token = 2 * (normed + e) * c.hidden_size + 4 * e * c.intermediate_size + 2 * e * HD
+    """Bytes that one block keeps of a pack (lm/pack.py) for the way back: its input, both norms' outputs and the sum
+    between them, queries, keys, values, what attention found, gate, up and their product."""
+    H, K = c.num_attention_heads, c.num_key_value_heads
+    HD, KD = H * c.head_dim, K * c.head_dim
+    token = e * (4 * c.hidden_size + 2 * HD + 2 * KD + 3 * c.intermediate_size) + 4 * (2 + H)  # sums in fp32
     if ARCHITECTURES[c.model_type]["qk_norm"]:
-        token += normed * (HD + KD)
-    keys = batch.prompts * batch.p + batch.rows * (batch.p + batch.t)  # completions copy their prompt's
-    mask = batch.rows * batch.t * (batch.p + batch.t) * e
-    return batch.tokens * token + keys * 2 * KD * e + mask
+        token += e * (HD + KD) + 4 * (H + K)
+    return batch.tokens * token
 
 
 def activations(c: ModelConfig, batch: Batch, e: int, recompute: bool = False) -> float:
-    """Bytes that the whole forward pass keeps below the logits; recomputed: each block's input and the prompts' keys
-    and values."""
-    one = layer(c, batch, e)
+    """Bytes that the whole forward pass keeps below the head; recomputed: each block's input."""
+    one = batch.tokens * c.hidden_size * e if recompute else layer(c, batch, e)
+    last = batch.tokens * (c.hidden_size * e + 8 * c.head_dim)  # the last norm's input; all angles, in fp32
+    return c.num_hidden_layers * one + last
+
+
+def head(c: ModelConfig, learned: int, e: int, cuda: bool) -> float:
+    """Bytes while kernels/head.py makes the gradients of so many tokens: theirs, the weight's in fp32, and a chunk of
+    logits, which plain PyTorch holds three times over."""
+    rows = min(learned, chunk_rows(c.vocab_size, e, cuda))
+    logits = rows * c.vocab_size * (e if cuda else 8 + 2 * (e == 2))
+    return learned * (2 * c.hidden_size * e + 16) + 4 * c.vocab_size * c.hidden_size + logits
+
+
+def at_once(c: ModelConfig, batch: Batch, e: int, recompute: bool, cuda: bool) -> float:
+    """The most bytes beside the activations: in the head; in a norm on the way back, which works in fp32; or in a
+    block, at the gradients of gate and up, which with recomputation holds all that ``layer`` counts but its input."""
+    norm = batch.tokens * c.hidden_size * (16 if e == 4 else 20)
+    block = 2 * batch.tokens * c.intermediate_size * e
     if recompute:
-        one = (batch.tokens * c.hidden_size + batch.prompts * batch.p * 2 * c.num_key_value_heads * c.head_dim) * e
-    last = batch.tokens * norm_of(e) + batch.rows * batch.t * e  # the norm, and the head's input
-    return c.num_hidden_layers * one + last * c.hidden_size
-
-
-def norm_of(e: int) -> int:
-    """Bytes a channel that a norm keeps: its input in fp32, and what the weight multiplies."""
-    return 4 + e
-
-
-def at_once(c: ModelConfig, batch: Batch, e: int, recompute: bool) -> float:
-    """Bytes beside the activations where the way back begins, the logits in fp32 and three tensors like them; or, if
-    that is more, where a block is computed again."""
-    return max(16.0 * batch.rows * batch.t * c.vocab_size, layer(c, batch, e) if recompute else 0)
+        block += layer(c, batch, e) - batch.tokens * c.hidden_size * e
+    return max(head(c, batch.learned, e, cuda), norm, block)
 
 
 def cache(c: ModelConfig, rows: int, slots: int, p: int, t: int, e: int) -> float:
@@ -111,7 +119,8 @@ def sizes(c: ModelConfig) -> tuple[int, int]:
     return sum(p.numel() for p in model.parameters()), sum(p.numel() for p in model.model.layers[0].parameters())
 
 
-def plan(cfg: Config, c: ModelConfig, ranks: int, e: int, gpu: str = "h100", p: int = PROMPT) -> Plan:
+def plan(cfg: Config, c: ModelConfig, ranks: int, e: int, gpu: str = "h100", p: int = PROMPT,
+         cuda: bool = False) -> Plan:
     """For ``ranks`` ranks that compute in ``e`` bytes. Raises BadInput for groups that do not divide the ranks."""
     share = cfg.run.shard or ranks
     if ranks % share:
@@ -133,11 +142,11 @@ def plan(cfg: Config, c: ModelConfig, ranks: int, e: int, gpu: str = "h100", p: 
     update = {"gathered weights": (2 * block + root if spread else n if e == 2 else 0) * e,
               "their gradients": max(root, block) * (e + 4) if spread else 0,
               "activations": activations(c, batch, e, cfg.rl.activation_checkpointing),
-              "logits, or a block": at_once(c, batch, e, cfg.rl.activation_checkpointing)}
+              "the head, or a block": at_once(c, batch, e, cfg.rl.activation_checkpointing, cuda)}
     if spread and cfg.run.offload:
         always = {f"{name} (CPU)": size for name, size in always.items()}
     parts = {name: update[name] for name in ("gathered weights", "their gradients")}
-    packed = cold_start(cfg, c, e) if cfg.cold_start.enabled else {}
+    packed = cold_start(cfg, c, e, cuda) if cfg.cold_start.enabled else {}
     seconds = times(cfg, c, n, share, prompts, k, rows, batch, gpu)
     lines = [f"prompts a step: {cfg.rl.prompts_per_step} on {ranks} ranks, at most {prompts} each, {k} samples of each",
              f"prompts of {p} tokens (assumed), completions of up to {t}",
@@ -146,20 +155,17 @@ def plan(cfg: Config, c: ModelConfig, ranks: int, e: int, gpu: str = "h100", p: 
     return Plan(always, rollout, update, packed and parts | packed, seconds, lines)
 
 
-def cold_start(cfg: Config, c: ModelConfig, e: int) -> dict[str, float]:
+def cold_start(cfg: Config, c: ModelConfig, e: int, cuda: bool) -> dict[str, float]:
     """A pack as full as it may be, all of it targets."""
-    tokens, recompute = cfg.cold_start.micro_batch_tokens, cfg.cold_start.activation_checkpointing
-    pack = Batch(1, tokens, 0, 0)  # every token attends in its own document: no mask, nothing twice
-    copies = tokens * c.num_attention_heads * c.head_dim * e * (1 if recompute else c.num_hidden_layers)
-    head = tokens * c.hidden_size * e
-    return {"activations": activations(c, pack, e, recompute) + copies + head,
-            "logits, or a block": max(16.0 * tokens * c.vocab_size, layer(c, pack, e) if recompute else 0)}
+    pack, recompute = Batch(0, 0, 1, cfg.cold_start.micro_batch_tokens + 1), cfg.cold_start.activation_checkpointing
+    return {"activations": activations(c, pack, e, recompute),
+            "the head, or a block": at_once(c, pack, e, recompute, cuda)}
 
 
 def largest(tokens: int, prompts: int, p: int, k: int, t: int) -> Batch:
     """As update.micro_batches cuts completions that are all of ``t`` tokens."""
-    rows = min(k, max(1, (tokens - p) // t))
-    several = max(1, tokens // (p + k * t)) if rows == k else 1
+    rows = min(k, max(1, (tokens - p) // (t - 1)))
+    several = max(1, tokens // (p + k * (t - 1))) if rows == k else 1
     return Batch(min(prompts, several), p, min(prompts, several) * rows, t)
 
 
@@ -219,5 +225,5 @@ def dry_run(cfg: Config, args) -> str:
         raise BadInput("--ranks: must be positive")
     on_gpu = bool(args.gpu) or cfg.run.device == "cuda" or (cfg.run.device == "auto" and torch.cuda.is_available())
     e, gpu = compute_of(cfg, torch.device("cuda" if on_gpu else "cpu")).itemsize, args.gpu or "h100"
-    found = plan(cfg, shape_of(cfg.model.base), ranks, e, gpu)
+    found = plan(cfg, shape_of(cfg.model.base), ranks, e, gpu, cuda=on_gpu)
     return f"{configuration.to_toml(cfg)}\n{describe(found, ranks, gpu, on_gpu)}"
