@@ -62,7 +62,7 @@ def against(times: list[dict[str, float]], peers: list[str], flop: float, ours: 
 
 
 def markdown(results: list[dict]) -> str:
-    """The table of docs/speed.md: rollout results."""
+    """The table of docs/performance.md: rollout results."""
     def ratio(r: dict) -> str:
         return f"{r['ratio']:.2f} [{r['ratio_low']:.2f}, {r['ratio_high']:.2f}]"
 
@@ -75,7 +75,7 @@ def markdown(results: list[dict]) -> str:
 
 
 def grpo_markdown(results: list[dict]) -> str:
-    """The table of docs/speed.md: results of whole GRPO steps."""
+    """The table of docs/performance.md: results of whole GRPO steps."""
     rows = ["| workload | step | aim | seconds: ours, TRL's | of these the rollout | share of the GEMM limit | "
             "largest difference: gradient, loss |", "|---|---|---|---|---|---|---|"]
     rows += [f"| {r['workload']} | **{r['ratio']:.2f} [{r['ratio_low']:.2f}, {r['ratio_high']:.2f}]** | {r['aim']:g} | "
@@ -102,7 +102,7 @@ def write(path: Path | None, results: list[dict]) -> None:
 
 
 def sft_markdown(results: list[dict]) -> str:
-    """The table of docs/speed.md: supervised steps."""
+    """The table of docs/performance.md: supervised steps."""
     rows = ["| workload | step | aim | tokens a CPU second: ours, TRL's | share of the GEMM limit | "
             "largest difference: gradient, loss |", "|---|---|---|---|---|---|"]
     rows += [f"| {r['workload']} | **{r['ratio']:.2f} [{r['ratio_low']:.2f}, {r['ratio_high']:.2f}]** | {r['aim']} | "

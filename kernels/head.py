@@ -212,7 +212,18 @@ class _Gradients:
         for x in (self.dh, self.dw):
             if x is not None and g is not None:
                 x.mul_(g.view(1, 1))
-        return self.dh, None if self.dw is None else self.dw.to(self.dtype)
+        return self.dh, None if self.dw is None else narrowed(self.dw, self.dtype)
+
+
+def narrowed(x: Tensor, dtype: torch.dtype, step: int = 2**22) -> Tensor:
+    """x in a dtype of half the width, in the front half of its own memory: nothing as large is made beside it."""
+    if x.dtype == dtype:
+        return x
+    wide = x.view(-1)
+    narrow = wide.view(dtype)[: wide.numel()]
+    for at in range(0, wide.numel(), step):  # what is overwritten has been read
+        narrow[at : at + step] = wide[at : at + step].to(dtype)
+    return narrow.view(x.shape)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor, beta: float) -> None:

@@ -45,9 +45,9 @@ def test_means_and_differences_follow_from_the_seeds():
 
 
 def test_the_speed_table_is_that_of_the_newest_measurement():
-    """Every ratio of docs/speed.md, and that the outputs compared were equal."""
+    """Every ratio of docs/performance.md, and that the outputs compared were equal."""
     results = json.loads(newest("rollout_2*.json").read_text())
-    text = (ROOT / "docs" / "speed.md").read_text()
+    text = (ROOT / "docs" / "performance.md").read_text()
     assert side_by_side.markdown(results) in text
     assert [r["workload"] for r in results] == ["prompt_64", "prompt_256", "tiny", "ragged"]
     assert all(r["greedy_identical"] and r["ratio_low"] <= r["ratio"] <= r["ratio_high"] for r in results)
@@ -58,13 +58,13 @@ def test_the_speed_table_is_that_of_the_newest_measurement():
 
 def test_the_table_of_whole_steps_is_that_of_the_newest_measurement():
     results = json.loads(newest("grpo_step_*.json").read_text())
-    assert side_by_side.grpo_markdown(results) in (ROOT / "docs" / "speed.md").read_text()
+    assert side_by_side.grpo_markdown(results) in (ROOT / "docs" / "performance.md").read_text()
     assert [r["workload"] for r in results] == ["prompt_64", "prompt_256", "ragged"]
     assert all(r["gradient_difference"] < 1e-5 and r["ratio_low"] <= r["ratio"] <= r["ratio_high"] for r in results)
 
 
 def test_parity_claims_are_those_of_the_result_files():
-    text = (ROOT / "docs" / "speed.md").read_text()
+    text = (ROOT / "docs" / "performance.md").read_text()
     smol = json.loads(newest("smollm2_parity_*.json").read_text())
     assert f"{smol['equal']} of {smol['prompts']} prompts, {smol['new_tokens']} tokens each" in text
     words = json.loads(newest("tokenizer_parity_*.json").read_text())
@@ -98,7 +98,7 @@ def test_the_table_of_the_extraction_is_that_of_the_newest_measurement():
 
 def test_the_table_of_supervised_steps_is_that_of_the_newest_measurement():
     results = json.loads(newest("sft_*.json").read_text())
-    assert side_by_side.sft_markdown(results) in (ROOT / "docs" / "speed.md").read_text()
+    assert side_by_side.sft_markdown(results) in (ROOT / "docs" / "performance.md").read_text()
     assert [r["workload"] for r in results] == ["equal", "ragged", "ragged_packed"]
     assert all(r["gradient_difference"] < 1e-5 and r["ratio_low"] <= r["ratio"] <= r["ratio_high"] for r in results)
 

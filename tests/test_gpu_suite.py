@@ -147,7 +147,7 @@ def parts(monkeypatch):
     """Trivial parts in the place of the real ones."""
     def put(**weights: int) -> None:
         monkeypatch.setattr(suite, "PARTS", weights)
-        monkeypatch.setattr(suite, "command_of", lambda part, args, left, after, number: [
+        monkeypatch.setattr(suite, "command_of", lambda part, args, until, after, number: [
             sys.executable, "-c", PART, str(args.out), part, *([after] if after else [])])
     return put
 
@@ -218,5 +218,5 @@ def test_the_real_parts_are_there():
         text = (suite.ROOT / "bench" / "gpu" / f"{part}.py").read_text()
         assert "MEASUREMENTS = {" in text and f'main("{part}", MEASUREMENTS, argv)' in text
         assert " ".join(suite.command_of(part, args, 10.0, "x", "1/8")[2:]) == (
-            f"-m bench.gpu.{part} --out o --seconds 7.0 --toy --model m --worker 1/8 --after x")
+            f"-m bench.gpu.{part} --out o --until 10.0 --toy --model m --worker 1/8 --after x")
     assert sum(suite.PARTS.values()) == suite.LIMIT < 600

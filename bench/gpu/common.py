@@ -92,6 +92,7 @@ def main(part: str, measurements: dict[str, Callable[[Bench], None]], argv: list
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--toy", action="store_true", help="toy sizes; the only ones without CUDA")
     parser.add_argument("--seconds", type=float, default=600.0, help="no measurement is begun when these are over")
+    parser.add_argument("--until", type=float, help="the same as a reading of this machine's monotonic clock")
     parser.add_argument("--model", type=Path, help="a model folder (SmolLM2), for the parts that can use one")
     parser.add_argument("--after", choices=list(measurements), help="go on behind this measurement")
     parser.add_argument("--worker", default="0/1", metavar="I/N", help="every Nth measurement alone, from the Ith on")
@@ -110,7 +111,7 @@ def main(part: str, measurements: dict[str, Callable[[Bench], None]], argv: list
 
 
 def begin(part: str, args) -> Bench:
-    until = time.monotonic() + args.seconds
+    until = args.until or time.monotonic() + args.seconds
     torch.manual_seed(0)
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     toy = args.toy or device.type == "cpu"

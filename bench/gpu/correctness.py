@@ -54,6 +54,7 @@ def both(mine: Callable, exact: Callable, above: list[Tensor], inputs: list[Tens
     """Each output and gradient by its name: (found, wanted in fp64)."""
     found, again = graded(mine, above, inputs), graded(mine, above, inputs)
     wanted = graded(exact, [x.double() for x in above], [x.double() for x in inputs])
+    assert all(x.isfinite().all() for x in found), "not finite, or not written"
     assert all(torch.equal(x, y) for x, y in zip(found, again)), "a second run gives other bits"
     return dict(zip(names.split(), zip(found, wanted, strict=True), strict=True))
 

@@ -125,8 +125,9 @@ def decoding(b: Bench) -> None:
     qkv, places = noise(b, n, (H + 2 * K) * D), torch.arange(n, device=b.device).int()
     keys, values = noise(b, n, K, T, D), noise(b, n, K, T, D)
     q, (cos, sin) = noise(b, n, H, D), torch.rand(2, T, D // 2, device=b.device)
+    lengths = places % T
     short(b, "rotary_and_cache", f"{n} rows, {H} and {K} of {D}", 4 * n * (H + 2 * K) * D,
-          [lambda: rotary_and_cache(qkv, places, places % T, cos, sin, keys, values, q)])
+          [lambda: rotary_and_cache(qkv, places, lengths, cos, sin, keys, values, q)])
     for rows in b.size((64, 512), (3,)):
         sampling(b, rows, b.size(151936, 1000))
 

@@ -74,7 +74,8 @@ def markdown(machine: dict, notes: list[str], rows: list[dict]) -> str:
     lines = [TITLE, ""]
     if machine.get("toy", True):
         lines += [f"**Toy sizes, {machine.get('kind', 'CPU').upper()}: not results.**", ""]
-    lines += ["; ".join(f"{key} {value}" for key, value in machine.items() if value not in (None, "")) + ".", ""]
+    facts = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in machine.items()}
+    lines += ["; ".join(f"{key} {value}" for key, value in facts.items() if value not in (None, "")) + ".", ""]
     lines += [f"- {note}" for note in notes] + [""] * bool(notes)
     lines += ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     lines += ["| " + " | ".join(cells(row)) + " |" for row in rows]

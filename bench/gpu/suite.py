@@ -93,7 +93,7 @@ class Worker:
         if left < 1:
             self.faults.append(f"not run{' to its end' if self.faults else ''}: no time was left")
             return
-        self.child = started(command_of(self.part, self.args, left, self.after, self.number), self.args.out)
+        self.child = started(command_of(self.part, self.args, self.end - 3, self.after, self.number), self.args.out)
 
     def goes_on(self) -> bool:
         if self.child is None:
@@ -132,8 +132,8 @@ class Worker:
             self.child = None
 
 
-def command_of(part: str, args, left: float, after: str | None, number: str) -> list[str]:
-    command = [sys.executable, "-P", "-m", f"bench.gpu.{part}", "--out", str(args.out), "--seconds", f"{left - 3:.1f}"]
+def command_of(part: str, args, until: float, after: str | None, number: str) -> list[str]:
+    command = [sys.executable, "-P", "-m", f"bench.gpu.{part}", "--out", str(args.out), "--until", f"{until:.1f}"]
     command += ["--toy"] * args.toy + (["--model", str(args.model)] if args.model else []) + ["--worker", number]
     return command + (["--after", after] if after else [])
 

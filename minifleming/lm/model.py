@@ -68,7 +68,7 @@ class Attention(nn.Module):
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[..., C] -> q [..., H, D], k and v [..., K, D], before rotary"""
         q, k, v = (proj(x).unflatten(-1, (-1, self.D)) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        return self.q_norm(q), self.k_norm(k), v
+        return self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype), v  # norms of fp32 weights widen 16 bits
 
 
 class MLP(nn.Module):

@@ -364,3 +364,12 @@ def test_machine_code(monkeypatch):
         assert answer["registers"] <= 64
         assert ops(answer, "LDG.E.128") == (4 if write else 2) and ops(answer, "LDG.E.U16") <= 1
         assert ops(answer, "STG.E.128") >= (4 if write else 0) and ops(answer, "STG.E.U16") == 0
+
+
+@pytest.mark.parametrize("step", [1, 7, 64, 10**6])
+def test_narrowed_in_its_own_memory(step):
+    x = noise(13, 11)
+    wanted, place = x.bfloat16(), x.data_ptr()
+    found = head.narrowed(x, torch.bfloat16, step)
+    assert torch.equal(found, wanted) and found.data_ptr() == place
+    assert head.narrowed(x, torch.float32) is x

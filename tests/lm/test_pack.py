@@ -188,3 +188,18 @@ def test_activation_checkpointing_keeps_the_bits_and_frees_the_blocks():
     assert torch.equal(plain[0], checkpointed[0]) and all(map(torch.equal, plain[1], checkpointed[1]))
     assert checkpointed[2] < 0.6 * plain[2]
     assert all("forward" not in vars(block) for block in model.model.layers)
+
+
+def test_products_in_bf16_over_fp32_weights_train_every_family(kind):
+    """As a run on a GPU does: the loss and gradient of fp32 up to bf16's rounding, the gradients in fp32."""
+    given, found = groups(3, 6), []
+    for compute in (torch.float32, torch.bfloat16):
+        model = tiny_model(kind)
+        model.compute = compute
+        made = pack(given, list(range(6)))
+        loss, logprobs = packed_loss(model, made, Policy("weighted", torch.full((len(made.targets),), -1 / 100)))
+        loss.backward()
+        assert logprobs.dtype == torch.float32 and all(p.grad.dtype == torch.float32 for p in model.parameters())
+        found.append((loss.item(), torch.cat([p.grad.flatten() for p in model.parameters()])))
+    (loss, gradient), (near, narrow) = found
+    assert near == pytest.approx(loss, rel=0.02) and (narrow - gradient).norm() < 0.1 * gradient.norm()
