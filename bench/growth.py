@@ -113,6 +113,19 @@ def table(r: dict) -> str:
     return "\n".join(rows)
 
 
+def markdown(results: list[dict]) -> str:
+    """The table of docs/performance.md."""
+    rows = ["| what grows | points | GFLOP | seconds | peak memory, MiB | exponent |", "|---|---|---|---|---|---|"]
+    told = {"model width": "hidden", "completion length": "completion", "group size": "samples",
+            "pool size (mining)": "prompts"}
+    for r in results:
+        points = r["points"]
+        columns = [[f"{p[told[r['line']]]}" for p in points], [f"{p['flop'] / 1e9:.0f}" for p in points],
+                   [f"{p['seconds']:.2f}" for p in points], [f"{p['memory'] / 2**20:.0f}" for p in points]]
+        rows.append(f"| {r['line']} | " + " | ".join(", ".join(c) for c in columns) + f" | {r['exponent']:.2f} |")
+    return "\n".join(rows) + "\n"
+
+
 class Step:
     """One GRPO step, or one pass of mining, on a model of its own."""
 

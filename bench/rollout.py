@@ -70,7 +70,7 @@ WORKLOADS = {
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="rollout.py", description=__doc__)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
     parser.add_argument("--continuous", action="store_true", help="time transformers' continuous batching once too")
     parser.add_argument("--memory-of", choices=list(WORKLOADS), help="measure this workload's memory, and nothing else")

@@ -162,8 +162,8 @@ class Captured:
         moved = [(new, old) for new, old in enumerate(order) if new != old]
         if moved:
             new, old = (torch.tensor(x, device=self.counts.device) for x in zip(*moved))
-            for cache in (self.keys, self.values):
-                cache[:, new] = cache[:, old]
+            for layer in (*self.keys, *self.values):  # one by one: what moves is copied on the way
+                layer[new] = layer[old]
             for column in (self.counts, self.positions, self.streams, self.ids):
                 column[new] = column[old]
         self.counts[len(order) : before] = 0
