@@ -25,7 +25,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from minifleming.kernels.jit import cdiv, jit, on_gpu, tl
+from minifleming.kernels.jit import cdiv, jit, on_gpu, room_for_heads, tl
 from minifleming.kernels.merged_attention import merged_attention
 from minifleming.kernels.segments import Segments
 
@@ -35,7 +35,7 @@ PIECE = 32  # blocks of queries; less is not worth the sum of one more piece
 
 def attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
     """softmax(q kᵀ / √D) v over what a token sees, differentiable. q [N, H, D]; k, v [N, K, D] -> [N, H, D]"""
-    if not on_gpu(q, k, v):
+    if not (on_gpu(q, k, v) and room_for_heads(q)):
         return merged_attention(q, k, v, segments)
     return Attention.apply(q, k, v, segments)
 

@@ -1,12 +1,14 @@
 """Triton where it is installed; the kernels' files import without it and without a GPU.
 
 A kernel is a function decorated with ``jit``; beside it stands a wrapper that asserts what the kernel assumes and
-starts it. Where ``on_gpu`` says no, the plain PyTorch of reference.py runs instead. The tests run every kernel in
+starts it. Where ``on_gpu`` says no, plain PyTorch runs instead: that of reference.py, or where a derived backward pass
+saves time or memory, the ``plain_`` functions beside the kernel. The tests run every kernel in
 Triton's interpreter (``TRITON_INTERPRET=1``), and compile each for Hopper without a GPU.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 try:
@@ -24,6 +26,15 @@ except ImportError:  # not Linux, or not installed: the references run
 def on_gpu(*tensors: Tensor) -> bool:
     """Is this work for a Triton kernel?"""
     return triton is not None and all(t.is_cuda for t in tensors)
+
+
+def room_for_heads(q: Tensor) -> bool:
+    """Do the attention kernels run on this card with heads of this width? They want up to 131 KB of shared memory a
+    block: Hopper and A100 have it, smaller cards only for narrow heads."""
+    if not q.is_cuda:  # the interpreter
+        return True
+    room = torch.cuda.get_device_properties(q.device).shared_memory_per_block_optin
+    return q.shape[-1] in (16, 32, 64, 128) and room >= (132 if q.shape[-1] == 128 else 70) * 1024
 
 
 def cdiv(a: int, b: int) -> int:

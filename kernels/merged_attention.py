@@ -14,6 +14,7 @@ grouped heads share keys and values by a stride of 0. What is kept for the way b
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from minifleming.kernels.segments import Segments
@@ -23,14 +24,27 @@ flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_back
 
 
 def merged_attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
-    """``reference.segment_attention`` on a CPU. q [N, H, D]; k, v [N, K, D] -> [N, H, D]"""
-    return MergedAttention.apply(q, k, v, segments)
+    """``reference.segment_attention`` by PyTorch's own attention. q [N, H, D]; k, v [N, K, D] -> [N, H, D]"""
+    return by_segment(q, k, v, segments) if q.is_cuda else MergedAttention.apply(q, k, v, segments)
+
+
+def by_segment(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
+    """On a GPU that our kernel does not run on: a call a segment, over copies of what it reads and its own."""
+    found = []
+    q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+    for start, length, first, size, _, _ in segments.rows:
+        own = slice(start, start + length)
+        keys, values = (torch.cat((x[:, first : first + size], x[:, own]), dim=1) for x in (k, v))
+        mask = torch.ones(length, size + length, dtype=torch.bool, device=q.device).tril(size) if size else None
+        found.append(F.scaled_dot_product_attention(q[:, own], keys, values, mask, is_causal=mask is None,
+                                                    enable_gqa=len(q) != len(k)))
+    return torch.cat(found, dim=1).transpose(0, 1)
 
 
 def calls(segments: Segments) -> list[tuple[slice, slice, bool]]:
     """(queries, keys, causal) of every call: each segment with itself, then all readers of a segment with it."""
     found = []
-    for start, length, _, _, reading, readers in segments.table().tolist():
+    for start, length, _, _, reading, readers in segments.rows:
         found.append((slice(start, start + length), slice(start, start + length), True))
         if readers:
             found.append((slice(reading, reading + readers), slice(start, start + length), False))

@@ -11,6 +11,7 @@ A document that shares nothing reads no other. Segments that read one other stan
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -45,14 +46,19 @@ class Segments:
         return starts
 
     def table(self) -> Tensor:
-        """For the kernels: [S, 6] int32 of start, length, start and length of what it reads (0, 0: nothing), start and
-        length of the tokens that read it: they stand together, behind it."""
-        starts, rows = self.starts, []
-        for i, (length, read) in enumerate(zip(self.lengths, self.reads)):
-            before = (starts[read], self.lengths[read]) if read >= 0 else (0, 0)
-            readers = sum(n for n, r in zip(self.lengths, self.reads) if r == i)
-            rows.append((starts[i], length, *before, starts[i] + length, readers))
-        return torch.tensor(rows, dtype=torch.int32).view(-1, 6)
+        """For the kernels: ``rows`` as [S, 6] int32."""
+        return torch.tensor(self.rows, dtype=torch.int32).view(-1, 6)
+
+    @cached_property
+    def rows(self) -> list[tuple[int, ...]]:
+        """Of each segment: start, length, start and length of what it reads (0, 0: nothing), start and length of the
+        tokens that read it, which stand together behind it."""
+        starts, readers = self.starts, [0] * len(self)
+        for length, read in zip(self.lengths, self.reads):
+            if read >= 0:
+                readers[read] += length
+        return [(start, length, *((starts[read], self.lengths[read]) if read >= 0 else (0, 0)), start + length, n)
+                for start, length, read, n in zip(starts, self.lengths, self.reads, readers)]
 
     def mask(self) -> Tensor:
         """Who attends to whom: [N, N] bool, row by query. For tests and small rows; nothing else needs it."""

@@ -32,8 +32,9 @@ def step_seconds(b: Bench, model: LanguageModel, prompts: int, samples: int, pro
     for at in range(0, prompts, 8):
         some = torch.randint(model.config.vocab_size, (min(8, prompts - at), prompt)).tolist()
         engine.admit(some, torch.randint(2**62, (len(some) * samples,)).tolist())
-    for cache in (engine.keys, engine.values):
-        cache.normal_()
+    engine.reserve(own + 2 * steps)
+    for layer in (*engine.keys, *engine.values):
+        layer.normal_()
 
     def reset() -> None:
         engine.counts[:rows] = own - steps // 2

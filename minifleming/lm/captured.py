@@ -8,9 +8,9 @@ places that stay: tokens, lengths, positions, which rows read which prompt.
     look       after this many steps the host reads the new tokens: rows that ended leave, waiting prompts take their
                places. A row that ended in between runs on, and what it drew is dropped.
 
-The random number behind a token is keyed as everywhere, so a completion does not depend on its batch; it is another
-number than the one of the CPU's sampler (kernels/sampler.py). Without CUDA nothing is captured, and the same steps run
-one operation after the other: that is how the tests see them.
+The random number behind a token is keyed as everywhere, so a completion does not depend on its batch, up to the
+rounding of products and splits of other shapes; it is another number than the CPU's sampler has (kernels/sampler.py).
+Without CUDA nothing is captured, and the same steps run one operation after the other: so the tests see them.
 
 n rows, H query heads, K key/value heads, D head width, T tokens of a row, P tokens of a prompt.
 """
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minifleming.kernels.decode_attention import decode_attention, workspace
-from minifleming.kernels.jit import on_gpu
+from minifleming.kernels.jit import on_gpu, room_for_heads
 from minifleming.kernels.norm import add_rms_norm_into, rms_norm
 from minifleming.kernels.rotary import rotary_and_cache
 from minifleming.kernels.sampler import sample_tokens
@@ -32,12 +32,13 @@ from minifleming.lm.decode import layer_weights
 from minifleming.lm.model import LanguageModel, RMSNorm, causal_attention
 from minifleming.lm.rope import cos_sin
 
-BUCKETS = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+BUCKETS = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512)
+COLUMNS = 256  # tokens that every row has room for at first; more comes by doubling
 
 
 def bucket(n: int, most: int) -> int:
     """Rows of the graph that decodes n of at most ``most``."""
-    return min(next((size for size in BUCKETS if size >= n), n), most)
+    return min(next((size for size in BUCKETS if size >= n), -(-n // 512) * 512), most)
 
 
 class Captured:
@@ -50,7 +51,9 @@ class Captured:
         self.model, self.rows, self.samples, self.temperature = model, rows, samples, temperature
         H, K, D, layers = c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.num_hidden_layers
         T = tokens + look  # a row that ended may run on to the next look
-        self.keys, self.values = (torch.zeros(layers, rows, K, T, D, dtype=dtype, device=device) for _ in range(2))
+        self.most, self.columns = T, 0
+        self.keys, self.values = ([torch.zeros(rows, K, 0, D, dtype=dtype, device=device) for _ in range(layers)]
+                                  for _ in range(2))
         self.prompt_keys, self.prompt_values = (
             torch.zeros(layers, prompts, K, prompt_tokens, D, dtype=dtype, device=device) for _ in range(2))
         self.prompt_lengths = torch.zeros(prompts, dtype=torch.int32, device=device)
@@ -59,16 +62,29 @@ class Captured:
         self.positions = torch.zeros(rows, dtype=torch.int32, device=device)  # of the newest token
         self.streams, self.ids = (torch.zeros(rows, dtype=torch.int64, device=device) for _ in range(2))
         self.logprobs = torch.zeros(rows, dtype=torch.float32, device=device)
-        self.drawn = torch.zeros(rows, T + 1, dtype=torch.int64, device=device)  # all tokens of each row
+        self.drawn = torch.zeros(rows, T + 1, dtype=torch.int64, device=device)  # the newest of each row are valid
         self.drawn_logprobs = torch.zeros(rows, T + 1, dtype=torch.float32, device=device)
         self.layers = [layer_weights(block) for block in model.model.layers]
         positions = torch.arange(prompt_tokens + T, device=device)
         self.cos, self.sin = cos_sin(positions, c.rope_theta, D, c.rope_scaling)
         self.q, self.y = (torch.zeros(rows, H, D, dtype=dtype, device=device) for _ in range(2))
         self.slots: list[int] = []  # the prompt of each active row
+        self.lengths: list[int] = []  # and what ``counts`` has of it
         self.free = list(range(prompts))[::-1]
+        self.captures = device.type == "cuda"
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self.places: dict[int, object] = {}  # of each bucket: the partials of its attention
+        self.reserve(min(T, COLUMNS))
+
+    def reserve(self, columns: int) -> None:
+        """Make room for this many tokens of every row, layer by layer; what is captured holds the old places."""
+        for buffers in (self.keys, self.values):
+            for i, old in enumerate(buffers):
+                buffers[i] = torch.zeros(*old.shape[:2], columns, old.shape[3], dtype=old.dtype, device=old.device)
+                buffers[i][:, :, : old.shape[2]] = old
+        self.columns = columns
+        self.graphs.clear()
+        self.places.clear()
 
     def __len__(self) -> int:
         """Active rows."""
@@ -112,16 +128,24 @@ class Captured:
     def run(self, steps: int) -> None:
         """``steps`` steps of all active rows. The first of a bucket runs as it is, which compiles its kernels."""
         n = bucket(len(self), self.rows)
-        if self.ids.is_cuda and n not in self.graphs:
+        needed = max(self.lengths) + steps
+        if needed > self.columns:
+            self.reserve(min(self.most, max(needed, 2 * self.columns)))
+        self.lengths = [length + steps for length in self.lengths]
+        if self.captures and n not in self.graphs:
             self.step(n)
             steps -= 1
-            torch.cuda.synchronize()
-            self.graphs[n] = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graphs[n], pool=next(iter(self.graphs.values())).pool()
-                                  if len(self.graphs) > 1 else None):
-                self.step(n)
+            self.graphs[n] = self.capture(n)
         for _ in range(steps):
-            self.graphs[n].replay() if self.ids.is_cuda else self.step(n)
+            self.graphs[n].replay() if self.captures else self.step(n)
+
+    def capture(self, n: int) -> torch.cuda.CUDAGraph:
+        """The graph of one step of n rows; all share one pool of memory, since one runs at a time."""
+        torch.cuda.synchronize()
+        graph, pool = torch.cuda.CUDAGraph(), next((other.pool() for other in self.graphs.values()), None)
+        with torch.cuda.graph(graph, pool=pool):
+            self.step(n)
+        return graph
 
     # Rows come and go
 
@@ -137,6 +161,7 @@ class Captured:
         hidden = hidden[torch.arange(len(prompts), device=ids.device), lengths - 1]
         self.prompt_lengths[slots] = lengths.int()
         self.slots += [slot for slot in slots for _ in range(k)]
+        self.lengths += [1] * (len(self) - first)
         new = slice(first, len(self))
         self.streams[new] = torch.tensor(signed(streams), device=ids.device)
         logits = self.model.logits(hidden).repeat_interleave(k, 0)
@@ -168,7 +193,7 @@ class Captured:
                 column[new] = column[old]
         self.counts[len(order) : before] = 0
         gone = set(self.slots)
-        self.slots = [self.slots[i] for i in order]
+        self.slots, self.lengths = [self.slots[i] for i in order], [self.lengths[i] for i in order]
         self.free += sorted(gone - set(self.slots), reverse=True)
         self._arrange()
         return order
@@ -199,6 +224,10 @@ def signed(streams: list[int]) -> list[int]:
 
 
 def usable(model: LanguageModel, truncated: bool) -> bool:
-    """Is this the way to sample from ``model``? On a GPU, all weights here, from the whole distribution, in no fixed
-    order of additions."""
-    return on_gpu(model.model.embed_tokens.weight) and not (model.deterministic or model.sharded or truncated)
+    """Is this the way to sample from ``model``? On a GPU whose memory the kernels fit, all weights here, from the whole
+    distribution, in no fixed order of additions."""
+    c, table = model.config, model.model.embed_tokens.weight
+    if not on_gpu(table) or model.deterministic or model.sharded or truncated:
+        return False
+    together = c.num_attention_heads // c.num_key_value_heads
+    return room_for_heads(table.new_empty(0, c.head_dim)) and together <= (16 if table.dtype == torch.float32 else 32)

@@ -44,11 +44,11 @@ class Decode:
             return
         self.layers = [layer_weights(block) for block in model.model.layers]
         self.embedding, self.norm = model.model.embed_tokens.weight, scaled(model.model.norm)
-        c, device, dtype = model.config, model.device, self.embedding.dtype
+        c, device = model.config, model.device
         cos, sin = cos_sin(torch.arange(longest, device=device), c.rope_theta, c.head_dim, c.rope_scaling)
-        self.cos, self.sin = cos.to(dtype), torch.stack((-sin, sin), dim=1).to(dtype)  # [longest, (2,) D/2]
+        self.cos, self.sin = cos, torch.stack((-sin, sin), dim=1)  # [longest, (2,) D/2], fp32 as in the model
         self.scale = torch.tensor([c.head_dim**-0.5] * c.num_attention_heads + [1.0] * c.num_key_value_heads,
-                                  dtype=dtype, device=device).view(-1, 1, 1)  # queries are scaled, keys are not
+                                  device=device).view(-1, 1, 1)  # queries are scaled, keys are not
 
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
         """ids [n], one token for each active row -> hidden states after the last norm [n, C]"""
@@ -68,7 +68,7 @@ class Decode:
             if layer.qk_norm is not None:
                 qk = rms_norm(qk, layer.qk_norm, eps)
             qk = qk.unflatten(-1, (2, D // 2))
-            turned = torch.addcmul(qk * cos, qk.flip(2), sin).view(n, H + K, D)
+            turned = torch.addcmul(qk * cos, qk.flip(2), sin).view(n, H + K, D).to(x.dtype)
             cache.write(i, turned[:, H:], heads[:, H + K :])
             y = cache.read(i, turned[:, :H].reshape(n * K, H // K, D)).view(n, H * D)
             x = torch.addmm(x, y, layer.out)

@@ -21,7 +21,7 @@ from minifleming.lm.rope import cos_sin
 
 
 class KeysAndValues(Protocol):
-    """What attention may be given instead of the rows themselves: the cache of a rollout, or shared prompts."""
+    """What attention may be given instead of the rows themselves: the cache of a rollout, or the segments of a pack."""
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [B, H, T, D]; k, v [B, K, T, D] of the new tokens -> [B, H, T, D]"""
@@ -30,6 +30,12 @@ class KeysAndValues(Protocol):
 def directly(f: Callable, *tensors: Tensor):
     """``f`` over all rows at once; its counterpart is ``fixed.in_blocks``."""
     return f(*tensors)
+
+
+def for_products(x: Tensor) -> Tensor:
+    """In the dtype of products, once: autocast would make a copy for each product, and each would be kept."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, in_fixed_blocks: bool = False) -> Tensor:
@@ -67,6 +73,7 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[..., C] -> q [..., H, D], k and v [..., K, D], before rotary"""
+        x = for_products(x)
         q, k, v = (proj(x).unflatten(-1, (-1, self.D)) for proj in (self.q_proj, self.k_proj, self.v_proj))
         return self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype), v  # norms of fp32 weights widen 16 bits
 
@@ -79,6 +86,7 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = for_products(x)
         return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
 
 
@@ -123,7 +131,8 @@ class Decoder(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Three things are set from outside, and change no value beyond rounding:
+    """Three things are set from outside, and change no value beyond rounding (on a GPU the first two also change which
+    sampler draws, so which tokens: lm/captured.py):
 
     deterministic  True computes in operations of one shape (fixed.py): slower, equal bits in any batch
     sharded        the weights are spread over the ranks (shard.py)

@@ -71,21 +71,21 @@ class Plan:
         return always + max(sum(part.values()) for part in (self.rollout, self.update, self.cold_start))
 
 
-def layer(c: ModelConfig, batch: Batch, e: int) -> float:
-    """Bytes that one block keeps of a pack (lm/pack.py) for the way back: its input, both norms' outputs and the sum
-    between them, queries, keys, values, what attention found, gate, up and their product."""
+def layer(c: ModelConfig, batch: Batch, e: int, r: int) -> float:
+    """Bytes that one block keeps of a pack (lm/pack.py) for the way back: its input and the sum between (r bytes an
+    element), both norms' outputs, queries, keys, values, what attention found, gate, up and their product."""
     H, K = c.num_attention_heads, c.num_key_value_heads
     HD, KD = H * c.head_dim, K * c.head_dim
-    token = e * (4 * c.hidden_size + 2 * HD + 2 * KD + 3 * c.intermediate_size) + 4 * (2 + H)  # sums in fp32
+    token = 2 * (r + e) * c.hidden_size + e * (2 * HD + 2 * KD + 3 * c.intermediate_size) + 4 * (2 + H)  # sums in fp32
     if ARCHITECTURES[c.model_type]["qk_norm"]:
         token += e * (HD + KD) + 4 * (H + K)
     return batch.tokens * token
 
 
-def activations(c: ModelConfig, batch: Batch, e: int, recompute: bool = False) -> float:
+def activations(c: ModelConfig, batch: Batch, e: int, recompute: bool, r: int) -> float:
     """Bytes that the whole forward pass keeps below the head; recomputed: each block's input."""
-    one = batch.tokens * c.hidden_size * e if recompute else layer(c, batch, e)
-    last = batch.tokens * (c.hidden_size * e + 8 * c.head_dim)  # the last norm's input; all angles, in fp32
+    one = batch.tokens * c.hidden_size * r if recompute else layer(c, batch, e, r)
+    last = batch.tokens * (c.hidden_size * r + 8 * c.head_dim)  # the last norm's input; all angles, in fp32
     return c.num_hidden_layers * one + last
 
 
@@ -97,18 +97,18 @@ def head(c: ModelConfig, learned: int, e: int, cuda: bool) -> float:
     return learned * (2 * c.hidden_size * e + 16) + 4 * c.vocab_size * c.hidden_size + logits
 
 
-def at_once(c: ModelConfig, batch: Batch, e: int, recompute: bool, cuda: bool) -> float:
+def at_once(c: ModelConfig, batch: Batch, e: int, recompute: bool, r: int, cuda: bool) -> float:
     """The most bytes beside the activations: in the head; in a norm on the way back, which works in fp32; or in a
     block, at the gradients of gate and up, which with recomputation holds all that ``layer`` counts but its input."""
     norm = batch.tokens * c.hidden_size * (16 if e == 4 else 20)
     block = 2 * batch.tokens * c.intermediate_size * e
     if recompute:
-        block += layer(c, batch, e) - batch.tokens * c.hidden_size * e
+        block += layer(c, batch, e, r) - batch.tokens * c.hidden_size * r
     return max(head(c, batch.learned, e, cuda), norm, block)
 
 
 def cache(c: ModelConfig, rows: int, slots: int, p: int, t: int, e: int) -> float:
-    """Bytes of lm/cache.py when it is full."""
+    """Bytes of lm/cache.py, or of lm/captured.py, when it is full."""
     return 2.0 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * e * (slots * p + rows * t)
 
 
@@ -130,6 +130,7 @@ def plan(cfg: Config, c: ModelConfig, ranks: int, e: int, gpu: str = "h100", p: 
     p = min(p, c.max_position_embeddings // 2)
     t = min(cfg.rl.max_new_tokens, c.max_position_embeddings - p)
     root, spread = n - c.num_hidden_layers * block, cfg.run.shard != 1
+    r = e if spread else 4  # bytes of an element between the blocks: those of the weights that it comes from
     always = {"weights": 4 * n / share, "gradients": 4 * n / share, "moments": 8 * n / share}
     if cfg.rl.kl > 0:
         always["reference model"] = 4 * n / share
@@ -141,12 +142,12 @@ def plan(cfg: Config, c: ModelConfig, ranks: int, e: int, gpu: str = "h100", p: 
     batch = largest(cfg.rl.micro_batch_tokens, prompts, p, k, t)
     update = {"gathered weights": (2 * block + root if spread else n if e == 2 else 0) * e,
               "their gradients": max(root, block) * (e + 4) if spread else 0,
-              "activations": activations(c, batch, e, cfg.rl.activation_checkpointing),
-              "the head, or a block": at_once(c, batch, e, cfg.rl.activation_checkpointing, cuda)}
+              "activations": activations(c, batch, e, cfg.rl.activation_checkpointing, r),
+              "the head, or a block": at_once(c, batch, e, cfg.rl.activation_checkpointing, r, cuda)}
     if spread and cfg.run.offload:
         always = {f"{name} (CPU)": size for name, size in always.items()}
     parts = {name: update[name] for name in ("gathered weights", "their gradients")}
-    packed = cold_start(cfg, c, e, cuda) if cfg.cold_start.enabled else {}
+    packed = cold_start(cfg, c, e, r, cuda) if cfg.cold_start.enabled else {}
     seconds = times(cfg, c, n, share, prompts, k, rows, batch, gpu)
     lines = [f"prompts a step: {cfg.rl.prompts_per_step} on {ranks} ranks, at most {prompts} each, {k} samples of each",
              f"prompts of {p} tokens (assumed), completions of up to {t}",
@@ -155,11 +156,11 @@ def plan(cfg: Config, c: ModelConfig, ranks: int, e: int, gpu: str = "h100", p: 
     return Plan(always, rollout, update, packed and parts | packed, seconds, lines)
 
 
-def cold_start(cfg: Config, c: ModelConfig, e: int, cuda: bool) -> dict[str, float]:
+def cold_start(cfg: Config, c: ModelConfig, e: int, r: int, cuda: bool) -> dict[str, float]:
     """A pack as full as it may be, all of it targets."""
     pack, recompute = Batch(0, 0, 1, cfg.cold_start.micro_batch_tokens + 1), cfg.cold_start.activation_checkpointing
-    return {"activations": activations(c, pack, e, recompute),
-            "the head, or a block": at_once(c, pack, e, recompute, cuda)}
+    return {"activations": activations(c, pack, e, recompute, r),
+            "the head, or a block": at_once(c, pack, e, recompute, r, cuda)}
 
 
 def largest(tokens: int, prompts: int, p: int, k: int, t: int) -> Batch:

@@ -8,7 +8,7 @@ import random
 import pytest
 import torch
 
-from minifleming.lm import captured
+from minifleming.lm import captured, sampler
 from minifleming.lm.sampler import sample, steps
 from tests.kernels.check import mend_interpreter
 from tests.lm.conftest import group_logprobs
@@ -97,14 +97,46 @@ def test_limits_and_looks(tiny, on):
     assert sum("ended" in key for key in counts) == 2 * len(PROMPTS)
 
 
+def test_what_a_graph_would_replay(tiny, on, monkeypatch):
+    """A first step as it is, then replays, over several buckets, with caches that grow on the way."""
+    model = tiny("qwen2")
+    wanted = {at: c[0] for at, c in drawn(model, look=5).items()}
+    made = []
+
+    class Graph:
+        def __init__(self, engine, n):
+            self.engine, self.n, self.keys = engine, n, engine.keys[0]
+            made.append(n)
+
+        def replay(self):
+            assert self.keys is self.engine.keys[0], "what is captured holds the place of the keys"
+            self.engine.step(self.n)
+
+    class Capturing(captured.Captured):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.captures = True
+
+        def capture(self, n):
+            return Graph(self, n)
+
+    monkeypatch.setattr(sampler, "Captured", Capturing)
+    monkeypatch.setattr(captured, "COLUMNS", 3)
+    assert {at: c[0] for at, c in drawn(model, look=5).items()} == wanted
+    assert len(set(made)) > 1 and len(made) > len(set(made)), "several buckets, some again after the cache has grown"
+    made.clear()
+    assert {at: c[0] for at, c in drawn(model, look=1, slots=6).items()} == wanted and made
+
+
 def test_every_step_through_the_kernels(tiny, kind, monkeypatch, on):
     """The decode step with all its Triton kernels, in the interpreter: the plain one's tokens and log-probabilities."""
-    from minifleming.kernels import decode_attention, norm, rotary, sampler, swiglu
+    from minifleming.kernels import decode_attention, norm, rotary, swiglu
+    from minifleming.kernels import sampler as drawing
 
     mend_interpreter(monkeypatch)
     model = tiny(kind, head_dim=16)
     wanted = drawn(model, PROMPTS[:3], KEYS[:3], max_new_tokens=5, look=2)
-    for module in (decode_attention, norm, rotary, sampler, swiglu):
+    for module in (decode_attention, norm, rotary, drawing, swiglu):
         monkeypatch.setattr(module, "on_gpu", lambda *tensors: True)
     found = drawn(model, PROMPTS[:3], KEYS[:3], max_new_tokens=5, look=2)
     for at, (ids, logprobs, _) in wanted.items():

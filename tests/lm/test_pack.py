@@ -151,7 +151,7 @@ def test_no_gradient_crosses_from_one_document_to_another():
 
 
 def test_completions_of_one_prompt_do_not_see_each_other():
-    """One completion changed: the others' bits stay. The gradient of one reaches its prompt and itself alone."""
+    """One completion changed: the others' bits stay."""
     model, given = tiny_model("llama"), groups(9, 3, most=5)
     before = packed_logprobs(model, pack(given, [0, 1, 2]))[0]
     number = 0
