@@ -1,7 +1,8 @@
 """One token from its logits: keyed random numbers, the exact inverse of a distribution, and the cuts for serving.
 
 Keyed random numbers: the uniform number behind a token is a hash of (seed, step, prompt id, sample index, position)
-and of nothing else.
+and of nothing else. So draws a CPU; on a GPU the noise of every token of the vocabulary is keyed by the same five
+(kernels/sampler.py), and the tokens of the two are other samples of the same distribution.
 
 N rows, V vocabulary.
 """

@@ -1,4 +1,5 @@
-"""What each token of a micro-batch weighs in the loss: dL/dlogπ, in fp64 and kept for the log ("coefficient").
+"""What each token of a micro-batch weighs in the loss: dL/dlogπ, in fp64 for the log ("coefficient"), and for the head
+the policy from which it makes the same in fp32.
 
 B sequences, T tokens of the longest.
 """
