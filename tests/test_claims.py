@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from bench import contamination, graph, kills, refined, side_by_side, soak
+from bench import contamination, graph, growth, kills, refined, side_by_side, soak
 from bench.tiny_seeds import markdown
 from minifleming.evaluation import compare, robust, scores, votes
 
@@ -61,6 +61,12 @@ def test_the_table_of_whole_steps_is_that_of_the_newest_measurement():
     assert side_by_side.grpo_markdown(results) in (ROOT / "docs" / "performance.md").read_text()
     assert [r["workload"] for r in results] == ["prompt_64", "prompt_256", "ragged"]
     assert all(r["gradient_difference"] < 1e-5 and r["ratio_low"] <= r["ratio"] <= r["ratio_high"] for r in results)
+
+
+def test_the_table_of_growing_work_is_that_of_the_newest_measurement():
+    results = json.loads(newest("growth_*.json").read_text())
+    assert growth.markdown(results) in (ROOT / "docs" / "performance.md").read_text()
+    assert [r["line"] for r in results] == list(growth.LINES)
 
 
 def test_parity_claims_are_those_of_the_result_files():

@@ -1,10 +1,9 @@
 """The optimizer steps on the rollouts of one step: one, exactly on-policy, by default.
 
 The loss is a function of the trained log-probabilities alone, so it is differentiated in two parts: dL/dlogπ of every
-token, and then these through the model, micro-batch by micro-batch. The log has the first in fp64 ("coefficient"). Where
-a token's follows from itself alone (weigh.py) the head makes the second while the logits are there, by the same formulas
-in fp32: on the policy that sampled from those very numbers, rounded; later from its own log-probabilities, so at the very
-edge of a clip the two may fall on either side.
+token, in fp64 for the log ("coefficient"), and these through the model, micro-batch by micro-batch. Where a token's
+follows from itself alone (weigh.py) the head makes the second while the logits are there, in fp32: on the policy that
+sampled from those very numbers, rounded; later by the same formula, so at the very edge of a clip the two may differ.
 
 Sequences with zero advantage have zero gradient: without a KL term they skip the forward and backward pass, and stay in
 every denominator. At every step the trainer's log-probabilities of what is trained on (or, where nothing is, of one
