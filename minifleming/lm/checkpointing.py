@@ -1,7 +1,8 @@
 """Activation checkpointing: keep each block's input alone, and compute the rest again on the way back.
 
 Memory of activations falls from all that plan.layer counts to one tensor of [tokens, width] a layer (and one layer's
-whole), for about a third more arithmetic; values and gradients keep their bits. Put on from outside: the model does not know.
+whole), for about a third more arithmetic; values and gradients keep their bits. Put on from outside: the model does not
+know.
 """
 
 from __future__ import annotations
