@@ -86,6 +86,32 @@ def grpo_markdown(results: list[dict]) -> str:
     return "\n".join(rows) + "\n"
 
 
+SUMMARY = [  # what, workload, peer, aim
+    ("grpo_step", "GRPO step, prompt 64", "prompt_64", "TRL's `GRPOTrainer`", 2),
+    ("grpo_step", "GRPO step, prompt 256", "prompt_256", "the same", 3.5),
+    ("grpo_step", "GRPO step, ragged completions", "ragged", "the same", 6),
+    ("sft", "supervised step, equal lengths", "equal", "TRL's `SFTTrainer`", 1.15),
+    ("sft", "supervised step, ragged", "ragged", "the same, padded", 2),
+    ("sft", "supervised step, ragged", "ragged_packed", "the same, its packing", 3),
+    ("rollout", "rollout, prompt 64", "prompt_64", "transformers' `generate`", 2.5),
+    ("rollout", "rollout, prompt 256", "prompt_256", "the same", 4),
+    ("rollout", "rollout, tiny", "tiny", "the same", 3.5),
+    ("rollout", "rollout, ragged", "ragged", "the same", 5.5)]
+
+
+def summary(results: dict[str, list[dict]]) -> str:
+    """The first table of docs/performance.md, from the results of each command."""
+    rows = ["| what | peer | ratio of CPU seconds | aim | | ours: share of the GEMM limit | peer's | command |",
+            "|---|---|---|---|---|---|---|---|"]
+    for command, what, workload, peer, aim in SUMMARY:
+        r = next(r for r in results[command] if r["workload"] == workload)
+        met = "met" if r["ratio"] >= aim else "in some rounds" if r["ratio_high"] >= aim else "missed"
+        rows.append(f"| {what} | {peer} | **{r['ratio']:.2f} [{r['ratio_low']:.2f}, {r['ratio_high']:.2f}]** | {aim:g} | "
+                    f"{met} | {100 * r['share_of_limit']:.0f} % | {100 * r['peer_share_of_limit']:.0f} % | "
+                    f"`bench/{command}.py` |")
+    return "\n".join(rows) + "\n"
+
+
 def machine() -> dict:
     """Where and with what a result was measured."""
     import transformers

@@ -63,6 +63,12 @@ def test_the_table_of_whole_steps_is_that_of_the_newest_measurement():
     assert all(r["gradient_difference"] < 1e-5 and r["ratio_low"] <= r["ratio"] <= r["ratio_high"] for r in results)
 
 
+def test_the_first_table_of_performance_is_that_of_the_newest_measurements():
+    patterns = {"grpo_step": "grpo_step_*.json", "sft": "sft_*.json", "rollout": "rollout_2*.json"}
+    results = {name: json.loads(newest(pattern).read_text()) for name, pattern in patterns.items()}
+    assert side_by_side.summary(results) in (ROOT / "docs" / "performance.md").read_text()
+
+
 def test_the_table_of_growing_work_is_that_of_the_newest_measurement():
     results = json.loads(newest("growth_*.json").read_text())
     assert growth.markdown(results) in (ROOT / "docs" / "performance.md").read_text()
