@@ -106,7 +106,8 @@ def summary(results: dict[str, list[dict]]) -> str:
     for command, what, workload, peer, aim in SUMMARY:
         r = next(r for r in results[command] if r["workload"] == workload)
         met = "met" if r["ratio"] >= aim else "in some rounds" if r["ratio_high"] >= aim else "missed"
-        rows.append(f"| {what} | {peer} | **{r['ratio']:.2f} [{r['ratio_low']:.2f}, {r['ratio_high']:.2f}]** | {aim:g} | "
+        ratio = f"**{r['ratio']:.2f} [{r['ratio_low']:.2f}, {r['ratio_high']:.2f}]**"
+        rows.append(f"| {what} | {peer} | {ratio} | {aim:g} | "
                     f"{met} | {100 * r['share_of_limit']:.0f} % | {100 * r['peer_share_of_limit']:.0f} % | "
                     f"`bench/{command}.py` |")
     return "\n".join(rows) + "\n"
