@@ -77,7 +77,9 @@ class Captured:
         self.reserve(min(T, COLUMNS))
 
     def reserve(self, columns: int) -> None:
-        """Make room for this many tokens of every row, layer by layer; what is captured holds the old places."""
+        """Room for at least so many tokens of every row, layer by layer; what is captured holds the old places."""
+        if columns <= self.columns:
+            return
         for buffers in (self.keys, self.values):
             for i, old in enumerate(buffers):
                 buffers[i] = torch.zeros(*old.shape[:2], columns, old.shape[3], dtype=old.dtype, device=old.device)
