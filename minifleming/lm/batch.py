@@ -69,3 +69,8 @@ def padded(sequences: list[list[int]], device: torch.device) -> tuple[Tensor, Te
     for row, sequence in zip(ids, sequences):
         row[: len(sequence)] = torch.tensor(sequence)
     return ids.to(device), torch.tensor(lengths, device=device)
+
+
+def last_places(ids: Tensor, lengths: Tensor) -> Tensor:
+    """Where the last token of each row stands among all B·T. ids [B, T], lengths [B] -> [B]"""
+    return torch.arange(len(ids), device=ids.device) * ids.shape[1] + lengths - 1

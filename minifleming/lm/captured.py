@@ -27,7 +27,7 @@ from minifleming.kernels.norm import add_rms_norm_into, rms_norm
 from minifleming.kernels.rotary import rotary_and_cache
 from minifleming.kernels.sampler import sample_tokens
 from minifleming.kernels.swiglu import swiglu
-from minifleming.lm.batch import padded
+from minifleming.lm.batch import last_places, padded
 from minifleming.lm.decode import layer_weights
 from minifleming.lm.model import LanguageModel, RMSNorm, causal_attention
 from minifleming.lm.rope import cos_sin
@@ -159,8 +159,8 @@ class Captured:
         first, k = len(self), self.samples
         slots = [self.free.pop() for _ in prompts]
         ids, lengths = padded(prompts, self.model.device)
-        hidden = self.model(ids, cache=Prefill(self, torch.tensor(slots, device=ids.device)))
-        hidden = hidden[torch.arange(len(prompts), device=ids.device), lengths - 1]
+        hidden = self.model(ids, cache=Prefill(self, torch.tensor(slots, device=ids.device)),
+                            wanted=last_places(ids, lengths))
         self.prompt_lengths[slots] = lengths.int()
         self.slots += [slot for slot in slots for _ in range(k)]
         self.lengths += [1] * (len(self) - first)

@@ -38,6 +38,12 @@ def for_products(x: Tensor) -> Tensor:
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
+def gathered(rows: Tensor, at: Tensor) -> Tensor:
+    """rows[at], whose gradient adds up in the same order every time: on a CPU that of ``index_select`` does, and that
+    of indexing adds in the order in which the threads arrive; on a GPU it is the other way round."""
+    return rows[at] if rows.is_cuda else rows.index_select(0, at)
+
+
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, in_fixed_blocks: bool = False) -> Tensor:
     """Every token attends to itself and to what stands before it. q [B, H, T, D]; k, v [B, K, T, D]"""
     B, H, T, _ = q.shape
@@ -109,15 +115,20 @@ class Block(nn.Module):
         h, x = add_rms_norm(self.self_attn.o_proj(y), x, norm.weight, norm.eps)
         return x + self.mlp(h)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], cache: KeysAndValues | None, in_fixed_blocks: bool):
-        """x [B, T, C], rope [B·T, D] twice -> [B, T, C]"""
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], cache: KeysAndValues | None, in_fixed_blocks: bool,
+                wanted: Tensor | None = None):
+        """x [B, T, C], rope [B·T, D] twice -> [B, T, C]; with ``wanted``, places in [0, B·T), what stands there [M, C]
+        """
         by_rows = fixed.in_blocks if in_fixed_blocks else directly
         B, T = x.shape[:2]
         q, k, v = by_rows(self.before, x)  # [B, T, heads, D]
         q, k = rotary_qk(q.flatten(0, 1), k.flatten(0, 1), *rope)
         q, k, v = (heads.view(B, T, -1, heads.shape[-1]).transpose(1, 2) for heads in (q, k, v))  # [B, heads, T, D]
         y = causal_attention(q, k, v, in_fixed_blocks) if cache is None else cache.attend(self.layer, q, k, v)
-        return by_rows(self.after, x, y.transpose(1, 2).flatten(2))
+        y = y.transpose(1, 2).flatten(2)
+        if wanted is not None:
+            x, y = (gathered(rows.flatten(0, 1), wanted) for rows in (x, y))
+        return by_rows(self.after, x, y)
 
 
 class Decoder(nn.Module):
@@ -149,18 +160,22 @@ class LanguageModel(nn.Module):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.tie()
 
-    def forward(self, ids: Tensor, positions: Tensor | None = None, cache: KeysAndValues | None = None) -> Tensor:
+    def forward(self, ids: Tensor, positions: Tensor | None = None, cache: KeysAndValues | None = None,
+                wanted: Tensor | None = None) -> Tensor:
         """Hidden states after the last norm. ids [B, T], positions [B, T] (default 0..T-1) -> [B, T, C].
 
         Attention is causal over right-padded rows: what stands behind a row's end cannot reach its tokens,
-        so there is no mask, and callers ignore the outputs there.
+        so there is no mask, and callers ignore the outputs there. Who reads but some of the states says which: with
+        ``wanted``, places in [0, B·T), the last block computes no others behind its attention. -> [M, C]
         """
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         x = self.model.embed_tokens(ids)
         rope = self.rope(positions)
-        for block in self.model.layers:
+        *below, last = self.model.layers
+        for block in below:
             x = block(x, rope, cache, self.deterministic)
+        x = last(x, rope, cache, self.deterministic, wanted)
         return self.by_rows(self.model.norm, x)
 
     def logits(self, hidden: Tensor) -> Tensor:

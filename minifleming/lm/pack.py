@@ -143,17 +143,12 @@ def packed_loss(model: LanguageModel, pack: Pack, policy: Policy | None,
     """
     device = model.device
     with products(model):
-        hidden = model(pack.ids.to(device), pack.positions.to(device), Packed(pack.segments, model.deterministic))
-        hidden, targets = gathered(hidden[0], pack.sources.to(device)), pack.targets.to(device)
+        hidden = model(pack.ids.to(device), pack.positions.to(device), Packed(pack.segments, model.deterministic),
+                       pack.sources.to(device))
+        targets = pack.targets.to(device)
         if policy is None:
             return None, next_logprobs(model, hidden, targets, temperature)
         return next_loss(model, hidden, targets, policy, temperature)
-
-
-def gathered(rows: Tensor, at: Tensor) -> Tensor:
-    """rows[at], whose gradient adds up in the same order every time: on a CPU that of ``index_select`` does, and that
-    of indexing adds in the order in which the threads arrive; on a GPU it is the other way round."""
-    return rows[at] if rows.is_cuda else rows.index_select(0, at)
 
 
 def idle_logprobs(model: LanguageModel) -> Tensor:

@@ -71,22 +71,24 @@ class Plan:
         return always + max(sum(part.values()) for part in (self.rollout, self.update, self.cold_start))
 
 
-def layer(c: ModelConfig, batch: Batch, e: int, r: int) -> float:
+def layer(c: ModelConfig, batch: Batch, e: int, r: int, last: bool = False) -> float:
     """Bytes that one block keeps of a pack (lm/pack.py) for the way back: its input and the sum between (r bytes an
-    element), both norms' outputs, queries, keys, values, what attention found, gate, up and their product."""
+    element), both norms' outputs, queries, keys, values, what attention found, gate, up and their product. The last
+    block goes on behind its attention with what the head will read alone."""
     H, K = c.num_attention_heads, c.num_key_value_heads
     HD, KD = H * c.head_dim, K * c.head_dim
-    token = 2 * (r + e) * c.hidden_size + e * (2 * HD + 2 * KD + 3 * c.intermediate_size) + 4 * (2 + H)  # sums in fp32
+    before = (r + e) * c.hidden_size + e * (2 * HD + 2 * KD) + 4 * (1 + H)  # sums in fp32
+    behind = (r + e) * c.hidden_size + e * 3 * c.intermediate_size + 4
     if ARCHITECTURES[c.model_type]["qk_norm"]:
-        token += e * (HD + KD) + 4 * (H + K)
-    return batch.tokens * token
+        before += e * (HD + KD) + 4 * (H + K)
+    return batch.tokens * before + (batch.learned * (behind + e * HD) if last else batch.tokens * behind)
 
 
 def activations(c: ModelConfig, batch: Batch, e: int, recompute: bool, r: int) -> float:
     """Bytes that the whole forward pass keeps below the head; recomputed: each block's input."""
-    one = batch.tokens * c.hidden_size * r if recompute else layer(c, batch, e, r)
-    last = batch.tokens * (c.hidden_size * r + 8 * c.head_dim)  # the last norm's input; all angles, in fp32
-    return c.num_hidden_layers * one + last
+    blocks = c.num_hidden_layers * batch.tokens * c.hidden_size * r if recompute else \
+        (c.num_hidden_layers - 1) * layer(c, batch, e, r) + layer(c, batch, e, r, last=True)
+    return blocks + batch.learned * c.hidden_size * r + batch.tokens * 8 * c.head_dim  # last norm's input; angles, fp32
 
 
 def head(c: ModelConfig, learned: int, e: int, cuda: bool) -> float:

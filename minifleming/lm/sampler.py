@@ -21,7 +21,7 @@ from torch import Tensor
 
 from minifleming.kernels.reference import token_logprobs
 from minifleming.lm import captured
-from minifleming.lm.batch import padded
+from minifleming.lm.batch import last_places, padded
 from minifleming.lm.cache import Cache
 from minifleming.lm.captured import Captured
 from minifleming.lm.decode import Decode
@@ -194,6 +194,6 @@ def _prefill(model: LanguageModel, cache: Cache, prompts: list[list[int]], sampl
     """Run the prompts once and give each ``samples`` rows. -> last hidden states [prompts * samples, C]"""
     ids, lengths = padded(prompts, model.device)
     cache.begin_prefill([len(prompt) for prompt in prompts])
-    hidden = model(ids, cache=cache)
+    hidden = model(ids, cache=cache, wanted=last_places(ids, lengths))
     cache.admit(samples)
-    return hidden[torch.arange(len(prompts), device=hidden.device), lengths - 1].repeat_interleave(samples, 0)
+    return hidden.repeat_interleave(samples, 0)

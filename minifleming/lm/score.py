@@ -29,8 +29,8 @@ def completion_logprobs(model: LanguageModel, batch: Batch, temperature: float =
     ids, targets = batch.ids.to(model.device), batch.targets.to(model.device)
     rows, columns = targets[:, :-1].nonzero(as_tuple=True)
     with products(model):
-        hidden = model(ids[:, :-1])  # the last token predicts nothing
-        return next_logprobs(model, hidden[rows, columns], ids[rows, columns + 1], temperature), rows
+        hidden = model(ids[:, :-1], wanted=rows * (ids.shape[1] - 1) + columns)  # the last token predicts nothing
+        return next_logprobs(model, hidden, ids[rows, columns + 1], temperature), rows
 
 
 def next_logprobs(model: LanguageModel, hidden: Tensor, ids: Tensor, temperature: float) -> Tensor:

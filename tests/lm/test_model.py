@@ -130,6 +130,21 @@ def test_rotary_depends_on_relative_positions_only(tiny, kind):
     assert (model(ids, at * 2) - default).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_wanted_states_are_those_of_the_whole_pass(tiny, kind, deterministic):
+    """Values and every gradient in fp64; a place may be asked for twice, and in any order."""
+    model, wanted = tiny(kind).double(), torch.tensor([3, 11, 11, 0, 7])
+    model.deterministic = deterministic
+    ids, found = torch.randint(0, 41, (2, 6), generator=torch.Generator().manual_seed(6)), []
+    for hidden in (model(ids).flatten(0, 1)[wanted], model(ids, wanted=wanted)):
+        model.zero_grad()
+        (hidden * torch.arange(hidden.numel(), dtype=torch.float64).view(hidden.shape)).sum().backward()
+        found.append([hidden, *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+    assert len(found[0]) == len(found[1]) > 10
+    for whole, part in zip(*found):
+        torch.testing.assert_close(part, whole, atol=1e-9, rtol=1e-9)
+
+
 def test_T24_training_mode_changes_nothing(tiny, kind):
     """There is no dropout: train() and eval() agree bit for bit, and twice in a row."""
     model = tiny(kind)

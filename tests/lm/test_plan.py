@@ -95,7 +95,7 @@ def test_activations_and_peak_of_an_update_to_10_per_cent(kind, dtype, weights, 
         copies = e * sum(p.numel() for p in model.model.layers.parameters() if p.dim() > 1)
         table = e * model.lm_head.weight.numel()
     planned = activations(model.config, batch, e, recompute, weights)
-    assert planned + batch.tokens * 64 * weights == pytest.approx(kept - copies, rel=0.1)  # and the last norm's output
+    assert planned + batch.learned * 64 * weights == pytest.approx(kept - copies, rel=0.1)  # and the last norm's output
     assert planned + at_once(model.config, batch, e, recompute, weights, False) == pytest.approx(peak - copies - table,
                                                                                               rel=0.1)
 
