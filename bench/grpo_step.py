@@ -42,6 +42,7 @@ import torch
 from rollout import GROUPS, SAMPLES, WORKLOADS, Workload, models
 from side_by_side import against, cpu_seconds, gemm_rate, rounds, write
 from torch.nn.utils.rnn import pad_sequence
+from words import Words, backend, text
 
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.optimizer import adamw
@@ -130,41 +131,11 @@ def prompts(w: Workload) -> list[list[int]]:
                          generator=torch.Generator().manual_seed(1)).tolist()
 
 
-def text(ids: list[int]) -> str:
-    """Words, none of which has a special token inside: the peer's tokenizer would find it there."""
-    return " ".join(f"w{i}" for i in ids)
-
-
-def backend(w: Workload):
-    """A word for every token; the one after the last is an end that the model cannot draw."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    made = Tokenizer(models.WordLevel({text([i]): i for i in range(w.vocab + 1)}, unk_token=text([END])))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return made
-
-
-class Words:
-    """What ``roll_out`` asks of a tokenizer, on the same backend as the peer's; a prompt is the question alone."""
-
-    def __init__(self, w: Workload):
-        self.backend, self.end_ids = backend(w), list(range(w.ends)) or [w.vocab]
-
-    def encode(self, text: str) -> list[int]:
-        return self.backend.encode(text).ids
-
-    def decode(self, ids: list[int]) -> str:
-        return self.backend.decode(ids)
-
-    def prompt(self, question: str, options: dict[str, str]) -> str:
-        return question
-
-
 class Ours:
     """``roll_out`` and ``update`` on one model; ``clock`` has the CPU seconds of every rollout."""
 
     def __init__(self, w: Workload):
-        self.w, self.clock, self.words = w, [], Words(w)
+        self.w, self.clock, self.words = w, [], Words(w.vocab, list(range(w.ends)))
         self.model: LanguageModel = models(w)[1]
         self.cfg = RL(objective="dr_grpo", max_new_tokens=w.new, rollout_slots=ROWS, lr=0.0, micro_batch_tokens=TOKENS)
         self.optimizer = adamw(self.model, self.cfg.lr, BETAS, 0.0)
@@ -203,7 +174,7 @@ class Theirs:
         from datasets import Dataset
 
         tokenizer = transformers.PreTrainedTokenizerFast(
-            tokenizer_object=backend(w), eos_token=text([END if w.ends else w.vocab]), pad_token=text([END]))
+            tokenizer_object=backend(w.vocab), eos_token=text([END if w.ends else w.vocab]), pad_token=text([END]))
         args = trl.GRPOConfig(
             output_dir=out, per_device_train_batch_size=size, gradient_accumulation_steps=ROWS // size,
             num_generations=SAMPLES, max_completion_length=w.new, loss_type="dr_grpo", scale_rewards="none", beta=0.0,

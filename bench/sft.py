@@ -31,9 +31,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from grpo_step import BETAS, backend, text
+from grpo_step import BETAS
 from rollout import Workload, models
 from side_by_side import against, cpu_seconds, gemm_rate, rounds, write
+from words import backend, text
 
 from minifleming.cold_start.sft import one_step
 from minifleming.lm.batch import Example
@@ -141,8 +142,8 @@ class Theirs:
         import trl
         from datasets import Dataset
 
-        tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend(SHAPE), eos_token=text([SHAPE.vocab]),
-                                                         pad_token=text([0]))
+        tokenizer = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=backend(SHAPE.vocab), eos_token=text([SHAPE.vocab]), pad_token=text([0]))
         rows = Dataset.from_dict({
             "input_ids": [e.prompt + e.completion for e in given],
             "completion_mask": [[0] * len(e.prompt) + [1] * len(e.completion) for e in given]})

@@ -236,14 +236,14 @@ def key_blocks(segments: Segments, queries: int, keys: int, heads: int, groups: 
     return sorted(pieces, key=lambda row: row[3] - row[4]), sums, slots
 
 
-def plan(segments: Segments, device: torch.device, width: int, wide: bool, heads: int, groups: int) -> tuple:
+def tables(segments: Segments, device: torch.device, width: int, wide: bool, heads: int, groups: int) -> tuple:
     """The kernels' tables on the device, made once for all layers: of o, of dq, of dk and dv, of sums; slots."""
-    kept, key = vars(segments).setdefault("plans", {}), (device, width, wide, heads, groups)
+    kept, key = vars(segments).setdefault("tables", {}), (device, width, wide, heads, groups)
     if key not in kept:
         forward, queries, keys = tiles(width, wide)
         pieces, sums, slots = key_blocks(segments, *keys[:2], heads, groups)
-        tables = query_blocks(segments, forward[0]), query_blocks(segments, queries[0]), pieces, sums
-        kept[key] = (*(torch.tensor(t, dtype=torch.int32).to(device) for t in tables), slots)
+        made = query_blocks(segments, forward[0]), query_blocks(segments, queries[0]), pieces, sums
+        kept[key] = (*(torch.tensor(t, dtype=torch.int32).to(device) for t in made), slots)
     return kept[key]
 
 
@@ -256,7 +256,7 @@ def launch_forward(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> tuple
     o = torch.empty(N, H, D, dtype=q.dtype, device=q.device)
     stats = torch.empty(H, N, 2, dtype=torch.float32, device=q.device)
     wide = q.dtype == torch.float32
-    work, BM, BN, warps, stages = plan(segments, q.device, D, wide, K, H // K)[0], *tiles(D, wide)[0]
+    work, BM, BN, warps, stages = tables(segments, q.device, D, wide, K, H // K)[0], *tiles(D, wide)[0]
     if N:
         forward_kernel[(len(work) * H,)](q, k, v, o, stats, work, D**-0.5, N, *q.stride()[:2], *k.stride()[:2],
                                          *v.stride()[:2], H, H // K, D, BM, BN, num_warps=warps, num_stages=stages)
@@ -271,7 +271,7 @@ def launch_backward(q: Tensor, k: Tensor, v: Tensor, o: Tensor, do: Tensor, stat
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
     if not N:
         return dq, dk, dv
-    _, queries, pieces, sums, slots = plan(segments, q.device, D, wide, K, H // K)
+    _, queries, pieces, sums, slots = tables(segments, q.device, D, wide, K, H // K)
     strides = (*q.stride()[:2], *k.stride()[:2], *v.stride()[:2])
     _, (BM, BN, warps, stages), (rows, columns, *more) = tiles(D, wide)
     queries_kernel[(len(queries) * H,)](q, k, v, o, do, dq, stats, queries, D**-0.5, N, *strides, H, H // K, D, BM, BN,

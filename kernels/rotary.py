@@ -26,13 +26,8 @@ from minifleming.kernels.jit import cdiv, jit, on_gpu, power_of_2, tl
 PAIRS = 1024  # of a program: at 128 threads one load of 16 bytes for each half, cos and sin in bf16
 
 
-def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Each token's heads turned, differentiable in x. x [N, heads, D]; cos, sin [N, D], whose halves are equal"""
-    return Rotary.apply(cos, sin, on_gpu(x, cos, sin), x)[0]
-
-
 def rotary_qk(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in one launch. q [N, H, D], k [N, K, D]; cos, sin [N, D], whose halves are equal"""
+    """Each token's heads turned, differentiable. q [N, H, D], k [N, K, D]; cos, sin [N, D], whose halves are equal"""
     return Rotary.apply(cos, sin, on_gpu(q, k, cos, sin), q, k)
 
 

@@ -29,6 +29,7 @@ import torch
 from bench.gpu import limits
 from bench.gpu.common import Bench, free, main, random_model, theirs
 from bench.gpu.machine import ROOT
+from bench.words import Words, text
 from minifleming.lm.optimizer import adamw
 from minifleming.lm.shard import sampler
 from minifleming.rlvr.rollout import compare, roll_out
@@ -43,26 +44,6 @@ PEER = 80.0  # seconds that TRL's step may take
 TOOK: dict[str, float] = {}  # our step's seconds, once they are measured
 
 
-class Words:
-    """A word for every token, and one more for an end that the model cannot draw; a prompt is the question alone."""
-
-    def __init__(self, vocabulary: int):
-        from tokenizers import Tokenizer, models, pre_tokenizers
-
-        self.backend = Tokenizer(models.WordLevel({f"w{i}": i for i in range(vocabulary + 1)}, unk_token="w0"))
-        self.backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        self.end_ids = [vocabulary]
-
-    def encode(self, text: str) -> list[int]:
-        return self.backend.encode(text).ids
-
-    def decode(self, ids: list[int]) -> str:
-        return self.backend.decode(ids)
-
-    def prompt(self, question: str, options: dict[str, str]) -> str:
-        return question
-
-
 def sizes(b: Bench) -> tuple[int, int, int]:
     """Prompts, their tokens, new tokens."""
     return b.size((64, 256, 1024), (2, 9, 12))
@@ -71,7 +52,7 @@ def sizes(b: Bench) -> tuple[int, int, int]:
 def texts(b: Bench) -> list[str]:
     count, prompt, _ = sizes(b)
     drawn = torch.randint(1, b.shape(SMALL).vocab_size, (count, prompt), generator=torch.Generator().manual_seed(1))
-    return [" ".join(f"w{i}" for i in row) for row in drawn.tolist()]
+    return [text(ids) for ids in drawn.tolist()]
 
 
 def paid(ids: list[int], vocabulary: int) -> float:

@@ -90,38 +90,65 @@ def steps(
 
     Raises BadInput for a prompt that leaves no room in the model's positions.
     """
-    budgets = _budgets([len(p) for p in prompts], max_new_tokens, model.config.max_position_embeddings)
+    queue = Queue(prompts, _budgets([len(p) for p in prompts], max_new_tokens, model.config.max_position_embeddings),
+                  set(end_ids), lambda i, s: stream(seed, step, keys[i], s))
     if not prompts:
         return
-    waiting = deque(sorted(range(len(prompts)), key=lambda i: -len(prompts[i])))
     slots = min(max(slots, samples), len(prompts) * samples)
-    longest, room = len(prompts[waiting[0]]), min(len(prompts), slots, -(-2 * slots // samples))
+    room = min(len(prompts), slots, -(-2 * slots // samples))  # prompts held at a time
+    longest, most = max(map(len, prompts)), max(queue.budgets)
     if captured.usable(model, bool(cut)):
-        engine = Captured(model, slots, room, samples, longest, max(budgets), temperature, look)
-        yield from _looks(engine, prompts, waiting, budgets, set(end_ids), look,
-                          lambda i, s: stream(seed, step, keys[i], s))
-        return
-    cache = Cache(model.config, slots, room, longest, max(budgets), model.dtype, model.device, model.deterministic)
-    decode = Decode(model, longest + max(budgets))
-    ends, rows, changed = set(end_ids), [], False
+        yield from _looks(Captured(model, slots, room, samples, longest, most, temperature, look), queue, look)
+    else:
+        cache = Cache(model.config, slots, room, longest, most, model.dtype, model.device, model.deterministic)
+        yield from _one_by_one(Decode(model, longest + most), cache, queue, samples, slots, temperature, cut)
+
+
+class Queue:
+    """The prompts that wait, the longest first, and what ends a completion."""
+
+    def __init__(self, prompts: list[list[int]], budgets: list[int], ends: set[int],
+                 stream_of: Callable[[int, int], int]):
+        """``stream_of`` (prompt, sample): where its random numbers start (draw.py)."""
+        self.prompts, self.budgets, self.ends, self.stream_of = prompts, budgets, ends, stream_of
+        self.waiting = deque(sorted(range(len(prompts)), key=lambda i: -len(prompts[i])))
+
+    def take(self, most: int, slots: int) -> list[int]:
+        """The prompts of one pass: at most ``most``, and of at most PREFILL_PER_ROW padded tokens a row (or one)."""
+        group: list[int] = []
+        while self.waiting and len(group) < most:
+            if group and (len(group) + 1) * len(self.prompts[group[0]]) > PREFILL_PER_ROW * slots:
+                break
+            group.append(self.waiting.popleft())
+        return group
+
+    def put(self, row: Completion, token: int, logprob: float) -> None:
+        """One more token of a row that has not ended."""
+        row.ids.append(token)
+        row.logprobs.append(logprob)
+        row.finished = token in self.ends
+        row.truncated = not row.finished and len(row.ids) == self.budgets[row.prompt]
+
+
+def _one_by_one(decode: Decode, cache: Cache, queue: Queue, samples: int, slots: int, temperature: float,
+                cut: Truncation | None) -> Iterator[list[Completion]]:
+    """``steps`` on a CPU, and wherever captured.py does not serve: rows come and go after every token."""
+    model, rows, changed = decode.model, [], False
     streams = np.zeros(0, np.uint64)
     last = torch.zeros(0, dtype=torch.int64, device=model.device)  # the newest token of each row
-    while waiting or rows:
+    while queue.waiting or rows:
         with torch.no_grad() if model.sharded else torch.inference_mode():  # gathered weights are trained with later
             hidden = [decode.step(last, cache)] if rows else []
-            while group := _next(waiting, prompts, min((slots - len(rows)) // samples, len(cache.free)), slots):
-                hidden.append(_prefill(model, cache, [prompts[i] for i in group], samples))
+            while group := queue.take(min((slots - len(rows)) // samples, len(cache.free)), slots):
+                hidden.append(_prefill(model, cache, [queue.prompts[i] for i in group], samples))
                 rows += [Completion(i, s) for i in group for s in range(samples)]
                 changed = True
             if changed:
-                streams = np.array([stream(seed, step, keys[r.prompt], r.sample) for r in rows], np.uint64)
+                streams = np.array([queue.stream_of(r.prompt, r.sample) for r in rows], np.uint64)
             u = None if temperature == 0 else uniforms(streams, np.array([len(r.ids) for r in rows]))
             last, logprobs = _draw(model, torch.cat(hidden), u, temperature, cut)
             for row, token, logprob in zip(rows, last.tolist(), logprobs.tolist()):
-                row.ids.append(token)
-                row.logprobs.append(logprob)
-                row.finished = token in ends
-                row.truncated = not row.finished and len(row.ids) == budgets[row.prompt]
+                queue.put(row, token, logprob)
             fresh, gone = rows, [i for i, row in enumerate(rows) if row.ended]
             if changed := bool(gone):
                 kept = cache.release(gone)
@@ -129,16 +156,15 @@ def steps(
         yield fresh
 
 
-def _looks(engine: Captured, prompts: list[list[int]], waiting: deque[int], budgets: list[int], ends: set[int],
-           look: int, stream_of: Callable[[int, int], int]) -> Iterator[list[Completion]]:
+def _looks(engine: Captured, queue: Queue, look: int) -> Iterator[list[Completion]]:
     """``steps`` on a GPU: rows come and go every ``look`` steps."""
     rows: list[Completion] = []
-    while waiting or rows:
+    while queue.waiting or rows:
         with torch.inference_mode():
             old, k = len(rows), engine.samples
-            while group := _next(waiting, prompts, min((engine.rows - len(rows)) // k, len(engine.free)), engine.rows):
+            while group := queue.take(min((engine.rows - len(rows)) // k, len(engine.free)), engine.rows):
                 fresh = [Completion(i, s) for i in group for s in range(k)]
-                engine.admit([prompts[i] for i in group], [stream_of(r.prompt, r.sample) for r in fresh])
+                engine.admit([queue.prompts[i] for i in group], [queue.stream_of(r.prompt, r.sample) for r in fresh])
                 rows += fresh
             engine.run(look)
             ids, logprobs = engine.newest(look + 1)
@@ -146,26 +172,13 @@ def _looks(engine: Captured, prompts: list[list[int]], waiting: deque[int], budg
             for n, row in enumerate(rows):
                 first = 1 if n < old else 0  # a new row has one token more
                 for token, logprob in zip(ids[n, first:].tolist(), logprobs[n, first:].tolist()):
-                    row.ids.append(token)
-                    row.logprobs.append(logprob)
-                    row.finished = token in ends
-                    row.truncated = not row.finished and len(row.ids) == budgets[row.prompt]
+                    queue.put(row, token, logprob)
                     if row.ended:
                         break
             shown = rows
             if gone := [n for n, row in enumerate(rows) if row.ended]:
                 rows = [rows[n] for n in engine.release(gone)]
         yield shown
-
-
-def _next(waiting: deque[int], prompts: list[list[int]], most: int, slots: int) -> list[int]:
-    """The prompts of one pass: at most ``most``, and of at most PREFILL_PER_ROW padded tokens a row (or one)."""
-    group: list[int] = []
-    while waiting and len(group) < most:
-        if group and (len(group) + 1) * len(prompts[group[0]]) > PREFILL_PER_ROW * slots:
-            break
-        group.append(waiting.popleft())
-    return group
 
 
 def _draw(model: LanguageModel, hidden: Tensor, u: np.ndarray | None, temperature: float,
