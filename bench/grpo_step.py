@@ -30,17 +30,15 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 
 import functools
-import logging
 import statistics
 import tempfile
 import time
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from rollout import GROUPS, SAMPLES, WORKLOADS, Workload, models
-from side_by_side import against, cpu_seconds, gemm_rate, rounds, write
+from side_by_side import against, alone_and_quiet, cpu_seconds, gemm_rate, rounds, write
 from torch.nn.utils.rnn import pad_sequence
 from words import Words, backend, text
 
@@ -72,11 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.rounds < 1:
         raise BadInput("--rounds: must be positive")
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    for name in ("transformers", "trl", "accelerate"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    alone_and_quiet()
     results = []
     for name in args.workloads:
         cache = None if args.cache == "dynamic" else args.cache  # transformers' default

@@ -24,7 +24,6 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 import ctypes
 import gc
 import json
-import logging
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from side_by_side import against, rounds, write
+from side_by_side import against, alone_and_quiet, rounds, write
 
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.sampler import sample, steps
@@ -75,8 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--continuous", action="store_true", help="time transformers' continuous batching once too")
     parser.add_argument("--memory-of", choices=list(WORKLOADS), help="measure this workload's memory, and nothing else")
     args = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    alone_and_quiet()
     if args.memory_of:
         print(json.dumps(memory(WORKLOADS[args.memory_of])))
         return 0

@@ -24,16 +24,14 @@ import os
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-import logging
 import tempfile
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from grpo_step import BETAS
 from rollout import Workload, models
-from side_by_side import against, cpu_seconds, gemm_rate, rounds, write
+from side_by_side import against, alone_and_quiet, cpu_seconds, gemm_rate, rounds, write
 from words import backend, text
 
 from minifleming.cold_start.sft import one_step
@@ -57,11 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.rounds < 1:
         raise BadInput("--rounds: must be positive")
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    for name in ("transformers", "trl", "accelerate"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    alone_and_quiet()
     import datasets
 
     datasets.disable_progress_bars()

@@ -9,14 +9,26 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
+import os
 import platform
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import torch
+
+
+def alone_and_quiet() -> None:
+    """One thread; and the peers' warnings and progress bars are kept from the output."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    for name in ("transformers", "trl", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def cpu_seconds(run: Callable[[], object]) -> float:
