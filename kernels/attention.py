@@ -35,9 +35,8 @@ PIECE = 32  # blocks of queries; less is not worth the sum of one more piece
 
 def attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
     """softmax(q kᵀ / √D) v over what a token sees, differentiable. q [N, H, D]; k, v [N, K, D] -> [N, H, D]"""
-    if not (on_gpu(q, k, v) and room_for_heads(q)):
-        return merged_attention(q, k, v, segments)
-    return Attention.apply(q, k, v, segments)
+    run = Attention.apply if on_gpu(q, k, v) and room_for_heads(q) else merged_attention
+    return run(q, k, v, segments)
 
 
 @jit
@@ -142,12 +141,11 @@ def keys_kernel(q, k, v, do, dk, dv, parts, stats, work, scale, tokens, q_token,
     """Queries from ``until`` on add nothing: their do is 0."""
     head, work = (tl.program_id(0) % K).to(tl.int64), work + tl.program_id(0) // K * 6
     first, end, until = tl.load(work), tl.load(work + 1), tl.load(work + 2)
-    begin, stop, slot = tl.load(work + 3), tl.load(work + 4), tl.load(work + 5)
+    begin, stop, which = tl.load(work + 3), tl.load(work + 4), tl.arange(0, 4)[None, :]
     row, column, dim = tl.arange(0, BM), tl.arange(0, BN), tl.arange(0, D)[None, :]
     inside, key_at = (first + column < end)[:, None], (first + column).to(tl.int64)[:, None]
     keys = tl.load(k + head * k_head + key_at * k_token + dim, mask=inside, other=0)
     values = tl.load(v + head * v_head + key_at * v_token + dim, mask=inside, other=0)
-    which = tl.arange(0, 4)[None, :]
     key, value = tl.full([BN, D], 0.0, tl.float32), tl.full([BN, D], 0.0, tl.float32)
     exponent = scale * 1.4426950408889634
     diagonal = BN // BM * G
@@ -170,10 +168,12 @@ def keys_kernel(q, k, v, do, dk, dv, parts, stats, work, scale, tokens, q_token,
             dscores = weights * (lift - delta[None, :])
             value = tl.dot(weights.to(above.dtype), above, value, input_precision="ieee")
             key = tl.dot(dscores.to(query.dtype), query, key, input_precision="ieee")
+    # Where to write is read again: kept over the loops it would take registers that they need.
+    first, end, slot = tl.load(work, volatile=True), tl.load(work + 1, volatile=True), tl.load(work + 5, volatile=True)
     if slot < 0:
         to = (first.to(tl.int64) * K + head) * D + (column[:, None] * (K * D) + dim)
-        tl.store(dk + to, (key * scale).to(dk.dtype.element_ty), mask=inside)
-        tl.store(dv + to, value.to(dv.dtype.element_ty), mask=inside)
+        tl.store(dk + to, (key * scale).to(dk.dtype.element_ty), mask=(first + column < end)[:, None])
+        tl.store(dv + to, value.to(dv.dtype.element_ty), mask=(first + column < end)[:, None])
     else:
         to = (slot * K + head) * (2 * BN * D) + (column[:, None] * D + dim)
         tl.store(parts + to, key * scale)
