@@ -20,13 +20,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from grpo_step import AIMS, GROUPS, SAMPLES, WORKLOADS, Ours
-from side_by_side import alone_and_quiet, gemm_rate, write
+from side_by_side import KINDS, alone_and_quiet, gemm_rate, write
 from torch.profiler import ProfilerActivity, profile
 
 from minifleming.rlvr.update import update
 from minifleming.run.errors import Parser, guarded
 
-KINDS = ("weights", "attention", "rest")
 WEIGHTS = {"aten::mm", "aten::addmm", "aten::addmm_"}
 ATTENTION = {"aten::bmm", "aten::baddbmm"}
 

@@ -149,3 +149,16 @@ def sft_markdown(results: list[dict]) -> str:
              f"{100 * r['share_of_limit']:.0f} %, {100 * r['peer_share_of_limit']:.0f} % | "
              f"{r['gradient_difference']:.0e}, {r['loss_difference']:.0e} |" for r in results]
     return "\n".join(rows) + "\n"
+
+
+KINDS = ("weights", "attention", "rest")  # of operations
+
+
+def shares_markdown(results: list[dict]) -> str:
+    """The table of docs/performance.md: where a step's time goes (bench/shares.py)."""
+    rows = ["| workload | part | seconds | products with weights | attention | rest | their rate, of a large product's |",
+            "|---|---|---|---|---|---|---|"]
+    rows += [f"| {r['workload']} | {r['part']} | {r['seconds']:.2f} | "
+             + " | ".join(f"{100 * r[kind] / r['seconds']:.0f} %" for kind in KINDS) + f" | {100 * r['rate']:.0f} % |"
+             for r in results]
+    return "\n".join(rows) + "\n"

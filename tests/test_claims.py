@@ -75,6 +75,12 @@ def test_the_table_of_growing_work_is_that_of_the_newest_measurement():
     assert [r["line"] for r in results] == list(growth.LINES)
 
 
+def test_the_table_of_shares_is_that_of_the_newest_measurement():
+    results = json.loads(newest("shares_*.json").read_text())
+    assert side_by_side.shares_markdown(results) in (ROOT / "docs" / "performance.md").read_text()
+    assert all(abs(sum(r[kind] for kind in side_by_side.KINDS) - r["seconds"]) < 1e-9 for r in results)
+
+
 def test_parity_claims_are_those_of_the_result_files():
     text = (ROOT / "docs" / "performance.md").read_text()
     smol = json.loads(newest("smollm2_parity_*.json").read_text())
