@@ -156,7 +156,7 @@ KINDS = ("weights", "attention", "rest")  # of operations
 
 def shares_markdown(results: list[dict]) -> str:
     """The table of docs/performance.md: where a step's time goes (bench/shares.py)."""
-    rows = ["| workload | part | seconds | products with weights | attention | rest | their rate, of a large product's |",
+    rows = ["| workload | part | seconds | products by weights | attention | rest | their rate, of a large one's |",
             "|---|---|---|---|---|---|---|"]
     rows += [f"| {r['workload']} | {r['part']} | {r['seconds']:.2f} | "
              + " | ".join(f"{100 * r[kind] / r['seconds']:.0f} %" for kind in KINDS) + f" | {100 * r['rate']:.0f} % |"
