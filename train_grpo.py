@@ -28,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
                              "run folder has no checkpoint yet, start from this one of another run")
     plan.add_arguments(parser)
     args = parser.parse_args(argv)
+    plan.check_arguments(args)
     cfg = configuration.from_arguments(args)
     if args.dry_run:
         print(plan.dry_run(cfg, args))

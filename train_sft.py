@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="the model folder to write; its log stands beside it")
     plan.add_arguments(parser)
     args = parser.parse_args(argv)
+    plan.check_arguments(args)
     cfg = configuration.from_arguments(args, {"model.base": args.model})
     if args.dry_run:
         print(plan.dry_run(cfg, args))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
 
 from minifleming.kernels.segments import Segments
 
@@ -29,16 +30,17 @@ def merged_attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Ten
 
 
 def by_segment(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
-    """On a GPU that our kernel does not run on: a call a segment, over copies of what it reads and its own."""
+    """On a GPU that our kernel does not run on: a call a segment, over copies of what it reads and its own; queries and
+    keys end together (``causal_lower_right``), which PyTorch's own kernels know without a mask in memory."""
     found = []
-    q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))  # [1, heads, N, D]
     for start, length, first, size, _, _ in segments.rows:
         own = slice(start, start + length)
-        keys, values = (torch.cat((x[:, first : first + size], x[:, own]), dim=1) for x in (k, v))
-        mask = torch.ones(length, size + length, dtype=torch.bool, device=q.device).tril(size) if size else None
-        found.append(F.scaled_dot_product_attention(q[:, own], keys, values, mask, is_causal=mask is None,
-                                                    enable_gqa=len(q) != len(k)))
-    return torch.cat(found, dim=1).transpose(0, 1)
+        keys, values = (torch.cat((x[:, :, first : first + size], x[:, :, own]), dim=2) for x in (k, v))
+        seen = causal_lower_right(length, size + length)
+        found.append(F.scaled_dot_product_attention(q[:, :, own], keys, values, seen,
+                                                    enable_gqa=q.shape[1] != k.shape[1]))
+    return torch.cat(found, dim=2)[0].transpose(0, 1)
 
 
 def calls(segments: Segments) -> list[tuple[slice, slice, bool]]:

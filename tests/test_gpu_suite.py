@@ -91,17 +91,17 @@ def test_what_is_bad():
 
 def test_the_table(tmp_path):
     rows.append(tmp_path, {"begin": "x", "part": "decode"})
-    rows.append(tmp_path, rows.judged({"what": "a decode step", "shape": "0.5B", "measured": 0.5, "unit": "ms",
-                                       "limit": 0.3, "aim": {"share": 0.5}, "peer": 20.0, "peer_name": "generate",
+    rows.append(tmp_path, rows.judged({"what": "a decode step", "measurement": "x", "shape": "0.5B",
+                                       "measured": 0.5, "unit": "ms", "limit": 0.3, "aim": {"share": 0.5}, "peer": 20.0, "peer_name": "generate",
                                        "note": "128,000 tokens/s", "command": "bench/gpu.sh"}))
     rows.append(tmp_path, {"what": "broken", "shape": "", "error": "RuntimeError: a | b\nc", "command": "bench/gpu.sh"})
     with (tmp_path / "rows.jsonl").open("a") as file:
         file.write('{"what": "cut off by a ki')
     rows.write_results(tmp_path, {"kind": "gpu", "name": "NVIDIA H200", "toy": False}, ["decode: timed out in 'x'"])
     text = (tmp_path / "gpu.md").read_text()
-    assert ("| a decode step | 0.5B | 0.5 ms (128,000 tokens/s) | 0.3 ms | 60 % | 50 % | yes | 20 ms generate | 40 | "
-            "`bench/gpu.sh` |") in text
-    assert "| broken |  | **failed**: RuntimeError: a / b c |" in text and "- decode: timed out in 'x'" in text
+    assert ("| a decode step | x | 0.5B | 0.5 ms (128,000 tokens/s) | 0.3 ms | 60 % | 50 % | yes | 20 ms generate | "
+            "40 | `bench/gpu.sh` |") in text
+    assert "| broken |  |  | **failed**: RuntimeError: a / b c |" in text and "- decode: timed out in 'x'" in text
     assert "not results" not in text and "NVIDIA H200" in text
     result = json.loads((tmp_path / "gpu.json").read_text())
     assert [row["what"] for row in result["rows"]] == ["a decode step", "broken"] and result["machine"]["kind"] == "gpu"
@@ -113,7 +113,8 @@ def test_the_table(tmp_path):
 
 @pytest.mark.parametrize("argv, reason", [
     ([], "--out"), (["--out", "x", "--parts", "decoding"], "invalid choice"),
-    (["--out", "x", "--limit", "0"], "--limit"), (["--out", "x", "--limit", "soon"], "--limit"),
+    (["--out", "x", "--limit", "0"], "--limit"), (["--out", "x", "--limit", "nan"], "--limit"),
+    (["--out", "x", "--limit", "soon"], "--limit"),
     (["--out", "x", "--model", "nowhere"], "--model"), (["--out", "x", "--fast"], "--fast")])
 def test_bad_arguments(argv, reason, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -175,10 +176,11 @@ def test_a_part_that_dies_goes_on_behind_the_measurement_that_did_it(parts, tmp_
 def test_all_is_well_or_not(parts, tmp_path):
     parts(quick=1)
     assert guarded(suite.main, ["--out", str(tmp_path), "--limit", "20"]) == 0
-    assert whats(tmp_path) == ["quick first"], "results of a run before are gone"
-    assert guarded(suite.main, ["--out", str(tmp_path), "--limit", "20"]) == 0 and whats(tmp_path) == ["quick first"]
+    assert whats(tmp_path) == ["quick first"]
+    assert guarded(suite.main, ["--out", str(tmp_path), "--limit", "20"]) == 2, "there are results already"
+    assert whats(tmp_path) == ["quick first"]
     parts(startless=1)
-    assert guarded(suite.main, ["--out", str(tmp_path), "--limit", "20"]) == 1
+    assert guarded(suite.main, ["--out", str(tmp_path / "other"), "--limit", "20"]) == 1
 
 
 def test_no_time_at_all(parts, tmp_path):

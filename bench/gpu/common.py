@@ -57,9 +57,9 @@ class Bench:
 
     def row(self, what: str, shape: str = "", measured: float | str | None = None, unit: str = "", **more) -> dict:
         """limit, aim, peer, peer_name, note, must (a missed aim fails the part), error; see rows.judged."""
-        command = f"bench/gpu.sh --out DIR --parts {self.part}" + " --toy" * self.toy
         row = rows.judged({"part": self.part, "measurement": self.measurement, "what": what, "shape": shape,
-                           "measured": measured, "unit": unit, "toy": self.toy, "command": command,
+                           "measured": measured, "unit": unit, "toy": self.toy,
+                           "command": rows.command(self.part, self.toy, self.model),
                            **{key: value for key, value in more.items() if value is not None}})
         self.failed |= rows.bad(row)
         rows.append(self.out, row)

@@ -31,13 +31,13 @@ def facts(out: Path, device: torch.device, toy: bool) -> dict:
         assert found["name"] == name
     except (OSError, ValueError, KeyError, AssertionError):
         found = {"kind": "gpu" if device.type == "cuda" else "cpu", "name": name, **versions(), "toy": toy,
-                 "copy_bytes_per_s": copy_rate(device, toy), "bf16_flop_per_s": product_rate(device, toy)}
+                 "copy_bytes_per_s": copy_rate(device, toy), "flop_per_s": product_rate(device, toy)}
         path.write_text(json.dumps(found, indent=1) + "\n")
     return found
 
 
 def ceilings(found: dict) -> Machine:
-    return H200 if "H200" in found["name"] else Machine(found["copy_bytes_per_s"], found["bf16_flop_per_s"])
+    return H200 if "H200" in found["name"] else Machine(found["copy_bytes_per_s"], found["flop_per_s"])
 
 
 def versions() -> dict:
@@ -80,7 +80,8 @@ def rates(b) -> None:
     found = facts(b.out, b.device, b.toy)
     b.row("a copy on the device, bytes read and written", found["name"], found["copy_bytes_per_s"] / 1e12, "TB/s",
           limit=b.machine.bandwidth / 1e12)
-    b.row("a large bf16 product on random data", found["name"], found["bf16_flop_per_s"] / 1e12, "TFLOP/s",
+    dtype = "bf16" if b.cuda else "fp32"
+    b.row(f"a large {dtype} product on random data", found["name"], found["flop_per_s"] / 1e12, "TFLOP/s",
           limit=b.machine.rate / 1e12)
 
 

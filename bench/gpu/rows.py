@@ -13,7 +13,12 @@ from pathlib import Path
 
 FASTER = ("s", "ms", "us", "MiB", "GiB")  # less is better; of anything else more
 TITLE = "# The GPU suite"
-COLUMNS = ("what", "shape", "measured", "limit", "share", "aim", "reached", "peer", "ratio", "command")
+COLUMNS = ("what", "of", "shape", "measured", "limit", "share", "aim", "reached", "peer", "ratio", "command")
+
+
+def command(part: str, toy: bool, model: Path | None) -> str:
+    """What measures this part again."""
+    return f"bench/gpu.sh --out DIR --parts {part}" + " --toy" * toy + (f" --model {model}" if model else "")
 
 
 def append(out: Path, line: dict) -> None:
@@ -90,8 +95,9 @@ def cells(row: dict) -> list[str]:
         measured = amount(row.get("measured"), unit) + (f" ({row['note']})" if row.get("note") else "")
     peers = amount(row.get("peer"), unit) + (f" {row['peer_name']}" if row.get("peer_name") else "")
     reached = {None: "", True: "yes", False: "**no**"}[row.get("reached")]
-    found = [row.get("what", ""), row.get("shape", ""), measured, amount(row.get("limit"), unit),
-             "" if row.get("share") is None else f"{100 * row['share']:.3g} %", aims(row.get("aim"), unit), reached,
+    found = [*(row.get(name, "") for name in ("what", "measurement", "shape")), measured,
+             amount(row.get("limit"), unit), "" if row.get("share") is None else f"{100 * row['share']:.3g} %",
+             aims(row.get("aim"), unit), reached,
              peers, "" if row.get("ratio") is None else f"{row['ratio']:.3g}", f"`{row.get('command', '')}`"]
     return [str(cell).replace("|", "/").replace("\n", " ") for cell in found]
 

@@ -15,6 +15,7 @@ fresh process behind the measurement that did it. Exit status: 0 all parts ran; 
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from minifleming.run.errors import BadInput, Parser, guarded
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 570.0
+MADE = ("rows.jsonl", "machine.json", "gpu.json", "gpu.md", "log.txt")
 BROKEN, FAILED = 3, 4  # as in common.py, which imports torch
 # In order of value; a part may take this many of LIMIT, and what those before it left, in proportion.
 PARTS = {"machine": 15, "correctness": 90, "agreement": 40, "head": 45, "training": 60, "decode": 120, "grpo": 145,
@@ -43,13 +45,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, help="a folder of SmolLM2-135M (or another) for agreement and grpo")
     args = parser.parse_args(argv)
     end = time.monotonic() + args.limit
-    if args.limit <= 0:
+    if not 0 < args.limit < math.inf:
         raise BadInput("--limit: must be positive")
     if args.model and not (args.model / "config.json").exists():
         raise BadInput("--model: no model folder", args.model)
+    if any((args.out / name).exists() for name in MADE):
+        raise BadInput("--out: holds results already", args.out)
     args.out.mkdir(parents=True, exist_ok=True)
-    for name in ("rows.jsonl", "machine.json", "gpu.json", "gpu.md", "log.txt"):
-        (args.out / name).unlink(missing_ok=True)
     notes: list[str] = []
     try:
         everything(args, end, notes)
@@ -115,7 +117,7 @@ class Worker:
         self.faults.append(f"{fault} in '{where}'")
         if status != BROKEN or not begun:
             rows.append(self.args.out, {"part": self.part, "what": where, "shape": "", "error": fault, "command":
-                                        f"bench/gpu.sh --out DIR --parts {self.part}" + " --toy" * self.args.toy})
+                                        rows.command(self.part, self.args.toy, self.args.model)})
         if status is None or status == 2 or not begun or begun[-1] == self.after:
             return
         self.after = begun[-1]

@@ -142,12 +142,13 @@ class Decoder(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Three things are set from outside, and change no value beyond rounding (on a GPU the first two also change which
+    """Four things are set from outside, and change no value beyond rounding (on a GPU the first two also change which
     sampler draws, so which tokens: lm/captured.py):
 
     deterministic  True computes in operations of one shape (fixed.py): slower, equal bits in any batch
     sharded        the weights are spread over the ranks (shard.py)
     compute        dtype of products and hidden states, where it is not that of the weights
+    place          the device that it computes on, where the weights rest elsewhere
     """
 
     def __init__(self, config: ModelConfig):
@@ -155,7 +156,7 @@ class LanguageModel(nn.Module):
         self.config = config
         self.deterministic, self.sharded = False, False
         self.compute: torch.dtype | None = None
-        self.place: torch.device | None = None  # where it computes, if the weights rest elsewhere
+        self.place: torch.device | None = None
         self.model = Decoder(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.tie()
@@ -166,7 +167,7 @@ class LanguageModel(nn.Module):
 
         Attention is causal over right-padded rows: what stands behind a row's end cannot reach its tokens,
         so there is no mask, and callers ignore the outputs there. Who reads but some of the states says which: with
-        ``wanted``, places in [0, B·T), the last block computes no others behind its attention. -> [M, C]
+        ``wanted``, places in [0, B·T), the last block computes these alone behind its attention. -> [M, C]
         """
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)

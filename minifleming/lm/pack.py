@@ -106,25 +106,25 @@ def pack(groups: list[Group] | list[Example], rows: list[int]) -> Pack:
     ids, positions, lengths, reads, sources, targets, owner = [], [], [], [], [], [], []
     completions = 0
     for group in map(as_group, groups):
-        p, prompt = len(group.prompt), len(ids) + len(group.prompt) - 1  # its length, and the place of its last token
+        p, last = len(group.prompt), len(ids) + len(group.prompt) - 1  # its length, and the place of its last token
         ids += group.prompt
         positions += range(p)
         lengths.append(p)
         reads.append(-1)
-        head = len(lengths) - 1
+        parent = len(lengths) - 1
         for completion in group.completions:
             first, own = len(ids), len(completion) - 1
-            sources += [prompt, *range(first, first + own)]
+            sources += [last, *range(first, first + own)]
             targets += completion
             owner += [completions] * len(completion)
             completions += 1
             ids += completion[:-1]
             positions += range(p, p + own)
             if len(group.completions) == 1:
-                lengths[head] += own
+                lengths[parent] += own
             elif own:
                 lengths.append(own)
-                reads.append(head)
+                reads.append(parent)
     return Pack(torch.tensor([ids]), torch.tensor([positions]), Segments(lengths, reads), torch.tensor(sources),
                 torch.tensor(targets), torch.tensor(owner), rows)
 

@@ -221,6 +221,13 @@ def add_arguments(parser) -> None:
     parser.add_argument("--gpu", choices=sorted(GPUS), help="with --dry-run: plan for this GPU")
 
 
+def check_arguments(args) -> None:
+    """Raises BadInput for a plan's arguments where none is asked for: the run would start without them."""
+    for name in ("ranks", "gpu"):
+        if getattr(args, name) is not None and not args.dry_run:
+            raise BadInput(f"--{name}: only with --dry-run")
+
+
 def dry_run(cfg: Config, args) -> str:
     """The resolved configuration and the plan; no weights are needed for the recipes' models."""
     ranks = int(os.environ.get("WORLD_SIZE", "1")) if args.ranks is None else args.ranks

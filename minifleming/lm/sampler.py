@@ -86,7 +86,7 @@ def steps(
         max_new_tokens: a completion ends here, or where prompt and completion fill the model's positions.
         slots: sequences decoded at a time; at least ``samples``.
         cut: top-k, top-p, min-p; for serving only.
-        look: on a GPU, steps between two yields: a completion has got up to as many tokens then.
+        look: on a GPU, steps between two yields: a completion has got up to as many tokens then, a new one one more.
 
     Raises BadInput for a prompt that leaves no room in the model's positions.
     """
@@ -94,14 +94,14 @@ def steps(
                   set(end_ids), lambda i, s: stream(seed, step, keys[i], s))
     if not prompts:
         return
-    slots = min(max(slots, samples), len(prompts) * samples)
-    room = min(len(prompts), slots, -(-2 * slots // samples))  # prompts held at a time
+    rows = min(max(slots, samples), len(prompts) * samples)
+    room = min(len(prompts), rows, -(-2 * rows // samples))  # prompts held at a time
     longest, most = max(map(len, prompts)), max(queue.budgets)
     if captured.usable(model, bool(cut)):
-        yield from _looks(Captured(model, slots, room, samples, longest, most, temperature, look), queue, look)
+        yield from _looks(Captured(model, rows, room, samples, longest, most, temperature, look), queue, look)
     else:
-        cache = Cache(model.config, slots, room, longest, most, model.dtype, model.device, model.deterministic)
-        yield from _one_by_one(Decode(model, longest + most), cache, queue, samples, slots, temperature, cut)
+        cache = Cache(model.config, rows, room, longest, most, model.dtype, model.device, model.deterministic)
+        yield from _one_by_one(Decode(model, longest + most), cache, queue, samples, rows, temperature, cut)
 
 
 class Queue:
@@ -113,11 +113,11 @@ class Queue:
         self.prompts, self.budgets, self.ends, self.stream_of = prompts, budgets, ends, stream_of
         self.waiting = deque(sorted(range(len(prompts)), key=lambda i: -len(prompts[i])))
 
-    def take(self, most: int, slots: int) -> list[int]:
+    def take(self, most: int, rows: int) -> list[int]:
         """The prompts of one pass: at most ``most``, and of at most PREFILL_PER_ROW padded tokens a row (or one)."""
         group: list[int] = []
         while self.waiting and len(group) < most:
-            if group and (len(group) + 1) * len(self.prompts[group[0]]) > PREFILL_PER_ROW * slots:
+            if group and (len(group) + 1) * len(self.prompts[group[0]]) > PREFILL_PER_ROW * rows:
                 break
             group.append(self.waiting.popleft())
         return group
@@ -130,7 +130,7 @@ class Queue:
         row.truncated = not row.finished and len(row.ids) == self.budgets[row.prompt]
 
 
-def _one_by_one(decode: Decode, cache: Cache, queue: Queue, samples: int, slots: int, temperature: float,
+def _one_by_one(decode: Decode, cache: Cache, queue: Queue, samples: int, most: int, temperature: float,
                 cut: Truncation | None) -> Iterator[list[Completion]]:
     """``steps`` on a CPU, and wherever captured.py does not serve: rows come and go after every token."""
     model, rows, changed = decode.model, [], False
@@ -139,7 +139,7 @@ def _one_by_one(decode: Decode, cache: Cache, queue: Queue, samples: int, slots:
     while queue.waiting or rows:
         with torch.no_grad() if model.sharded else torch.inference_mode():  # gathered weights are trained with later
             hidden = [decode.step(last, cache)] if rows else []
-            while group := queue.take(min((slots - len(rows)) // samples, len(cache.free)), slots):
+            while group := queue.take(min((most - len(rows)) // samples, len(cache.free)), most):
                 hidden.append(_prefill(model, cache, [queue.prompts[i] for i in group], samples))
                 rows += [Completion(i, s) for i in group for s in range(samples)]
                 changed = True
