@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from bench import contamination, graph, growth, kills, refined, side_by_side, soak
 from bench.tiny_seeds import markdown
 from minifleming.evaluation import compare, robust, scores, votes
@@ -79,6 +81,19 @@ def test_the_table_of_shares_is_that_of_the_newest_measurement():
     results = json.loads(newest("shares_*.json").read_text())
     assert side_by_side.shares_markdown(results) in (ROOT / "docs" / "performance.md").read_text()
     assert all(abs(sum(r[kind] for kind in side_by_side.KINDS) - r["seconds"]) < 1e-9 for r in results)
+
+
+def test_the_operations_of_growing_work_are_those_of_its_weights_and_pairs():
+    """A second way: from the model's own matrices, and every token and key that it reads counted one by one."""
+    for work in (growth.Work(), growth.Work(hidden=64, completion=5, samples=3, prompts=2, train=False)):
+        model, cfg = growth.Step(work).model, growth.Step(work).model.config
+        matrices = sum(p.numel() for p in model.model.layers.parameters() if p.dim() > 1)
+        prompts, drawn = work.prompts * growth.PROMPT, work.prompts * work.samples * work.completion
+        keys = prompts * growth.PROMPT / 2 + work.prompts * work.samples * sum(
+            growth.PROMPT + t + 0.5 for t in range(work.completion))
+        heads = cfg.num_hidden_layers * cfg.num_attention_heads * cfg.head_dim
+        once = 2 * matrices * (prompts + drawn) + 2 * model.lm_head.weight.numel() * drawn + 4 * heads * keys
+        assert work.flop == pytest.approx(once * (4 if work.train else 1), rel=1e-12)
 
 
 def test_parity_claims_are_those_of_the_result_files():

@@ -92,7 +92,8 @@ def test_what_is_bad():
 def test_the_table(tmp_path):
     rows.append(tmp_path, {"begin": "x", "part": "decode"})
     rows.append(tmp_path, rows.judged({"what": "a decode step", "measurement": "x", "shape": "0.5B",
-                                       "measured": 0.5, "unit": "ms", "limit": 0.3, "aim": {"share": 0.5}, "peer": 20.0, "peer_name": "generate",
+                                       "measured": 0.5, "unit": "ms", "limit": 0.3, "aim": {"share": 0.5},
+                                       "peer": 20.0, "peer_name": "generate",
                                        "note": "128,000 tokens/s", "command": "bench/gpu.sh"}))
     rows.append(tmp_path, {"what": "broken", "shape": "", "error": "RuntimeError: a | b\nc", "command": "bench/gpu.sh"})
     with (tmp_path / "rows.jsonl").open("a") as file:

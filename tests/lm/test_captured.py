@@ -10,6 +10,7 @@ import torch
 
 from minifleming.lm import captured, sampler
 from minifleming.lm.sampler import sample, steps
+from minifleming.run.errors import RunFailed
 from tests.kernels.check import mend_interpreter
 from tests.lm.conftest import group_logprobs
 
@@ -126,6 +127,46 @@ def test_what_a_graph_would_replay(tiny, on, monkeypatch):
     assert len(set(made)) > 1 and len(made) > len(set(made)), "several buckets, some again after the cache has grown"
     made.clear()
     assert {at: c[0] for at, c in drawn(model, look=1, slots=6).items()} == wanted and made
+
+
+def test_a_row_that_has_gone_is_idle(tiny, on, monkeypatch):
+    """Idle rows of a bucket count 0: any other number grows with the steps, and a kernel would read past the cache."""
+    released = []
+
+    class Watched(captured.Captured):
+        def release(self, finished):
+            kept = super().release(finished)
+            released.append(len(finished))
+            assert (self.counts[: len(self)] > 0).all() and (self.counts[len(self) :] == 0).all()
+            assert self.counts[: len(self)].tolist() == self.lengths
+            return kept
+
+    monkeypatch.setattr(sampler, "Captured", Watched)
+    drawn(tiny(), slots=6, look=3)
+    assert sum(released) == 3 * len(PROMPTS)
+
+
+def test_broken_weights_end_the_sampling(tiny, on):
+    model = tiny()
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(RunFailed, match="not finite"):
+        drawn(model)
+
+
+def test_where_it_serves(tiny, monkeypatch):
+    """On a GPU with room for the kernels, all weights here, from the whole distribution, in no fixed order."""
+    monkeypatch.setattr(captured, "on_gpu", lambda *tensors: True)
+    monkeypatch.setattr(captured, "room_for_heads", lambda x: x.shape[-1] == 8)
+    model = tiny(head_dim=8)
+    assert captured.usable(model, False) and not captured.usable(model, True)
+    assert not captured.usable(tiny(head_dim=4), False)
+    for name in ("deterministic", "sharded"):
+        other = tiny(head_dim=8)
+        setattr(other, name, True)
+        assert not captured.usable(other, False)
+    monkeypatch.setattr(captured, "on_gpu", lambda *tensors: False)
+    assert not captured.usable(model, False)
 
 
 def test_every_step_through_the_kernels(tiny, kind, monkeypatch, on):

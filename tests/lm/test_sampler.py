@@ -13,7 +13,7 @@ import torch
 
 from minifleming.lm.batch import Example, collate
 from minifleming.lm.draw import Truncation
-from minifleming.lm.sampler import sample, steps
+from minifleming.lm.sampler import PREFILL_PER_ROW, sample, steps
 from minifleming.lm.score import completion_logprobs
 from minifleming.run.errors import BadInput
 
@@ -236,3 +236,14 @@ def test_a_poisoned_padding_token_changes_nothing(tiny, kind):
     with torch.no_grad():
         model.model.embed_tokens.weight[0] = 1e4
     same_completions(drawn(model, prompts, end_ids=[0]), reference)
+
+
+def test_a_pass_of_prompts_is_bounded_and_goes_on_with_their_last_tokens(tiny):
+    """At most PREFILL_PER_ROW padded tokens for each row decoded; behind the last attention one state a prompt."""
+    model, seen, passes = tiny(), [], []
+    model.model.layers[-1].mlp.register_forward_hook(lambda module, given, out: seen.append(len(given[0])))
+    model.model.embed_tokens.register_forward_hook(lambda module, given, out: passes.append(given[0].shape))
+    prompts = [[5] * n for n in (20, 19, 9, 8, 7, 3, 3, 2)]
+    sample(model, prompts, list("abcdefgh"), samples=2, max_new_tokens=1, end_ids=[], temperature=1.0, slots=16)
+    assert [tuple(shape) for shape in passes] == [(1, 20), (1, 19), (3, 9), (3, 3)] and seen == [1, 1, 3, 3]
+    assert all(rows * width <= PREFILL_PER_ROW * 16 for rows, width in passes)

@@ -88,6 +88,27 @@ def sharded_run(rank: int, folder, tokenizer, size: int, recompute: bool) -> Non
     (folder / f"{rank}.json").write_text(json.dumps([before, after]))
 
 
+def bf16_gradients(rank: int, folder) -> None:
+    """Of a model that gathers its weights in bf16, as the large recipes do: as it is, and recomputed."""
+    for recompute in (False, True):
+        model = load_model(folder / "model", device=CPU, spread=lambda m: shard(m, 0, torch.bfloat16, CPU))
+        gradient, _ = train(model, 1, parallel.share(batches()), recompute)
+        save_file(gradient, folder / f"{rank}.{recompute}.safetensors")
+
+
+def test_sharded_in_bf16_the_gradient_is_near_and_fp32(tiny, kind, toy_tokenizer, tmp_path):
+    alone = tiny(kind)
+    save_model(alone, toy_tokenizer, tmp_path / "model")
+    wanted, _ = train(alone, 1, batches())
+    assert on_ranks(2, bf16_gradients, tmp_path) == [0, 0]
+    found = [load_file(tmp_path / f"{rank}.{recompute}.safetensors") for rank in (0, 1) for recompute in (False, True)]
+    for other in found[1:]:
+        assert all(torch.equal(found[0][name], other[name]) for name in wanted)
+    assert all(g.dtype == torch.float32 for g in found[0].values())
+    far = torch.cat([(found[0][name] - wanted[name]).flatten() for name in wanted]).norm()
+    assert 1e-3 < far / torch.cat([g.flatten() for g in wanted.values()]).norm() < 0.1  # bf16 keeps 3 digits of each
+
+
 @pytest.mark.parametrize("recompute", [False, True], ids=["", "recomputed"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize(("ranks", "size"), LAYOUTS)

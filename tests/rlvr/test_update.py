@@ -38,6 +38,14 @@ def test_T9_micro_batches_do_not_change_the_gradient(talker, tokenizer):
         assert (grads[0] - other).abs().max() <= 1e-6
 
 
+def test_in_the_deterministic_mode_an_update_finds_the_samplers_numbers_to_the_bit(talker, tokenizer):
+    model = talker[0]()
+    model.deterministic = True
+    _, cfg, groups = rollouts(talker, tokenizer, model)
+    found = update(model, adamw(model, 1e-3, (0.9, 0.95), 0.0), groups, cfg, samples=8, prompts=len(groups))
+    assert found["trained"] > 0 and found["mismatch"] == 0.0
+
+
 def test_gradient_is_that_of_eq_1_written_out(talker, tokenizer):
     """Against one forward pass per rollout, no batching, no skipping of zero advantages."""
     model, cfg, groups = rollouts(talker, tokenizer)
