@@ -190,6 +190,14 @@ def test_known_shapes_have_the_published_parameters(name, billions):
     assert sizes(ModelConfig(*KNOWN[name]))[0] / 1e9 == pytest.approx(billions, rel=1e-3)
 
 
+@pytest.mark.parametrize("main", [train_grpo.main, train_sft.main], ids=["grpo", "sft"])
+@pytest.mark.parametrize("argument", [["--ranks", "8"], ["--gpu", "h100"]])
+def test_what_belongs_to_a_plan_starts_no_run(main, argument, tmp_path):
+    with pytest.raises(BadInput, match=f"{argument[0]}: only with --dry-run"):
+        main([*argument, "--set", f"run.out={tmp_path / 'run'}"])
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(("recipe", "ranks", "gpu"), [("qwen2.5-7b", 8, "h100"), ("qwen3-32b", 32, "h200")])
 def test_the_plans_in_the_docs_are_what_the_command_prints(recipe, ranks, gpu, capsys):
     path = train_grpo.RECIPE.parent / f"{recipe}.toml"

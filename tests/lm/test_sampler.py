@@ -241,7 +241,7 @@ def test_a_poisoned_padding_token_changes_nothing(tiny, kind):
 def test_a_pass_of_prompts_is_bounded_and_goes_on_with_their_last_tokens(tiny):
     """At most PREFILL_PER_ROW padded tokens for each row decoded; behind the last attention one state a prompt."""
     model, seen, passes = tiny(), [], []
-    model.model.layers[-1].mlp.register_forward_hook(lambda module, given, out: seen.append(len(given[0])))
+    model.model.layers[-1].mlp.register_forward_hook(lambda module, given, out: seen.append(out[..., 0].numel()))
     model.model.embed_tokens.register_forward_hook(lambda module, given, out: passes.append(given[0].shape))
     prompts = [[5] * n for n in (20, 19, 9, 8, 7, 3, 3, 2)]
     sample(model, prompts, list("abcdefgh"), samples=2, max_new_tokens=1, end_ids=[], temperature=1.0, slots=16)
