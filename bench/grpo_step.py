@@ -33,12 +33,13 @@ import functools
 import statistics
 import tempfile
 import time
+from argparse import RawDescriptionHelpFormatter
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from rollout import GROUPS, SAMPLES, WORKLOADS, Workload, models
-from side_by_side import against, alone_and_quiet, cpu_seconds, gemm_rate, rounds, write
+from side_by_side import against, alone_and_quiet, cpu_seconds, gemm_rate, needed, rounds, write
 from torch.nn.utils.rnn import pad_sequence
 from words import Words, backend, text
 
@@ -60,16 +61,18 @@ END = 0  # what ends and pads the peer's rows in ``ragged``; our end tokens are 
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(prog="grpo_step.py", description=__doc__)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workloads", nargs="+", default=list(AIMS), choices=list(AIMS))
+    parser = Parser(prog="grpo_step.py", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="F", help="write the results to this file")
+    parser.add_argument("--rounds", type=int, default=3, help="of timing; the figure is their median")
+    parser.add_argument("--workloads", nargs="+", default=list(AIMS), choices=list(AIMS),
+                        help="default: all of them")
     parser.add_argument("--micro", nargs="+", type=int, default=list(MICRO), choices=[8, 16, 64])
     parser.add_argument("--cache", choices=["static", "dynamic"], default="static",
                         help="of the peer; the static one was the faster")
     args = parser.parse_args(argv)
     if args.rounds < 1:
         raise BadInput("--rounds: must be positive")
+    needed("trl", "transformers", "trl", "datasets")
     alone_and_quiet()
     results = []
     for name in args.workloads:

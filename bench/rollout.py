@@ -27,11 +27,12 @@ import json
 import subprocess
 import sys
 import tempfile
+from argparse import RawDescriptionHelpFormatter
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from side_by_side import against, alone_and_quiet, rounds, write
+from side_by_side import against, alone_and_quiet, needed, rounds, write
 
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.sampler import sample, steps
@@ -67,13 +68,15 @@ WORKLOADS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(prog="rollout.py", description=__doc__)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
+    parser = Parser(prog="rollout.py", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="F", help="write the results to this file")
+    parser.add_argument("--rounds", type=int, default=5, help="of timing; the figure is their median")
+    parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS),
+                        help="default: all of them")
     parser.add_argument("--continuous", action="store_true", help="time transformers' continuous batching once too")
     parser.add_argument("--memory-of", choices=list(WORKLOADS), help="measure this workload's memory, and nothing else")
     args = parser.parse_args(argv)
+    needed("parity", "transformers")
     alone_and_quiet()
     if args.memory_of:
         print(json.dumps(memory(WORKLOADS[args.memory_of])))

@@ -25,13 +25,14 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import tempfile
+from argparse import RawDescriptionHelpFormatter
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from grpo_step import BETAS
 from rollout import Workload, models
-from side_by_side import against, alone_and_quiet, cpu_seconds, gemm_rate, rounds, write
+from side_by_side import against, alone_and_quiet, cpu_seconds, gemm_rate, needed, rounds, write
 from words import backend, text
 
 from minifleming.cold_start.sft import one_step
@@ -48,13 +49,15 @@ LOSSES = ("nll", "chunked_nll")
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(prog="sft.py", description=__doc__)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workloads", nargs="+", default=list(AIMS), choices=list(AIMS))
+    parser = Parser(prog="sft.py", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="F", help="write the results to this file")
+    parser.add_argument("--rounds", type=int, default=5, help="of timing; the figure is their median")
+    parser.add_argument("--workloads", nargs="+", default=list(AIMS), choices=list(AIMS),
+                        help="default: all of them")
     args = parser.parse_args(argv)
     if args.rounds < 1:
         raise BadInput("--rounds: must be positive")
+    needed("trl", "transformers", "trl", "datasets")
     alone_and_quiet()
     import datasets
 

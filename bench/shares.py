@@ -15,12 +15,13 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
+from argparse import RawDescriptionHelpFormatter
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from grpo_step import AIMS, GROUPS, SAMPLES, WORKLOADS, Ours
-from side_by_side import KINDS, alone_and_quiet, gemm_rate, write
+from side_by_side import KINDS, alone_and_quiet, gemm_rate, needed, write
 from torch.profiler import ProfilerActivity, profile
 
 from minifleming.rlvr.update import update
@@ -31,10 +32,12 @@ ATTENTION = {"aten::bmm", "aten::baddbmm"}
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(prog="shares.py", description=__doc__)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--workloads", nargs="+", default=list(AIMS), choices=list(AIMS))
+    parser = Parser(prog="shares.py", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="F", help="write the results to this file")
+    parser.add_argument("--workloads", nargs="+", default=list(AIMS), choices=list(AIMS),
+                        help="default: all of them")
     args = parser.parse_args(argv)
+    needed("trl", "transformers", "trl", "datasets")
     alone_and_quiet()
     results = []
     for name in args.workloads:

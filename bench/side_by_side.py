@@ -17,9 +17,12 @@ import time
 import warnings
 from collections.abc import Callable
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+
+from minifleming.run.errors import BadInput
 
 
 def alone_and_quiet() -> None:
@@ -29,6 +32,12 @@ def alone_and_quiet() -> None:
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     for name in ("transformers", "trl", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def needed(extra: str, *packages: str) -> None:
+    """Raises BadInput for a peer that is not installed."""
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise BadInput(f"needs {', '.join(missing)}: pip install -e '.[{extra}]'")
 
 
 def cpu_seconds(run: Callable[[], object]) -> float:
@@ -133,6 +142,13 @@ def machine() -> dict:
              if line.startswith("model name")] if Path("/proc/cpuinfo").exists() else []
     return {"date": date.today().isoformat(), "cpu": (names or [platform.processor()])[0], "threads": 1,
             "torch": torch.__version__, "transformers": transformers.__version__}
+
+
+def made(results: list[dict]) -> str:
+    """The line below a table of docs/performance.md: when, where, with what, how often."""
+    r, rounds = results[0], {r["rounds"] for r in results}
+    return (f"{r['date']}, {r['cpu']} (two shared virtual cores, one used), torch {r['torch']}, transformers "
+            f"{r['transformers']}, {'/'.join(map(str, rounds))} rounds")
 
 
 def write(path: Path | None, results: list[dict]) -> None:

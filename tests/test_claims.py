@@ -50,7 +50,7 @@ def test_the_speed_table_is_that_of_the_newest_measurement():
     """Every ratio of docs/performance.md, and that the outputs compared were equal."""
     results = json.loads(newest("rollout_2*.json").read_text())
     text = (ROOT / "docs" / "performance.md").read_text()
-    assert side_by_side.markdown(results) in text
+    assert side_by_side.markdown(results) in text and f"{side_by_side.made(results)}, seed 0.\n" in text
     assert [r["workload"] for r in results] == ["prompt_64", "prompt_256", "tiny", "ragged"]
     assert all(r["greedy_identical"] and r["ratio_low"] <= r["ratio"] <= r["ratio_high"] for r in results)
     ragged = results[3]["lengths"]
@@ -60,7 +60,8 @@ def test_the_speed_table_is_that_of_the_newest_measurement():
 
 def test_the_table_of_whole_steps_is_that_of_the_newest_measurement():
     results = json.loads(newest("grpo_step_*.json").read_text())
-    assert side_by_side.grpo_markdown(results) in (ROOT / "docs" / "performance.md").read_text()
+    text = (ROOT / "docs" / "performance.md").read_text()
+    assert side_by_side.grpo_markdown(results) in text and f"\n{side_by_side.made(results)}.\n" in text
     assert [r["workload"] for r in results] == ["prompt_64", "prompt_256", "ragged"]
     assert all(r["gradient_difference"] < 1e-5 and r["ratio_low"] <= r["ratio"] <= r["ratio_high"] for r in results)
 
@@ -73,7 +74,8 @@ def test_the_first_table_of_performance_is_that_of_the_newest_measurements():
 
 def test_the_table_of_growing_work_is_that_of_the_newest_measurement():
     results = json.loads(newest("growth_*.json").read_text())
-    assert growth.markdown(results) in (ROOT / "docs" / "performance.md").read_text()
+    text = (ROOT / "docs" / "performance.md").read_text()
+    assert growth.markdown(results) in text and f", {results[0]['rounds']} rounds after a first to warm up" in text
     assert [r["line"] for r in results] == list(growth.LINES)
 
 
@@ -131,7 +133,8 @@ def test_the_table_of_the_extraction_is_that_of_the_newest_measurement():
 
 def test_the_table_of_supervised_steps_is_that_of_the_newest_measurement():
     results = json.loads(newest("sft_*.json").read_text())
-    assert side_by_side.sft_markdown(results) in (ROOT / "docs" / "performance.md").read_text()
+    text = (ROOT / "docs" / "performance.md").read_text()
+    assert side_by_side.sft_markdown(results) in text and f"\n{side_by_side.made(results)}; TRL" in text
     assert [r["workload"] for r in results] == ["equal", "ragged", "ragged_packed"]
     assert all(r["gradient_difference"] < 1e-5 and r["ratio_low"] <= r["ratio"] <= r["ratio_high"] for r in results)
 

@@ -92,14 +92,14 @@ def bf16_gradients(rank: int, folder) -> None:
     """Of a model that gathers its weights in bf16, as the large recipes do: as it is, and recomputed."""
     for recompute in (False, True):
         model = load_model(folder / "model", device=CPU, spread=lambda m: shard(m, 0, torch.bfloat16, CPU))
-        gradient, _ = train(model, 1, parallel.share(batches()), recompute)
+        gradient, _ = train(model, 1, parallel.share(batches()[:2]), recompute)  # one each
         save_file(gradient, folder / f"{rank}.{recompute}.safetensors")
 
 
 def test_sharded_in_bf16_the_gradient_is_near_and_fp32(tiny, kind, toy_tokenizer, tmp_path):
     alone = tiny(kind)
     save_model(alone, toy_tokenizer, tmp_path / "model")
-    wanted, _ = train(alone, 1, batches())
+    wanted, _ = train(alone, 1, batches()[:2])
     assert on_ranks(2, bf16_gradients, tmp_path) == [0, 0]
     found = [load_file(tmp_path / f"{rank}.{recompute}.safetensors") for rank in (0, 1) for recompute in (False, True)]
     for other in found[1:]:
