@@ -64,7 +64,7 @@ def shares(run: Callable) -> tuple[Counter, int]:
             else "rest"
         seconds[kind] += event.self_cpu_time_total / 1e6
         if kind == "weights":
-            (n, k), (_, m) = event.input_shapes[-2:] if event.key == "aten::mm" else event.input_shapes[1:3]
+            (n, k), (_, m) = event.input_shapes[:2] if event.key == "aten::mm" else event.input_shapes[1:3]
             flop += 2 * n * k * m * event.count
     return seconds, flop
 
