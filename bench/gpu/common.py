@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from bench.gpu import limits, machine, rows
+from bench.gpu import card, limits, rows
 from minifleming.lm import captured
 from minifleming.lm.architecture import ModelConfig
 from minifleming.lm.known import shape_of
@@ -120,7 +120,7 @@ def begin(part: str, args) -> Bench:
     else:  # the GPU's sampler, one operation after the other
         captured.usable = lambda model, truncated: not truncated
     bench = Bench(part, args.out, toy, device, args.model, until, worker=args.worker)
-    bench.machine = machine.ceilings(machine.facts(args.out, device, toy))
+    bench.machine = card.ceilings(card.facts(args.out, device, toy))
     return bench
 
 

@@ -27,8 +27,8 @@ from pathlib import Path
 import torch
 
 from bench.gpu import limits
+from bench.gpu.card import ROOT
 from bench.gpu.common import Bench, free, main, random_model, theirs
-from bench.gpu.machine import ROOT
 from bench.words import Words, text
 from minifleming.lm.optimizer import adamw
 from minifleming.lm.shard import sampler
