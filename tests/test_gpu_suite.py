@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -107,6 +108,11 @@ def test_the_table(tmp_path):
     result = json.loads((tmp_path / "gpu.json").read_text())
     assert [row["what"] for row in result["rows"]] == ["a decode step", "broken"] and result["machine"]["kind"] == "gpu"
     assert "**Toy sizes, CPU: not results.**" in rows.markdown({"kind": "cpu", "toy": True}, [], [])
+
+
+def test_the_command_of_a_row_names_no_place_of_this_machine():
+    assert rows.command("grpo", True, Path("/a/b/SmolLM2")) == "bench/gpu.sh --out DIR --parts grpo --toy --model SmolLM2"
+    assert rows.command("head", False, None) == "bench/gpu.sh --out DIR --parts head"
 
 
 # The suite

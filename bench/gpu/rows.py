@@ -17,8 +17,8 @@ COLUMNS = ("what", "of", "shape", "measured", "limit", "share", "aim", "reached"
 
 
 def command(part: str, toy: bool, model: Path | None) -> str:
-    """What measures this part again."""
-    return f"bench/gpu.sh --out DIR --parts {part}" + " --toy" * toy + (f" --model {model}" if model else "")
+    """What measures this part again; of the model the folder's name, since results go from machine to machine."""
+    return f"bench/gpu.sh --out DIR --parts {part}" + " --toy" * toy + (f" --model {model.name}" if model else "")
 
 
 def append(out: Path, line: dict) -> None:
