@@ -146,9 +146,9 @@ def machine() -> dict:
 
 def made(results: list[dict]) -> str:
     """The line below a table of docs/performance.md: when, where, with what, how often."""
-    r, rounds = results[0], {r["rounds"] for r in results}
-    return (f"{r['date']}, {r['cpu']} (two shared virtual cores, one used), torch {r['torch']}, transformers "
-            f"{r['transformers']}, {'/'.join(map(str, rounds))} rounds")
+    r = results[0]
+    return (f"{r['date']}, {r['cpu']}, {r['threads']} thread, torch {r['torch']}, transformers {r['transformers']}, "
+            f"{r['rounds']} rounds")
 
 
 def write(path: Path | None, results: list[dict]) -> None:

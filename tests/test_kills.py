@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(("how", "trials"), [("KILL", 12), ("TERM", 3), ("INT", 2)])
+@pytest.mark.parametrize(("how", "trials"), [("KILL", 16), ("TERM", 3), ("INT", 2)])
 def test_killed_at_random_instants_the_run_ends_as_if_nobody_had(how, trials, tmp_path):
     """kill -9, every fourth time inside a save; and asked to end, with status 143 or 130 after a unit of work."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "TMPDIR": str(tmp_path)}

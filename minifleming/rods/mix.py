@@ -82,11 +82,7 @@ def synthesise(
                 continue
             two = both > 0 and rng.random() < both
             item = make_item(walk, walker, options, rng, prefix, owed, wording, two, apart)
-            if item is None or option_set(item) in taken:
-                continue
-            if any(name in item.question for name in item.nodes(item.answer)):
-                continue  # "expanded FXN GAA repeat" among the findings would tell the cause, FXN
-            if strict and (tells_masked(item) or leaks(item)):
+            if item is None or option_set(item) in taken or gives_away(item, strict):
                 continue
             key = (walk.root, frozenset(walk.evidence), walk.chain, option_set(item))
             if key not in seen and item.id not in seen:  # edges of one wording, there and back, ask the same
@@ -101,6 +97,13 @@ def synthesise(
                 vain[length] = 0
                 break
     return items
+
+
+def gives_away(item: Item, strict: bool) -> bool:
+    """Does the question name the answer? "expanded FXN GAA repeat" among the findings would tell the cause, FXN.
+    ``strict`` asks for what only reads like it, too."""
+    return any(name in item.question for name in item.nodes(item.answer)) or (
+        strict and (tells_masked(item) or leaks(item)))
 
 
 def settings(data: Data, graph: Graph) -> dict:

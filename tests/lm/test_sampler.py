@@ -238,6 +238,12 @@ def test_a_poisoned_padding_token_changes_nothing(tiny, kind):
     same_completions(drawn(model, prompts, end_ids=[0]), reference)
 
 
+def test_an_end_token_that_is_the_last_one_allowed_finishes_and_cuts_nothing_off(tiny):
+    for ends, finished in ((list(range(41)), True), ([], False)):
+        found = sample(tiny(), PROMPTS, KEYS, max_new_tokens=1, end_ids=ends)
+        assert all((len(c.ids), c.finished, c.truncated) == (1, finished, not finished) for c in found)
+
+
 def test_a_pass_of_prompts_is_bounded_and_goes_on_with_their_last_tokens(tiny):
     """At most PREFILL_PER_ROW padded tokens for each row decoded; behind the last attention one state a prompt."""
     model, seen, passes = tiny(), [], []
