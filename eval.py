@@ -12,18 +12,19 @@ Research software. Not for clinical use.
 
 from pathlib import Path
 
-from minifleming.evaluation import robust, scores, votes
-from minifleming.evaluation.benchmarks import evaluate_into, made_with
+from minifleming.evaluation import scores
+from minifleming.evaluation.evaluate import evaluate_into, made_with
 from minifleming.evaluation.records import read_records
-from minifleming.evaluation.report import write_comparison, write_rows, write_scores
+from minifleming.evaluation.sets.read import READERS, read_benchmark
 from minifleming.evaluation.tables import VARIANTS, write_report
+from minifleming.extras.analysis import robust, votes
+from minifleming.extras.reports.report import write_comparison, write_rows, write_scores
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import fingerprint, load_model, model_folder
-from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.item import Item
-from minifleming.rods.sets.read import READERS, read_benchmark
+from minifleming.rods.readers import load_graph
 from minifleming.run import config as configuration
-from minifleming.run import parallel
+from minifleming.run import distributed
 from minifleming.run.checkpoint import read_json
 from minifleming.run.errors import BadInput, Parser, guarded
 
@@ -81,8 +82,8 @@ def benchmarks(args, cfg: configuration.Config) -> int:
     sets, out = {name: items[: args.limit] for name, items in read_all(args.benchmark).items()}, args.out
     folder = model_folder(cfg.model.base)
     tokenizer = Tokenizer(folder)
-    device = parallel.pick_device(cfg.run.device)
-    with parallel.session(device):
+    device = distributed.pick_device(cfg.run.device)
+    with distributed.session(device):
         model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
         weights = fingerprint(model)
 
@@ -97,7 +98,7 @@ def benchmarks(args, cfg: configuration.Config) -> int:
                 asked[name][variant] = ask(f"{name} {variant}", out / "robust" / f"{name}.{variant}.jsonl", changed)
         sampled = {name: ask(f"{name} x {args.samples}", out / "samples" / f"{name}.jsonl", items, samples=args.samples,
                              temperature=args.temperature) for name, items in sets.items() if args.samples > 1}
-        if parallel.rank() == 0:
+        if distributed.rank() == 0:
             robustness = {name: robust.robustness(items, asked[name], cfg.eval.confidence)
                           for name, items in sets.items() if args.robust}
             print(report(out, robustness, {name: votes.voted(found) for name, found in sampled.items()},

@@ -11,16 +11,16 @@ Research software. Not for clinical use.
 
 from pathlib import Path
 
-from minifleming.lm.answers import answer_all, resume
-from minifleming.lm.architecture import ModelConfig
+from minifleming.extras.chat.answers import answer_all, resume
+from minifleming.extras.chat.terminal import talk
+from minifleming.lm.config import ModelConfig
 from minifleming.lm.draw import Truncation
 from minifleming.lm.tensors import files_of
-from minifleming.lm.terminal import talk
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder
 from minifleming.rods.item import read_items
 from minifleming.run import config as configuration
-from minifleming.run import parallel
+from minifleming.run import distributed
 from minifleming.run.checkpoint import sha256
 from minifleming.run.errors import BadInput, Parser, guarded
 from minifleming.run.progress import bar
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     prompts = read_prompts(args, tokenizer)
     if prompts:
         fit(prompts, ModelConfig.read(folder / "config.json").max_position_embeddings, args.items or args.prompts)
-    device = parallel.pick_device(cfg.run.device)
+    device = distributed.pick_device(cfg.run.device)
     model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
     settings = {"temperature": args.temperature, "max_new_tokens": args.max_new_tokens, "end_ids": tokenizer.end_ids,
                 "seed": cfg.run.seed, "slots": cfg.rl.rollout_slots,

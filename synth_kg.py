@@ -12,13 +12,13 @@ from collections import Counter
 from pathlib import Path
 
 from minifleming.evaluation.statistics import wilson
-from minifleming.rods import coverage
-from minifleming.rods.check import Facts, fault
+from minifleming.extras.wording import coverage
+from minifleming.extras.wording.support import Support
 from minifleming.rods.graph import Graph
-from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.item import Item, write_items
-from minifleming.rods.mix import is_held_out, settings, synthesise, tier_counts
-from minifleming.rods.support import Support
+from minifleming.rods.proof import Facts, fault
+from minifleming.rods.readers import load_graph
+from minifleming.rods.synthesize import is_held_out, settings, synthesise, tier_counts
 from minifleming.run import config as configuration
 from minifleming.run.checkpoint import writable, write_text
 from minifleming.run.errors import BadInput, Parser, RunFailed, guarded

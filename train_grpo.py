@@ -10,10 +10,10 @@ Research software. Not for clinical use.
 
 from pathlib import Path
 
-from minifleming.lm import plan
-from minifleming.pipeline import Run, checkpoint_argument
+from minifleming.extras.plan import plan
+from minifleming.recipe import Run, checkpoint_argument
 from minifleming.run import config as configuration
-from minifleming.run import parallel
+from minifleming.run import distributed
 from minifleming.run.errors import BadInput, Parser, guarded
 
 RECIPE = Path(__file__).parent / "recipes" / "tiny.toml"
@@ -36,9 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.resume == "never" and Path(cfg.run.out).exists():
         raise BadInput("the run folder exists and --resume is never", cfg.run.out)
     start = checkpoint_argument(args.resume)
-    with parallel.session(parallel.pick_device(cfg.run.device), cfg.run.timeout, alone=cfg.run.shard != 1):
+    with distributed.session(distributed.pick_device(cfg.run.device), cfg.run.timeout, alone=cfg.run.shard != 1):
         table = Run(cfg, start).everything()
-        if parallel.rank() == 0:
+        if distributed.rank() == 0:
             print(f"\n{table}\n\nRun folder: {cfg.run.out}. Research software, not for clinical use.")
     return 0
 

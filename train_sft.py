@@ -14,12 +14,12 @@ from pathlib import Path
 from minifleming.cold_start import sft
 from minifleming.cold_start.heldout import split
 from minifleming.cold_start.trace import read_traces
-from minifleming.lm import plan
+from minifleming.extras.plan import plan
 from minifleming.lm.load import load_to_train
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import model_folder, write_model
 from minifleming.run import config as configuration
-from minifleming.run import parallel
+from minifleming.run import distributed
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput, Parser, guarded
 from minifleming.run.progress import Journal
@@ -44,8 +44,8 @@ def main(argv: list[str] | None = None) -> int:
             raise BadInput(f"--{name}: missing")
     if args.out.exists():
         raise BadInput("exists already; nothing is overwritten", args.out)
-    device = parallel.pick_device(cfg.run.device)
-    with parallel.session(device, cfg.run.timeout, alone=cfg.run.shard != 1):
+    device = distributed.pick_device(cfg.run.device)
+    with distributed.session(device, cfg.run.timeout, alone=cfg.run.shard != 1):
         train(cfg, args, device)
     return 0
 
@@ -66,16 +66,16 @@ def train(cfg: configuration.Config, args, device) -> None:
     if home.exists() and told.exists() and (drift := configuration.differences(configuration.load(told), cfg)):
         raise BadInput(f"the run was started with other values of {', '.join(drift)}; remove {home.name} to begin anew",
                        told)
-    parallel.barrier()  # nobody writes before everybody has looked
-    if parallel.rank() == 0:
+    distributed.barrier()  # nobody writes before everybody has looked
+    if distributed.rank() == 0:
         write_text(told, configuration.to_toml(cfg))
     sft.train(model, examples, cfg.cold_start, seed=cfg.run.seed, journal=journal,
               held=sft.held_out(held, tokenizer, cfg.cold_start), home=home)
     write_model(model, tokenizer, args.out)
-    if parallel.rank() == 0:
+    if distributed.rank() == 0:
         shutil.rmtree(home, ignore_errors=True)
         print(f"{len(examples)} traces ({dropped} too long, {len(held)} held out), model in {args.out}")
-    parallel.barrier()
+    distributed.barrier()
 
 
 if __name__ == "__main__":

@@ -23,13 +23,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "rods" / "curate"))
 from planting import EDITS
 
+from minifleming.evaluation.sets.read import read_benchmark
 from minifleming.evaluation.statistics import wilson
-from minifleming.rods.curate.contamination import Index, contamination_step
-from minifleming.rods.graphs.readers import load_graph
+from minifleming.extras.curate.contamination import Index, contamination_step
+from minifleming.extras.wording.wording import Wording
 from minifleming.rods.item import Item
-from minifleming.rods.mix import is_held_out, synthesise
-from minifleming.rods.sets.read import read_benchmark
-from minifleming.rods.wording import Wording
+from minifleming.rods.readers import load_graph
+from minifleming.rods.synthesize import is_held_out, synthesise
 from minifleming.run.errors import Parser, guarded
 
 HELD, CLEAN, PLANTED = 1000, 10_000, 100

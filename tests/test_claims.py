@@ -8,7 +8,8 @@ import pytest
 
 from bench import contamination, graph, growth, kills, refined, side_by_side, soak
 from bench.tiny_seeds import markdown
-from minifleming.evaluation import compare, robust, scores, votes
+from minifleming.evaluation import scores
+from minifleming.extras.analysis import compare, robust, votes
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"

@@ -10,7 +10,7 @@ import synth_kg
 import train_sft
 from minifleming.cold_start import teacher
 from minifleming.cold_start.trace import Trace, write_traces
-from minifleming.rods import check
+from minifleming.rods import proof
 from minifleming.run.checkpoint import verify_folder
 from minifleming.run.errors import guarded
 
@@ -19,7 +19,7 @@ def test_items_traces_model_answers_accuracy(tmp_path, capsys):
     items, traces, model, answers = (str(tmp_path / n) for n in ("items.jsonl", "traces.jsonl", "sft", "answers.jsonl"))
     short = ["--set=eval.max_new_tokens=24", "--set=run.device=\"cpu\""]
     assert guarded(synth_kg.main, ["--n", "12", "--out", items]) == 0
-    assert guarded(check.main, ["--items", items]) == 0
+    assert guarded(proof.main, ["--items", items]) == 0
     assert guarded(teacher.main, ["--items", items, "--out", traces]) == 0
     assert guarded(train_sft.main, ["--model", "tiny", "--traces", traces, "--out", model, *short]) == 0
     assert verify_folder(tmp_path / "sft") is None

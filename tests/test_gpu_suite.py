@@ -10,7 +10,7 @@ import pytest
 
 from bench.gpu import limits, rows, suite
 from bench.gpu.limits import H200
-from minifleming.lm.known import shape_of
+from minifleming.extras.plan.model_shapes import shape_of
 from minifleming.run.errors import guarded
 
 SMALL, LARGE = shape_of("Qwen2.5-0.5B-Instruct"), shape_of("Qwen2.5-7B-Instruct")

@@ -9,8 +9,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "minifleming"
 SCRIPTS = sorted(ROOT.glob("*.py"))
-ROOMS = ("cold_start", "rlvr", "evaluation", "rods", "lm", "run", "kernels")
+ROOMS = ("audit", "cold_start", "rlvr", "evaluation", "rods", "lm", "run", "kernels", "extras")
+LIST = ROOT / "tests" / "data" / "core_to_extras.tsv"
 MAY_USE = {
+    "extras": {"audit", "cold_start", "rlvr", "evaluation", "rods", "lm", "kernels", "run"},
+    "audit": {"cold_start", "rlvr", "evaluation", "rods", "lm", "kernels", "run"},
     "cold_start": {"rods", "lm", "kernels", "run"},
     "rlvr": {"rods", "lm", "kernels", "run"},
     "evaluation": {"rods", "lm", "kernels", "run"},
@@ -61,16 +64,34 @@ def allowed(name: str, room: str) -> bool:
 @pytest.mark.parametrize("path", [p for room in ROOMS for p in files_of(room)], ids=name_of)
 def test_a_room_uses_only_the_rooms_below_it(path):
     room = path.relative_to(ROOT if path.is_relative_to(ROOT / "kernels") else PACKAGE).parts[0]
-    used = ours(ast.parse(path.read_text(encoding="utf-8")), path)
+    used = {n for n in ours(ast.parse(path.read_text(encoding="utf-8")), path) if not to_extras(n)}
     assert sorted(name for name in used if not allowed(name, room)) == []
 
 
-@pytest.mark.parametrize("path", [*SCRIPTS, PACKAGE / "pipeline.py"], ids=name_of)
+def to_extras(name: str) -> bool:
+    """An import that only the list allows: of extras, or by the forwarding module of `rlvr.audit`."""
+    return name.startswith("minifleming.extras") or name == "minifleming.audit.__main__.main"
+
+
+def test_the_core_imports_extras_only_where_the_list_says_so():
+    """Each line of the list: a file of the core, and the module of extras that it imports."""
+    listed = {tuple(line.split("\t")) for line in LIST.read_text().splitlines() if not line.startswith("#")}
+    found = set()
+    for path in [*SCRIPTS, PACKAGE / "recipe.py", *(p for room in ROOMS if room != "extras" for p in files_of(room))]:
+        for name in ours(ast.parse(path.read_text(encoding="utf-8")), path):
+            if to_extras(name):
+                parts = name.split(".")
+                module = parts[:-1] if not (ROOT.joinpath(*parts).with_suffix(".py")).is_file() else parts
+                found.add((name_of(path), ".".join(module)))
+    assert sorted(found) == sorted(listed)
+
+
+@pytest.mark.parametrize("path", [*SCRIPTS, PACKAGE / "recipe.py"], ids=name_of)
 def test_scripts_and_the_pipeline_stand_on_top_and_do_not_use_each_other(path):
     above = {script.stem for script in SCRIPTS}
     used = ours(ast.parse(path.read_text(encoding="utf-8")), path)
     assert not {name.split(".")[0] for name in used} & above
-    assert path.name != "pipeline.py" or not {name for name in used if name.startswith("minifleming.pipeline")}
+    assert path.name != "recipe.py" or not {name for name in used if name.startswith("minifleming.recipe")}
 
 
 def test_the_package_itself_imports_nothing():
@@ -91,7 +112,7 @@ def test_no_module_is_imported_by_a_computed_name():
     ("from minifleming import rlvr", {"minifleming.rlvr"}),
     ("from ..rlvr.reward import reward", {"minifleming.rlvr.reward.reward"}),
     ("from .. import evaluation", {"minifleming.evaluation"}),
-    ("def f():\n    from minifleming import pipeline", {"minifleming.pipeline"}),
+    ("def f():\n    from minifleming import recipe", {"minifleming.recipe"}),
     ("import train_grpo", {"train_grpo"}),
     ("import kernels.reference", {"kernels.reference"}),
     ("from .refine import detour\nfrom minifleming.rods.item import Item\nimport torch", set()),

@@ -23,9 +23,9 @@ import eval as evaluation
 import generate
 import train_grpo
 import train_sft
+from minifleming.audit import __main__
 from minifleming.cold_start import teacher
 from minifleming.lm.weights import TINY
-from minifleming.rlvr import audit
 from minifleming.run.checkpoint import write_folder
 from minifleming.run.errors import guarded
 from tests.test_bad_input import everything
@@ -286,7 +286,7 @@ def test_answers_of_an_endpoint_on_disk(text, workplace, capsys):
     ["verify", "nowhere"], ["verify", "model"], ["replay", "model", "--step", "1"], ["replay", "model"],
     ["verify"], ["repeat", "model"]], ids=" ".join)
 def test_an_audit(argv, workplace, capsys):
-    refused(audit.main, argv, workplace, capsys)
+    refused(__main__.main, argv, workplace, capsys)
 
 
 PROCESSES = {

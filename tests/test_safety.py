@@ -23,7 +23,7 @@ WATCHED = r"""
 import contextlib, io, json, os, sys
 import eval as evaluation, generate, synth_kg, train_grpo, train_sft
 from minifleming.cold_start import teacher
-from minifleming.rlvr import audit
+from minifleming.audit import __main__
 from minifleming.run.errors import guarded
 root, seen = sys.argv[1], []
 ALWAYS = ("pickle.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "socket.connect",

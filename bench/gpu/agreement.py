@@ -20,10 +20,10 @@ import torch
 
 from bench.gpu.common import Bench, main, random_model
 from minifleming.lm.draw import Truncation
+from minifleming.lm.fsdp import plain_copy
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.pack import Group, packed_logprobs, packs
 from minifleming.lm.sampler import Completion, sample
-from minifleming.lm.shard import plain_copy
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model
 from minifleming.run.errors import guarded

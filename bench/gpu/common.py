@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 
 from bench.gpu import card, limits, rows
-from minifleming.lm import captured
-from minifleming.lm.architecture import ModelConfig
-from minifleming.lm.known import shape_of
+from minifleming.extras.plan.model_shapes import shape_of
+from minifleming.lm.config import ModelConfig
+from minifleming.lm.engines import cuda_graph
 from minifleming.lm.model import LanguageModel
 from minifleming.run.errors import BadInput, Parser
 
@@ -118,7 +118,7 @@ def begin(part: str, args) -> Bench:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:  # the GPU's sampler, one operation after the other
-        captured.usable = lambda model, truncated: not truncated
+        cuda_graph.usable = lambda model, truncated: not truncated
     bench = Bench(part, args.out, toy, device, args.model, until, worker=args.worker)
     bench.machine = card.ceilings(card.facts(args.out, device, toy))
     return bench

@@ -21,7 +21,16 @@ import torch
 from torch import Tensor
 
 from bench.gpu.common import Bench, answers, main, said
-from minifleming.kernels import attention, decode_attention, head, norm, reference, rotary, sampler, swiglu
+from minifleming.kernels import (
+    attention,
+    decode_attention,
+    head,
+    norm,
+    reference,
+    rotary,
+    sampler,
+    swiglu,
+)
 from minifleming.kernels.segments import Segments
 from minifleming.run.errors import guarded
 

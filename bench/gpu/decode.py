@@ -17,7 +17,7 @@ from bench.gpu import limits
 from bench.gpu.clock import replayed, span
 from bench.gpu.common import Bench, free, main, random_model, theirs
 from minifleming.kernels.sampler import sample_tokens
-from minifleming.lm.captured import Captured
+from minifleming.lm.engines.cuda_graph import Captured
 from minifleming.lm.model import LanguageModel
 from minifleming.run.errors import guarded
 

@@ -30,8 +30,8 @@ from bench.gpu import limits
 from bench.gpu.card import ROOT
 from bench.gpu.common import Bench, free, main, random_model, theirs
 from bench.words import Words, text
+from minifleming.lm.fsdp import sampler
 from minifleming.lm.optimizer import adamw
-from minifleming.lm.shard import sampler
 from minifleming.rlvr.rollout import compare, roll_out
 from minifleming.rlvr.update import update
 from minifleming.rods.item import Item

@@ -8,7 +8,7 @@
     units         no number of the question comes back with another unit of its kind; units.py
     assumptions   a quantity that is neither in the question nor computed is said to be an assumption or a norm
     guidelines    no snippet that applies is contradicted (guidelines.py)
-    hops          graph items: every hop that can be read is an edge, the last one at the answer (rods/hops.py)
+    hops          graph items: every hop that can be read is an edge, the last one at the answer (rods/reasoning.py)
     resolved      the reasoning alone, its labels struck out, leads to the answer
 
 A check that does not apply is left out. The last asks a teacher or the graph, so it comes last and only for those that
@@ -23,14 +23,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from minifleming.cold_start.guidelines import Snippet, agrees
 from minifleming.cold_start.protocol import Teacher
 from minifleming.cold_start.trace import Trace
-from minifleming.cold_start.units import assumed, equations_hold, units_kept
+from minifleming.extras.numbers.guidelines import Snippet, agrees
+from minifleming.extras.numbers.units import assumed, equations_hold, units_kept
 from minifleming.rods.answer import parse_strict
 from minifleming.rods.graph import Graph
-from minifleming.rods.hops import support
 from minifleming.rods.item import Item
+from minifleming.rods.reasoning import support
 
 LEAKS = Path(__file__).with_name("leaks.txt")
 NAMED = r"(?i:vitamin|hepatitis|influenza|type|group|class|factor|grade|stage|category|ha?emophilia|protein|panel)s?"

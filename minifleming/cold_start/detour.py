@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minifleming.cold_start.prompts import ROUNDS
+from minifleming.extras.teachers.prompts import ROUNDS
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item
 from minifleming.rods.phrases import statement

@@ -15,7 +15,7 @@ from minifleming.lm.pack import packed_logprobs, packs
 from minifleming.lm.sampler import sample
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rods.answer import parse_strict
-from minifleming.run import parallel
+from minifleming.run import distributed
 
 
 def split(traces: Sequence[Trace], share: float, seed: int) -> tuple[list[Trace], list[Trace]]:
@@ -44,10 +44,10 @@ class HeldOut:
 
         An answer may be twice as long as the longest trace; a longer one is wrong.
         """
-        mine = parallel.share(list(range(len(self.examples))))
+        mine = distributed.share(list(range(len(self.examples))))
         loss, right = self.loss(model, mine), self.right(model, mine)
         targets = sum(len(example.completion) for example in self.examples)
-        loss, right = parallel.all_sum([loss, right], model.device)
+        loss, right = distributed.all_sum([loss, right], model.device)
         return loss / targets, right / len(self.examples)
 
     @torch.inference_mode()

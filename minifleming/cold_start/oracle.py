@@ -17,12 +17,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from minifleming.cold_start.detour import detour, pick_rival
-from minifleming.cold_start.prompts import ROUNDS
 from minifleming.cold_start.trace import Trace, trace_of
+from minifleming.extras.teachers.prompts import ROUNDS
 from minifleming.rods.graph import Graph
-from minifleming.rods.hops import support
 from minifleming.rods.item import Item
 from minifleming.rods.phrases import listing, statement
+from minifleming.rods.reasoning import support
 from minifleming.rods.walk import EVIDENCE
 
 TRIES = 50  # to find a finding that a disease does not have

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from minifleming.cold_start.prompts import ROUNDS
 from minifleming.cold_start.protocol import Teacher
 from minifleming.cold_start.trace import Trace
+from minifleming.extras.teachers.prompts import ROUNDS
 from minifleming.rods.answer import pass_at_k
 from minifleming.rods.item import Item
 

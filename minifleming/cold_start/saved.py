@@ -13,10 +13,10 @@ import torch
 
 from minifleming.lm import optimizer as optim
 from minifleming.lm import tensors
+from minifleming.lm.fsdp import whole
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.shard import whole
 from minifleming.lm.weights import load_weights
-from minifleming.run import parallel
+from minifleming.run import distributed
 from minifleming.run.checkpoint import latest, prune, read_json, write_folder
 from minifleming.run.errors import BadInput
 from minifleming.run.progress import Journal
@@ -33,8 +33,8 @@ class Saved:
 
     def restore(self, journal: Journal) -> int:
         """Take up the newest whole checkpoint, and drop the records of later steps. -> steps done"""
-        there, done = str(latest(self.home) or "") if self.home and parallel.rank() == 0 else "", 0
-        if there := parallel.from_first(there, self.model.device):
+        there, done = str(latest(self.home) or "") if self.home and distributed.rank() == 0 else "", 0
+        if there := distributed.from_first(there, self.model.device):
             newest = Path(there)
             state = read_json(newest / "state.json")
             if state["made_from"] != self.made_from:
@@ -44,7 +44,7 @@ class Saved:
             optim.load_state(self.optimizer, self.model, newest)
             done, self.score, self.best = state["step"], state["score"], state["best"]
         journal.truncate("metrics.jsonl", lambda record: 0 < record["step"] <= done)
-        parallel.barrier()
+        distributed.barrier()
         return done
 
     def save(self, step: int, journal: Journal) -> None:
@@ -58,7 +58,7 @@ class Saved:
 
         journal.sync()
         self._write(f"step_{step:06d}", fill)
-        if parallel.rank() == 0:
+        if distributed.rank() == 0:
             prune(self.home, KEEP, set())
 
     def measured(self, step: int, accuracy: float, loss: float) -> None:
@@ -87,8 +87,8 @@ class Saved:
 
     def _write(self, name: str, fill) -> None:
         """All ranks gather, the first one writes."""
-        if parallel.rank() == 0:
+        if distributed.rank() == 0:
             write_folder(self.home / name, fill)
         else:
             fill(None)
-        parallel.barrier()
+        distributed.barrier()

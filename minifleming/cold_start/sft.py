@@ -26,13 +26,13 @@ from minifleming.kernels.head import Policy
 from minifleming.lm import optimizer as optim
 from minifleming.lm.batch import Batch, Example, fits, micro_batches
 from minifleming.lm.checkpointing import activation_checkpointing
+from minifleming.lm.fsdp import even, plain_copy, whole
+from minifleming.lm.logprobs import completion_logprobs
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.pack import Pack, packed_logprobs, packed_loss, packs
-from minifleming.lm.score import completion_logprobs
-from minifleming.lm.shard import even, plain_copy, whole
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import fingerprint
-from minifleming.run import parallel
+from minifleming.run import distributed
 from minifleming.run.errors import BadInput, Hold, RunFailed, Terminated
 from minifleming.run.fields import ColdStart
 from minifleming.run.progress import Journal, bar
@@ -83,7 +83,7 @@ def train(model: LanguageModel, examples: list[Example], cfg: ColdStart, *, seed
             journal.metric(stage="cold_start", step=step + 1, **one_step(model, optimizer, drawn, cfg, step))
             if held and step + 1 in times:
                 measure(model, held, saved, journal, step + 1)
-            left = parallel.anyone(hold.came is not None, model.device)
+            left = distributed.anyone(hold.came is not None, model.device)
             if home and (left or (step + 1) % cfg.checkpoint_every == 0 and step + 1 < steps):
                 saved.save(step + 1, journal)
             if left:
@@ -104,7 +104,7 @@ def measure(model: LanguageModel, held: HeldOut, saved: Saved, journal: Journal,
 def made_from(model: LanguageModel, examples: list[Example], cfg: ColdStart, seed: int) -> str:
     """What identifies a run: its weights, its examples in their order, its settings."""
     listed = json.dumps([[example.prompt, example.completion] for example in examples])
-    text = json.dumps([fingerprint(model), listed, dataclasses.asdict(cfg), seed, parallel.world_size()])
+    text = json.dumps([fingerprint(model), listed, dataclasses.asdict(cfg), seed, distributed.world_size()])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -113,11 +113,11 @@ def one_step(model: LanguageModel, optimizer: torch.optim.Optimizer, drawn: list
     """Forward, backward, sums over ranks, clipping, update. Raises RunFailed before an update that is not finite."""
     total = sum(len(example.completion) for example in drawn)
     optimizer.zero_grad(set_to_none=True)
-    loss = backward(model, parallel.share(drawn), total, cfg)
-    loss = parallel.all_sum([loss], model.device)[0]
+    loss = backward(model, distributed.share(drawn), total, cfg)
+    loss = distributed.all_sum([loss], model.device)[0]
     parameters = list(model.parameters())
     if not model.sharded:  # which has summed them on the way back
-        parallel.sum_gradients(parameters)
+        distributed.sum_gradients(parameters)
     norm = whole(torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm)).item()
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise RunFailed(f"cold start, step {step + 1}: loss {loss}, gradient norm {norm}")

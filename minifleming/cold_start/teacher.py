@@ -20,25 +20,25 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from minifleming.cold_start.answers import Answers
-from minifleming.cold_start.card import card, yield_table
 from minifleming.cold_start.checks import LEAKS, Checks
-from minifleming.cold_start.endpoint import Endpoint
-from minifleming.cold_start.guidelines import read_guidelines
-from minifleming.cold_start.local import Local
 from minifleming.cold_start.oracle import Oracle, tells
-from minifleming.cold_start.prompts import FOLDER
 from minifleming.cold_start.protocol import Teacher
-from minifleming.cold_start.record import tell_all
 from minifleming.cold_start.refine import collect
 from minifleming.cold_start.trace import write_traces
+from minifleming.extras.numbers.guidelines import read_guidelines
+from minifleming.extras.teachers.answers import Answers
+from minifleming.extras.teachers.card import card, yield_table
+from minifleming.extras.teachers.endpoint import Endpoint
+from minifleming.extras.teachers.local import Local
+from minifleming.extras.teachers.prompts import FOLDER
+from minifleming.extras.teachers.record import tell_all
 from minifleming.lm.tensors import files_of
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder
 from minifleming.rods.graph import Graph
-from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.item import read_items
-from minifleming.run import parallel
+from minifleming.rods.readers import load_graph
+from minifleming.run import distributed
 from minifleming.run.checkpoint import sha256, writable, write_text
 from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
 from minifleming.run.progress import bar
@@ -63,7 +63,7 @@ def arguments() -> Parser:
     add("--floor", type=float, default=0.25, help="of the verified samples, lengths below this quantile are not kept")
     add("--rounds", type=int, default=3, help="rounds of refinement at the most, 0 to 3")
     add("--longest", type=int, default=4000, help="characters of a reasoning at the most")
-    add("--guidelines", type=Path, help="a TSV of guideline snippets (cold_start/guidelines.py)")
+    add("--guidelines", type=Path, help="a TSV of guideline snippets (extras/numbers/guidelines.py)")
     add("--detours", type=float, default=0.3, help="oracle: share of its blind traces with a detour")
     add("--errs", type=float, default=0.0, help="oracle: share of its traces that go wrong on purpose")
     add("--temperature", type=float, default=1.0)
@@ -154,7 +154,7 @@ def open_teacher(flag: str, args, graph: Graph | None, answers: Answers | None, 
     if name != "tiny" and not Path(name).is_dir():
         raise BadInput(f"--{flag}: '{name}' is not a teacher: oracle, tiny, a model folder, or a URL")
     folder = model_folder(name)
-    device = parallel.pick_device(args.device)
+    device = distributed.pick_device(args.device)
     model = load_model(folder, "bfloat16" if device.type == "cuda" else "float32", device)
     return Local(model, Tokenizer(folder), name, temperature=args.temperature, max_new_tokens=args.max_new_tokens,
                  seed=args.seed, done=done)

@@ -13,8 +13,8 @@ from pathlib import Path
 from minifleming.evaluation.grade import grade
 from minifleming.rods.answer import reasoning_of
 from minifleming.rods.graph import Graph
-from minifleming.rods.hops import support
 from minifleming.rods.item import Item, read_jsonl
+from minifleming.rods.reasoning import support
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput
 

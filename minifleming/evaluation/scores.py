@@ -18,9 +18,9 @@ from collections import Counter
 import numpy as np
 
 from minifleming.evaluation.grade import KINDS
-from minifleming.evaluation.paper import differences
 from minifleming.evaluation.records import right
 from minifleming.evaluation.statistics import detectable_difference, macro_interval, wilson
+from minifleming.extras.analysis.paper import differences
 
 CARRIED = {"right_by_a_chain_of_edges": "right by a chain of edges",
            "right_with_a_false_hop_or_a_gap": "right for the wrong reason",
@@ -44,7 +44,7 @@ def scores(sets: Sets, confidence: float) -> list[dict]:
 
 
 def carried(records: list[dict]) -> dict[str, float | None]:
-    """Shares of n: right answers by what their reasoning states (rods/hops.py). None without items of a graph."""
+    """Shares of n: right answers by what their reasoning states (rods/reasoning.py). None without items of a graph."""
     counts, n = Counter(r.get("support", "") for r in records if right(r)), len(records)
     found = {"right_by_a_chain_of_edges": counts["chain"],
              "right_with_a_false_hop_or_a_gap": counts["false"] + counts["gap"],

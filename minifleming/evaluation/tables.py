@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from minifleming.evaluation import plots
-from minifleming.evaluation.page import page
 from minifleming.evaluation.records import right
-from minifleming.evaluation.report import drawings
 from minifleming.evaluation.scores import carried, scores, to_csv
-from minifleming.evaluation.slices import slices
 from minifleming.evaluation.statistics import holm, mcnemar, wilson
+from minifleming.extras.analysis.slices import slices
+from minifleming.extras.reports import plots
+from minifleming.extras.reports.page import page
+from minifleming.extras.reports.report import drawings
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput
 

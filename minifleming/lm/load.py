@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from minifleming.lm.fsdp import shard
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.shard import shard
 from minifleming.lm.weights import DTYPES, load_model
 from minifleming.run.fields import Config
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from minifleming.kernels.norm import add_rms_norm, rms_norm
 from minifleming.kernels.rotary import rotary_qk
 from minifleming.kernels.swiglu import swiglu
-from minifleming.lm import fixed
-from minifleming.lm.architecture import ARCHITECTURES, ModelConfig
+from minifleming.lm import batch_invariant
+from minifleming.lm.config import ARCHITECTURES, ModelConfig
 from minifleming.lm.rope import cos_sin
 
 
@@ -48,7 +48,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, in_fixed_blocks: bool = Fa
     """Every token attends to itself and to what stands before it. q [B, H, T, D]; k, v [B, K, T, D]"""
     B, H, T, _ = q.shape
     if in_fixed_blocks:
-        return fixed.attention(q, k, v, torch.arange(1, T + 1, device=q.device).expand(B, T))
+        return batch_invariant.attention(q, k, v, torch.arange(1, T + 1, device=q.device).expand(B, T))
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=H != k.shape[1])
 
 
@@ -119,7 +119,7 @@ class Block(nn.Module):
                 wanted: Tensor | None = None):
         """x [B, T, C], rope [B·T, D] twice -> [B, T, C]; with ``wanted``, places in [0, B·T), what stands there [M, C]
         """
-        by_rows = fixed.in_blocks if in_fixed_blocks else directly
+        by_rows = batch_invariant.in_blocks if in_fixed_blocks else directly
         B, T = x.shape[:2]
         q, k, v = by_rows(self.before, x)  # [B, T, heads, D]
         q, k = rotary_qk(q.flatten(0, 1), k.flatten(0, 1), *rope)
@@ -143,7 +143,7 @@ class Decoder(nn.Module):
 
 class LanguageModel(nn.Module):
     """Four things are set from outside, and change no value beyond rounding (on a GPU the first two also change which
-    sampler draws, so which tokens: lm/captured.py):
+    sampler draws, so which tokens: lm/engines/cuda_graph.py):
 
     deterministic  True computes in operations of one shape (fixed.py): slower, equal bits in any batch
     sharded        the weights are spread over the ranks (shard.py)
@@ -185,7 +185,7 @@ class LanguageModel(nn.Module):
 
     def by_rows(self, f: Callable, *tensors: Tensor):
         """``f`` over the rows of [..., C]: at once, or in the deterministic mode in blocks of one shape."""
-        return (fixed.in_blocks if self.deterministic else directly)(f, *tensors)
+        return (batch_invariant.in_blocks if self.deterministic else directly)(f, *tensors)
 
     def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin of every position's angles, for both halves of a head, in fp32. [B, T] -> [B·T, D] each"""

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from minifleming.lm import tensors
+from minifleming.lm.fsdp import like, local, rows_of, whole
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.shard import like, local, rows_of, whole
 from minifleming.run.errors import BadInput
 
 STEM = "optimizer"

@@ -22,10 +22,10 @@ from torch import Tensor
 from minifleming.kernels.attention import attention
 from minifleming.kernels.head import Policy
 from minifleming.kernels.segments import Segments
-from minifleming.lm import fixed
+from minifleming.lm import batch_invariant
 from minifleming.lm.batch import Example
+from minifleming.lm.logprobs import next_logprobs, next_loss, products
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.score import next_logprobs, next_loss, products
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def in_fixed_order(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tenso
             before = slice(starts[read], starts[read] + segments.lengths[read])
         keys, values = (torch.cat((x[:, :, before], x[:, :, own]), dim=2) for x in (k, v))
         seen = before.stop - before.start + torch.arange(1, length + 1, device=q.device)
-        found.append(fixed.attention(q[:, :, own], keys, values, seen[None])[0].transpose(0, 1))
+        found.append(batch_invariant.attention(q[:, :, own], keys, values, seen[None])[0].transpose(0, 1))
     return torch.cat(found)
 
 

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from minifleming.kernels.reference import token_logprobs
-from minifleming.lm import captured
 from minifleming.lm.batch import last_places, padded
-from minifleming.lm.cache import Cache
-from minifleming.lm.captured import Captured
-from minifleming.lm.decode import Decode
 from minifleming.lm.draw import Truncation, draw, finite, stream, uniforms
+from minifleming.lm.engines import cuda_graph
+from minifleming.lm.engines.cuda_graph import Captured
+from minifleming.lm.engines.fused_cpu import Decode
+from minifleming.lm.kv_cache import Cache
 from minifleming.lm.model import LanguageModel
 from minifleming.run.errors import BadInput
 
@@ -97,7 +97,7 @@ def steps(
     rows = min(max(slots, samples), len(prompts) * samples)
     room = min(len(prompts), rows, -(-2 * rows // samples))  # prompts held at a time
     longest, most = max(map(len, prompts)), max(queue.budgets)
-    if captured.usable(model, bool(cut)):
+    if cuda_graph.usable(model, bool(cut)):
         yield from _looks(Captured(model, rows, room, samples, longest, most, temperature, look), queue, look)
     else:
         cache = Cache(model.config, rows, room, longest, most, model.dtype, model.device, model.deterministic)

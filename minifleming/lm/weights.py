@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 
 from minifleming.lm import tensors
-from minifleming.lm.architecture import ModelConfig
+from minifleming.lm.config import ModelConfig
+from minifleming.lm.fsdp import counts, local, rows_of, whole
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.shard import counts, local, rows_of, whole
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.run import parallel
+from minifleming.run import distributed
 from minifleming.run.checkpoint import MANIFEST, verify_folder, write_folder
 from minifleming.run.errors import BadInput
 
@@ -132,11 +132,11 @@ def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path | None, 
 
 def write_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
     """The same atomically, called by all ranks: all gather, the first one writes."""
-    if parallel.rank() == 0:
+    if distributed.rank() == 0:
         write_folder(folder, lambda path: save_model(model, tokenizer, path))
     else:
         save_model(model, tokenizer, None)
-    parallel.barrier()
+    distributed.barrier()
 
 
 def fingerprint(model: LanguageModel) -> str:
@@ -154,7 +154,7 @@ def fingerprint(model: LanguageModel) -> str:
             place = torch.arange(first + at * CHUNK, first + at * CHUNK + len(bits), device=bits.device)
             total += (bits.long() * (2 * place + 1) * ODD).sum().item()
         sums.append(total if counts(parameter) else 0)
-    everyone = parallel.all_gather([sums], model.device) if model.sharded else [sums]
+    everyone = distributed.all_gather([sums], model.device) if model.sharded else [sums]
     digest = hashlib.sha256()
     for (name, parameter), *totals in zip(model.named_parameters(), *everyone, strict=True):
         digest.update(f"{name} {tuple(parameter.shape)} {sum(totals) % 2**64}\n".encode())

@@ -1,49 +1,7 @@
-"""Audit a run folder, wherever it has been copied to.
+"""Forwards to `minifleming.audit.__main__`: the command keeps its name."""
 
-    python -m minifleming.rlvr.audit verify RUN              recompute everything that follows from the log
-    python -m minifleming.rlvr.audit replay RUN --step 37    restore, sample and train step 37 again, and compare
-
-Exit status 0: all is as logged. 1: a difference, or a log that is not as it was written. 2: not a run folder.
-"""
-
-from __future__ import annotations
-
-from pathlib import Path
-
-from minifleming.rlvr.replay import read_manifest, replay
-from minifleming.rlvr.verify import lines_of, verify
-from minifleming.run import config as configuration
-from minifleming.run import parallel
-from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = Parser(prog="audit", description=__doc__, allow_abbrev=False)
-    parser.add_argument("what", choices=["verify", "replay"])
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
-    parser.add_argument("--step", type=int, help="replay: the optimizer step, from 1")
-    args = parser.parse_args(argv)
-    if not (args.run / "config.toml").is_file():
-        raise BadInput("not a run folder: no config.toml", args.run)
-    if args.what == "verify":
-        findings = verify(args.run)
-        for line in lines_of(findings):
-            print(line)
-        for difference in findings.differences[1:10]:
-            print(f"  {difference}")
-        if findings.differences:
-            raise RunFailed(f"{findings.differences[0]} (the first of {len(findings.differences)} differences)")
-        return 0
-    if args.step is None or args.step < 1:
-        raise BadInput("--step: give a step of the run, from 1")
-    device, cfg = parallel.pick_device(read_manifest(args.run)["device"]), configuration.load(args.run / "config.toml")
-    with parallel.session(device, cfg.run.timeout, alone=cfg.run.shard != 1):
-        found = replay(args.run, args.step)
-        if parallel.rank() == 0:
-            print(f"step {args.step}, replayed from {found['from']} ({found['steps']} steps): equal ids, gradient norm "
-                  f"{found['grad_norm']:.9g}, weights {found['weights'][:16] if found['exact'] else 'not compared'}")
-    return 0
-
+from minifleming.audit.__main__ import main
+from minifleming.run.errors import guarded
 
 if __name__ == "__main__":
     raise SystemExit(guarded(main))

@@ -12,7 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from minifleming.rlvr import alarms
-from minifleming.rlvr.mining import CLASSES, Deck, difficult_first, mine, parts, plateau, reason, tier_pools
+from minifleming.rlvr.mining import (
+    CLASSES,
+    Deck,
+    difficult_first,
+    mine,
+    parts,
+    plateau,
+    reason,
+    tier_pools,
+)
 from minifleming.rods.item import Item
 from minifleming.run.fields import Config, Stage1, Stage2
 

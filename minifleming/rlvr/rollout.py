@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from minifleming.lm.fsdp import in_step
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.sampler import sample
-from minifleming.lm.shard import in_step
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rlvr.objective import advantages, deviation, objective_of
 from minifleming.rlvr.reward import terms
 from minifleming.rods.answer import Verdict, parse_strict
 from minifleming.rods.item import Item
-from minifleming.run import parallel
+from minifleming.run import distributed
 from minifleming.run.fields import RL
 
 
@@ -47,10 +47,10 @@ class Rollout:
 def roll_out(model: LanguageModel, tokenizer: Tokenizer, drawn: list[tuple[Item, str]], cfg: RL, *, samples: int,
              seed: int, step: int, done: Callable[[int], None] = lambda n: None) -> list[list[Rollout]]:
     """This rank's share of the groups: ``samples`` rollouts of each drawn (item, why), with their advantages."""
-    mine = parallel.share(drawn)
+    mine = distributed.share(drawn)
     prompts = [tokenizer.encode(tokenizer.prompt(item.question, item.options)) for item, _ in mine]
     groups: list[list[Rollout]] = [[] for _ in mine]
-    with parallel.together(model.device), in_step(model):
+    with distributed.together(model.device), in_step(model):
         completions = sample(model, prompts, [item.id for item, _ in mine], samples=samples,
                              temperature=cfg.temperature, max_new_tokens=cfg.max_new_tokens,
                              end_ids=tokenizer.end_ids, seed=seed, step=step, slots=cfg.rollout_slots, done=done)
@@ -73,7 +73,7 @@ def compare(groups: list[list[Rollout]], cfg: RL, device) -> None:
     """Set every group's mean and advantages."""
     scale, batch = objective_of(cfg).advantage, 0.0
     if scale == "batch":
-        everyone = parallel.all_gather([[r.reward for r in group] for group in groups], device)
+        everyone = distributed.all_gather([[r.reward for r in group] for group in groups], device)
         batch = deviation([reward for group in everyone for reward in group])
     for group in groups:
         values = [rollout.reward for rollout in group]

@@ -16,16 +16,23 @@ from minifleming.lm import optimizer as optim
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.weights import fingerprint, load_weights, save_model
 from minifleming.rlvr.curriculum import State
-from minifleming.rlvr.record import first_step, sha256_text
+from minifleming.rlvr.log import first_step, sha256_text
 from minifleming.rods.item import Item
 from minifleming.run import config as configuration
-from minifleming.run import parallel
-from minifleming.run.checkpoint import MANIFEST, checkpoints, prune, read_json, verify_folder, write_folder
+from minifleming.run import distributed
+from minifleming.run.checkpoint import (
+    MANIFEST,
+    checkpoints,
+    prune,
+    read_json,
+    verify_folder,
+    write_folder,
+)
 from minifleming.run.errors import BadInput
 from minifleming.run.fields import Config
 
 if TYPE_CHECKING:
-    from minifleming.rlvr.stages import Training
+    from minifleming.rlvr.train import Training
 
 
 def checkpoint_of(folder: Path, step: int) -> Path:
@@ -34,7 +41,7 @@ def checkpoint_of(folder: Path, step: int) -> Path:
 
 def save(run: Training) -> None:
     """Write a checkpoint: the model as a folder that transformers loads, optimizer state, and State."""
-    if parallel.rank() == 0:
+    if distributed.rank() == 0:
         home = run.folder / "checkpoints"
         with run.journal.timed("save", step=run.state.step):
             run.journal.sync()
@@ -44,7 +51,7 @@ def save(run: Training) -> None:
             (run.folder / "mining.part.jsonl").unlink(missing_ok=True)
     else:
         fill(run, None)
-    parallel.barrier()
+    distributed.barrier()
 
 
 def fill(run: Training, folder: Path | None) -> None:
@@ -65,13 +72,13 @@ def restore(run: Training, path: Path) -> None:
         r["step"] == step and (switched if r["stage"] == "switch" else r["round"] <= done)))
     run.journal.truncate("mining.jsonl", lambda r: r["step"] <= step and r["round"] <= done)
     run.journal.truncate("alarms.jsonl", lambda r: r["step"] <= step)
-    parallel.barrier()  # nobody reads before it is done
+    distributed.barrier()  # nobody reads before it is done
     run.warned = {(r["round"], r["alarm"]) for r in run.journal.read("alarms.jsonl")}
     last = [r for name in ("metrics.jsonl", "mining.jsonl") for r in run.journal.read(name)[-1:]]
     ends = [r["hash"] for r in last if "hash" in r]
     if ends and run.state.chain not in ends:
         raise BadInput("the log ends before this checkpoint, or is not the one that led to it", path)
-    if parallel.rank() == 0:
+    if distributed.rank() == 0:
         for log in (run.folder / "rollouts").glob("step_*.jsonl.gz"):
             if int(log.name[5:11]) > step:
                 log.unlink()
@@ -90,10 +97,10 @@ def adopt(run: Training, start: Path) -> None:
             raise BadInput(f"{reason}: this, the end of stage 1 and the start beside it must be whole", source)
     if run.state.stage == "done":
         raise BadInput("the end of a run: there is nothing to go on with", start)
-    if parallel.rank() == 0:
+    if distributed.rank() == 0:
         for step, source in kept.items():
             write_folder(checkpoint_of(run.folder, step), partial(copy, source))
-    parallel.barrier()
+    distributed.barrier()
 
 
 def facts(cfg: Config, items: dict[str, Item], model: LanguageModel, step: int, chain: str) -> dict:

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 
 from minifleming.lm.checkpointing import activation_checkpointing
+from minifleming.lm.fsdp import even, let_go, whole
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.pack import Group, Pack, idle_logprobs, packed_logprobs, packed_loss, packs
-from minifleming.lm.shard import even, let_go, whole
 from minifleming.rlvr.objective import Counts, objective_of
 from minifleming.rlvr.rollout import Rollout, short
 from minifleming.rlvr.weigh import Weighed, divisor_of, policy_of, weigh
-from minifleming.run import parallel
+from minifleming.run import distributed
 from minifleming.run.errors import RunFailed
 from minifleming.run.fields import RL
 
@@ -48,8 +48,8 @@ def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Group
     """
     trained = [[r for r in group if r.advantage != 0.0 or cfg.kl > 0] for group in groups]
     several = cfg.epochs * cfg.minibatches > 1
-    count = int(parallel.all_sum([sum(r.advantage != 0.0 for group in groups for r in group)], model.device)[0])
-    with parallel.together(model.device):
+    count = int(distributed.all_sum([sum(r.advantage != 0.0 for group in groups for r in group)], model.device)[0])
+    with distributed.together(model.device):
         _finite((x for group in groups for r in group for x in (r.reward, r.advantage)), "reward or advantage")
         if cfg.kl > 0:
             score(reference, trained, cfg, "reference")
@@ -59,16 +59,16 @@ def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Group
             score(model, groups[:1], cfg, "trained")
     figures = []
     for number, chosen in enumerate(minibatches(prompts, cfg, key)):
-        mine = [i for i in range(len(groups)) if parallel.rank() + i * parallel.world_size() in chosen]
-        tokens, moves = parallel.all_sum([sum(len(r.ids) for i in mine for r in groups[i]),
+        mine = [i for i in range(len(groups)) if distributed.rank() + i * distributed.world_size() in chosen]
+        tokens, moves = distributed.all_sum([sum(len(r.ids) for i in mine for r in groups[i]),
                                           sum(len(trained[i]) for i in mine)], model.device)
         counts = Counts(samples * len(chosen), int(tokens), cfg.max_new_tokens)
         for r in (r for i in mine for r in groups[i] if not r.denominator):
             r.denominator = divisor_of(r, cfg, counts)
         optimizer.zero_grad(set_to_none=True)
-        with parallel.together(model.device), activation_checkpointing(model, cfg.activation_checkpointing):
+        with distributed.together(model.device), activation_checkpointing(model, cfg.activation_checkpointing):
             part = backward(model, [trained[i] for i in mine], cfg, counts, number if several else None)
-        loss, low, high, divergence = parallel.all_sum(part, model.device)
+        loss, low, high, divergence = distributed.all_sum(part, model.device)
         if number == 0:
             mismatch = measure(groups, cfg, model)
         norm = take_step(model, optimizer, cfg, loss) if moves else 0.0
@@ -118,7 +118,7 @@ def take_step(model: LanguageModel, optimizer: torch.optim.Optimizer, cfg: RL, l
     """Sum the gradients over the ranks, clip them, step. Returns the norm before clipping."""
     parameters = list(model.parameters())
     if not model.sharded:  # which has summed them on the way back
-        parallel.sum_gradients(parameters)
+        distributed.sum_gradients(parameters)
     norm = whole(torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm)).item()
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise RunFailed(f"loss {loss}, gradient norm {norm}: the update is refused")
@@ -130,8 +130,8 @@ def measure(groups: Groups, cfg: RL, model: LanguageModel) -> dict[str, float]:
     """|sampler - trainer| in log-probability, largest and mean over the tokens scored; refused beyond the limit."""
     device, limit = model.device, cfg.mismatch_limit or (3.0 if model.compute == torch.bfloat16 else 1e-3)
     gaps = [gap for group in groups for r in group for gap in gaps_of(r.logprobs, r.trained)]
-    largest = max(parallel.all_gather([max(gaps, default=0.0)], device))
-    total, count = parallel.all_sum([math.fsum(gaps), len(gaps)], device)
+    largest = max(distributed.all_gather([max(gaps, default=0.0)], device))
+    total, count = distributed.all_sum([math.fsum(gaps), len(gaps)], device)
     if largest > limit:
         raise RunFailed(f"sampler and trainer disagree by {largest:.3g} in log-probability, more than "
                         f"rl.mismatch_limit {limit:.3g}: the update is refused")

@@ -13,7 +13,15 @@ from torch import Tensor
 
 from minifleming.kernels.head import Policy
 from minifleming.lm.model import LanguageModel
-from minifleming.rlvr.objective import Counts, aggregate, clipped, denominator, kl, objective_of, policy_loss
+from minifleming.rlvr.objective import (
+    Counts,
+    aggregate,
+    clipped,
+    denominator,
+    kl,
+    objective_of,
+    policy_loss,
+)
 from minifleming.rlvr.rollout import Rollout
 from minifleming.run.fields import RL
 

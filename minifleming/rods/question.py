@@ -21,11 +21,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from minifleming.rods.distract import distractors, has, lacked, mixed, pairs, related
+from minifleming.extras.wording.kin import overlap, part_of, same_family
+from minifleming.extras.wording.wording import Wording, sayable
+from minifleming.rods.distractors import distractors, has, lacked, mixed, pairs, related
 from minifleming.rods.item import LABELS, TIERS, Item
-from minifleming.rods.kin import overlap, part_of, same_family
 from minifleming.rods.walk import Step, Walk, Walker
-from minifleming.rods.wording import Wording, sayable
 
 PLAIN = Wording()
 ABSENT = 2  # at most so many absent findings are told

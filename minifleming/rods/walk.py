@@ -27,8 +27,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minifleming.extras.wording.kin import Implied
 from minifleming.rods.graph import IS_A, Graph
-from minifleming.rods.kin import Implied
 from minifleming.rods.phrases import link
 
 EVIDENCE = ("has_symptom", "has_lab_finding", "has_imaging_finding", "has_phenotype")

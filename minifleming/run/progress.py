@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from minifleming.run.parallel import rank
+from minifleming.run.distributed import rank
 
 
 def bar(iterable: Iterable | None = None, *, total: int | None = None, desc: str, initial: int = 0):

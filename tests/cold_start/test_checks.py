@@ -9,9 +9,9 @@ import time
 import pytest
 
 from minifleming.cold_start.checks import Checks, blinded
-from minifleming.cold_start.guidelines import Snippet
 from minifleming.cold_start.oracle import Oracle
 from minifleming.cold_start.trace import trace_of
+from minifleming.extras.numbers.guidelines import Snippet
 from minifleming.rods.item import Item
 from tests.rods.toy_graphs import clinic
 

@@ -7,15 +7,15 @@ import math
 import pytest
 import torch
 
-from minifleming.cold_start.base import build_tokenizer
 from minifleming.cold_start.heldout import split
 from minifleming.cold_start.oracle import Oracle
 from minifleming.cold_start.sft import examples_of, held_out, train
 from minifleming.cold_start.trace import Trace
+from minifleming.extras.tiny_base.base import build_tokenizer
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.sampler import sample
-from minifleming.rods.graphs.readers import load_graph
-from minifleming.rods.mix import synthesise
+from minifleming.rods.readers import load_graph
+from minifleming.rods.synthesize import synthesise
 from minifleming.run.fields import ColdStart
 from minifleming.run.progress import Journal
 

@@ -12,11 +12,11 @@ import pytest
 from minifleming.cold_start.checks import Checks
 from minifleming.cold_start.detour import detour, pick_rival
 from minifleming.cold_start.oracle import Oracle, keyed, tell, tells
-from minifleming.cold_start.prompts import ROUNDS
+from minifleming.extras.teachers.prompts import ROUNDS
 from minifleming.rods.answer import parse_strict
-from minifleming.rods.graphs.readers import load_graph
-from minifleming.rods.hops import stated_hops
-from minifleming.rods.mix import synthesise
+from minifleming.rods.readers import load_graph
+from minifleming.rods.reasoning import stated_hops
+from minifleming.rods.synthesize import synthesise
 from minifleming.rods.walk import EVIDENCE
 
 

@@ -7,9 +7,9 @@ from hashlib import sha256
 
 import pytest
 
-from minifleming.cold_start.prompts import ROUNDS
 from minifleming.cold_start.refine import choose, collect
 from minifleming.cold_start.trace import Trace, trace_of
+from minifleming.extras.teachers.prompts import ROUNDS
 from minifleming.rods.item import Item
 
 

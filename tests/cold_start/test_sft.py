@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from minifleming.cold_start.base import build_tokenizer
 from minifleming.cold_start.heldout import HeldOut
 from minifleming.cold_start.oracle import Oracle
 from minifleming.cold_start.sft import backward, epoch_order, examples_of, train
+from minifleming.extras.tiny_base.base import build_tokenizer
 from minifleming.lm.batch import Example, collate
+from minifleming.lm.logprobs import completion_logprobs
 from minifleming.lm.model import LanguageModel, ModelConfig
-from minifleming.lm.score import completion_logprobs
-from minifleming.rods.graphs.readers import load_graph
-from minifleming.rods.mix import synthesise
+from minifleming.rods.readers import load_graph
+from minifleming.rods.synthesize import synthesise
 from minifleming.run.errors import BadInput, RunFailed
 from minifleming.run.fields import ColdStart
 from minifleming.run.progress import Journal

@@ -8,13 +8,13 @@ import io
 import numpy as np
 import pytest
 
-from minifleming.evaluation.compare import compared, paired_markdown, side_by_side, table3
 from minifleming.evaluation.grade import KINDS
-from minifleming.evaluation.page import page
-from minifleming.evaluation.paper import SIZES
 from minifleming.evaluation.scores import CARRIED, macro, markdown, micro, scores, to_csv
+from minifleming.evaluation.sets.read import READERS
 from minifleming.evaluation.statistics import holm, mcnemar, wilson
-from minifleming.rods.sets.read import READERS
+from minifleming.extras.analysis.compare import compared, paired_markdown, side_by_side, table3
+from minifleming.extras.analysis.paper import SIZES
+from minifleming.extras.reports.page import page
 from minifleming.run.errors import BadInput
 
 

@@ -11,7 +11,12 @@ from torch import Tensor
 
 from minifleming.kernels import decode_attention as module
 from minifleming.kernels import reference
-from minifleming.kernels.decode_attention import Workspace, attend_and_combine, decode_attention, workspace
+from minifleming.kernels.decode_attention import (
+    Workspace,
+    attend_and_combine,
+    decode_attention,
+    workspace,
+)
 from tests.kernels.check import close, noise
 from tests.kernels.hopper import compiled, ops, sound
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from minifleming.lm.batch import Example, collate, fits, micro_batches
-from minifleming.lm.score import completion_logprobs
+from minifleming.lm.logprobs import completion_logprobs
 from tests.lm.conftest import row_sums
 
 END = 1

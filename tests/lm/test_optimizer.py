@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from minifleming.lm.muon import Muon, orthogonalise
+from minifleming.extras.tiny_base.muon import Muon, orthogonalise
 from minifleming.lm.optimizer import adamw, cosine, load_state, save_state, set_lr
 from minifleming.run.errors import BadInput
 

@@ -13,8 +13,8 @@ import torch
 
 from minifleming.lm.batch import Example, collate
 from minifleming.lm.draw import Truncation
+from minifleming.lm.logprobs import completion_logprobs
 from minifleming.lm.sampler import PREFILL_PER_ROW, sample, steps
-from minifleming.lm.score import completion_logprobs
 from minifleming.run.errors import BadInput
 
 END, OTHER_END = 1, 2

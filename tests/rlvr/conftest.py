@@ -14,7 +14,7 @@ from minifleming.cold_start import sft
 from minifleming.cold_start.trace import Trace
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.rlvr.record import brief, figures, record
+from minifleming.rlvr.log import brief, figures, record
 from minifleming.rods.item import Item
 from minifleming.run.fields import ColdStart
 from minifleming.run.progress import Journal

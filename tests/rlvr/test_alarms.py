@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from minifleming.lm.optimizer import adamw
-from minifleming.rlvr import alarms, rollout, stages
+from minifleming.rlvr import alarms, rollout, train
 from minifleming.rlvr.rollout import roll_out
 from minifleming.rlvr.update import update
 from minifleming.run.errors import RunFailed
@@ -68,7 +68,7 @@ def test_a_truncated_run_stops_at_its_first_step_and_leaves_its_samples(talker, 
     model = fresh()
     before = [p.clone() for p in model.parameters()]
     with pytest.raises(RunFailed, match=r"^step 1: no end token .* its samples are in .*refused"):
-        stages.train(settings(max_new_tokens=2), model, tokenizer, items, tmp_path)
+        train.train(settings(max_new_tokens=2), model, tokenizer, items, tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters()))
     assert (tmp_path / "refused" / "step_000001.jsonl.gz").exists()
     assert not (tmp_path / "metrics.jsonl").exists() and not (tmp_path / "rollouts").exists()
@@ -80,7 +80,7 @@ def test_a_warning_is_said_once_a_round_and_noted(talker, tokenizer, tmp_path, c
     monkeypatch.setattr(alarms, "warnings", lambda *arguments: next(found))
     cfg = settings(max_new_tokens=12)
     cfg.stage1.max_steps = 4
-    stages.train(cfg, fresh(), tokenizer, items, tmp_path)
+    train.train(cfg, fresh(), tokenizer, items, tmp_path)
     said = [line for line in capsys.readouterr().err.replace("\r", "\n").split("\n") if "warning" in line]
     assert [line[line.index("step"):] for line in said] == ["step 1: x", "step 2: y"]
     noted = [json.loads(line) for line in (tmp_path / "alarms.jsonl").read_text().splitlines()]
@@ -156,4 +156,4 @@ def test_a_reward_that_is_no_number_stops_the_run(talker, tokenizer, tmp_path, m
     fresh, items = talker
     monkeypatch.setattr(rollout, "terms", lambda *arguments: {"correct": math.nan, "format": 0.0})
     with pytest.raises(RunFailed, match="not finite"):
-        stages.train(settings(max_new_tokens=12), fresh(), tokenizer, items, tmp_path)
+        train.train(settings(max_new_tokens=12), fresh(), tokenizer, items, tmp_path)

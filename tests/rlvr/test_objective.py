@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from minifleming.audit.recompute import share
 from minifleming.rlvr.objective import (
     OBJECTIVES,
     SCALES,
@@ -20,7 +21,6 @@ from minifleming.rlvr.objective import (
     objective_of,
     policy_loss,
 )
-from minifleming.rlvr.recompute import share
 from minifleming.rlvr.rollout import Rollout
 from minifleming.run.fields import RL
 

@@ -11,16 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from minifleming.audit.verify import verify
+from minifleming.lm.fsdp import whole
 from minifleming.lm.load import load_to_train
-from minifleming.lm.shard import whole
 from minifleming.lm.weights import load_model, save_model
-from minifleming.rlvr import stages
+from minifleming.rlvr import train as trainer
 from minifleming.rlvr.objective import OBJECTIVES
 from minifleming.rlvr.rollout import roll_out
 from minifleming.rlvr.update import update
-from minifleming.rlvr.verify import verify
 from minifleming.rods.item import write_items
-from minifleming.run import parallel
+from minifleming.run import distributed
 from minifleming.run.checkpoint import write_text
 from minifleming.run.config import to_toml
 from minifleming.run.errors import RunFailed
@@ -38,7 +38,7 @@ def settings(shard: int = 1, weights: str = "copy", **rl) -> Config:
 
 
 def train(rank, base, items, tokenizer, folder, cfg) -> None:
-    stages.train(cfg, load_to_train(base, cfg, torch.device("cpu")), tokenizer, items, folder)
+    trainer.train(cfg, load_to_train(base, cfg, torch.device("cpu")), tokenizer, items, folder)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_T27_T29_several_ranks_take_the_steps_of_one(talker, base, tokenizer, tm
     for name in ("one", "two"):  # and either log holds
         shutil.copytree(base, tmp_path / name / "base")
         (tmp_path / name / "items").mkdir()
-        write_items(tmp_path / name / "items" / "train.jsonl", items)
+        write_items(tmp_path / name / "items" / "trainer.jsonl", items)
         write_text(tmp_path / name / "config.toml", to_toml(cfg if name == "two" else dataclasses.replace(
             cfg, run=Run(seed=3))))
         assert not verify(tmp_path / name).differences
@@ -112,7 +112,7 @@ def test_a_checkpoint_of_some_ranks_goes_on_on_others(talker, base, tokenizer, t
 
 
 def train_from(rank, base, items, tokenizer, folder, cfg, start) -> None:
-    stages.train(cfg, load_to_train(base, cfg, torch.device("cpu")), tokenizer, items, folder, start)
+    trainer.train(cfg, load_to_train(base, cfg, torch.device("cpu")), tokenizer, items, folder, start)
 
 
 def one_step(rank, base, groups, cfg, path, shard=1) -> None:
@@ -125,7 +125,7 @@ def one_step(rank, base, groups, cfg, path, shard=1) -> None:
             for p in reference.parameters():
                 p.mul_(1.01)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    found = update(model, optimizer, parallel.share(groups), cfg, samples=8, prompts=len(groups), reference=reference,
+    found = update(model, optimizer, distributed.share(groups), cfg, samples=8, prompts=len(groups), reference=reference,
                    key=(1, 2))
     gradient, weights = (torch.cat([whole(x.detach()).flatten() for x in xs]) for xs in (
         [p.grad for p in model.parameters()], list(model.parameters())))
@@ -166,7 +166,7 @@ def test_T9_T26_gradient_on_1_2_and_4_ranks(talker, base, tokenizer, tmp_path, c
 
 def failing(rank, folder) -> None:
     try:
-        with parallel.together(torch.device("cpu")):
+        with distributed.together(torch.device("cpu")):
             if rank == 1:
                 raise RunFailed("rank 1 saw it")
         said = "went on"

@@ -5,9 +5,9 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from minifleming.rods.graphs.readers import EMBEDDED, load_graph
-from minifleming.rods.graphs.triples import COLUMNS
 from minifleming.rods.phrases import PHRASES
+from minifleming.rods.readers import EMBEDDED, load_graph
+from minifleming.rods.triples import COLUMNS
 from minifleming.rods.walk import EVIDENCE
 
 PLAIN = set(string.ascii_letters + string.digits + " -")

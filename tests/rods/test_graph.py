@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from toy_graphs import build, neighbours
 
 from minifleming.rods.graph import Graph
-from minifleming.rods.graphs.readers import load_graph
+from minifleming.rods.readers import load_graph
 from minifleming.run.errors import BadInput
+from tests.rods.toy_graphs import build, neighbours
 
 HEADER = "head\thead_type\trelation\ttail\ttail_type\n"
 ROW = "flu\tDisease\thas_symptom\tfever\tSymptom\n"

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from minifleming.rods.graphs.readers import load_graph
 from minifleming.rods.item import LABELS, Item, read_items, read_jsonl, write_items
-from minifleming.rods.mix import synthesise
+from minifleming.rods.readers import load_graph
+from minifleming.rods.synthesize import synthesise
 from minifleming.run.errors import BadInput
 
 PLAIN = {"id": "a", "question": "Which?", "options": {"A": "x", "B": "y"}, "answer": "A"}

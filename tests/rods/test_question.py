@@ -4,15 +4,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from toy_graphs import build, clinic, neighbours
 
-from minifleming.rods.distract import connected, distractors
-from minifleming.rods.graphs.readers import load_graph
-from minifleming.rods.mix import synthesise
+from minifleming.extras.wording.wording import plain
+from minifleming.rods.distractors import connected, distractors
 from minifleming.rods.phrases import phrase
 from minifleming.rods.question import make_item
+from minifleming.rods.readers import load_graph
+from minifleming.rods.synthesize import synthesise
 from minifleming.rods.walk import EVIDENCE, Step, Walk, Walker
-from minifleming.rods.wording import plain
+from tests.rods.toy_graphs import build, clinic, neighbours
 
 GRAPH = load_graph("embedded")
 OUT, INTO = neighbours(GRAPH.triples)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minifleming.rods.graphs.readers import load_graph
-from minifleming.rods.graphs.triples import SPELLINGS
+from minifleming.rods.readers import load_graph
+from minifleming.rods.triples import SPELLINGS
 from minifleming.run.errors import BadInput
 
 # (head, its type, relation, tail, its type): in relations that PrimeKG and Hetionet both have

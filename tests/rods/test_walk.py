@@ -4,11 +4,11 @@ import hashlib
 
 import numpy as np
 import pytest
-from toy_graphs import build, clinic, neighbours
 
 from minifleming.rods.graph import Graph
-from minifleming.rods.graphs.readers import load_graph
+from minifleming.rods.readers import load_graph
 from minifleming.rods.walk import EVIDENCE, NOT_WALKED, TYPICAL, UNWALKED, Step, Walker
+from tests.rods.toy_graphs import build, clinic, neighbours
 
 GRAPH = load_graph("embedded")
 OUT, INTO = neighbours(GRAPH.triples)

@@ -14,7 +14,14 @@ from safetensors import SafetensorError
 
 from minifleming.lm import tensors
 from minifleming.run import checkpoint
-from minifleming.run.checkpoint import MANIFEST, checkpoints, latest, prune, verify_folder, write_folder
+from minifleming.run.checkpoint import (
+    MANIFEST,
+    checkpoints,
+    latest,
+    prune,
+    verify_folder,
+    write_folder,
+)
 
 
 def fill(folder: Path, text: str = "one") -> None:

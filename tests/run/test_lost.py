@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 
-from minifleming.run import parallel
+from minifleming.run import distributed
 from minifleming.run.errors import BadInput, RunFailed, guarded
 
 CPU = torch.device("cpu")
@@ -21,8 +21,8 @@ CPU = torch.device("cpu")
 def work_until_told(argv) -> int:
     """A collective every 20 milliseconds, as long as nothing happens."""
     folder, what = argv
-    with parallel.session(CPU, minutes=0.1):
-        me = parallel.rank()
+    with distributed.session(CPU, minutes=0.1):
+        me = distributed.rank()
         for step in range(500):
             if me == 1 and step == 20:
                 if what == "stops":
@@ -31,7 +31,7 @@ def work_until_told(argv) -> int:
                     raise BadInput("line 3 of it", folder / "items.jsonl")
                 if what == "failure":
                     raise RunFailed("loss nan")
-            parallel.anyone(True, CPU)
+            distributed.anyone(True, CPU)
             (folder / f"{me}.step").write_text(str(step))
             time.sleep(0.02)
     return 0
@@ -103,5 +103,5 @@ def test_a_rank_that_answers_no_more_is_given_up_after_the_time_out(tmp_path):
 
 def test_an_error_of_our_own_keeps_its_traceback(tmp_path, monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with pytest.raises(RuntimeError, match="gloo would say so"), parallel.session(CPU):
+    with pytest.raises(RuntimeError, match="gloo would say so"), distributed.session(CPU):
         raise RuntimeError("gloo would say so")

@@ -1,0 +1,150 @@
+"""The data card beside a curated file: what went in, what each step took out, what is in it now.
+
+    items.jsonl  ->  items.jsonl.card.md
+
+Same input, same arguments, same bytes: no date, no path, nothing of the machine. Texts of items stand in it only if
+examples are asked for, because a card is passed around and a benchmark's text should not be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from minifleming import __version__
+from minifleming.extras.curate.sources import Source
+from minifleming.extras.curate.steps import LEFT_OUT, ORDER, Curated
+from minifleming.extras.curate.text import cut
+from minifleming.extras.curate.tiers import agreement
+from minifleming.rods.item import LABELS, TIERS, Item
+
+NOTES = """Research data, not for clinical use. No text was checked by a physician in this process.
+
+Licence: as upstream, file by file; check before you pass anything on. Anonymisation goes by the form of identifiers: it
+finds none that looks like ordinary text, and is no proof that there is none."""
+
+
+def card(name: str, curated: Curated, sources: list[Source], against: list[Source], arguments: dict[str, str],
+         examples: int = 0, plot: str = "") -> str:
+    """The card as Markdown. ``arguments``: what was set, as text, by name; ``plot``: the funnel's picture beside it."""
+    parts = [
+        f"# {name}\n\n{len(curated.items)} items, curated by minifleming {__version__}.\n\n{NOTES}",
+        "## What went in\n\n" + source_table(sources) + unusable_table(sources),
+        "## Held apart\n\n" + (source_table(against) if against else "No benchmark was given: contamination was not "
+                               "looked for."),
+        "## Funnel\n\n" + funnel_table(curated) + (f"\n\n![The funnel](<{plot}>)" if plot else ""),
+        "## What is in it\n\n" + "\n\n".join([*distributions(curated), *uneven(curated.items)]),
+        "## Agreement of the tiers\n\n" + agreement_table(curated),
+        *([f"## Blend\n\n{blend_table(curated)}"] if curated.blend.classes else []),
+        *([f"## Examples\n\n{example_table(curated, examples)}"] if examples else []),
+        "## Arguments\n\n" + table(["argument", "value"], sorted(arguments.items())),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell(value) for value in line) + " |" for line in lines)
+
+
+def cell(value) -> str:
+    """A value that cannot break the table or become markup."""
+    text = " ".join(str(value).split())
+    for sign, harmless in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("`", "'")):
+        text = text.replace(sign, harmless)
+    return text
+
+
+def source_table(sources: list[Source]) -> str:
+    return table(["set", "file", "sha256", "rows", "items", "unusable"],
+                 [(s.name, s.file, s.sha256, s.rows, s.items, s.rows - s.items) for s in sources])
+
+
+def unusable_table(sources: list[Source]) -> str:
+    rows = [(s.name, s.file, reason, count) for s in sources for reason, count in s.unusable.items()]
+    return "\n\n" + table(["set", "file", "unusable because", "rows"], rows) if rows else ""
+
+
+def funnel_table(curated: Curated) -> str:
+    done = {s.step: (s.step, s.came, s.dropped, s.quarantined, s.kept,
+                     "; ".join(f"{reason}: {count}" for reason, count in s.reasons.items())) for s in curated.stages}
+    rows = [done.get(step) or (step, "", "", "", "", f"left out: {LEFT_OUT[step]}") for step in ORDER]
+    return table(["step", "in", "dropped", "quarantined", "out", "by reason"], rows) + facts(curated)
+
+
+def facts(curated: Curated) -> str:
+    """What the steps did without dropping anything."""
+    replaced, unverified = Counter(), 0
+    for item in [*curated.items, *(dropped.item for dropped in curated.left)]:
+        entries = {entry["step"]: entry for entry in item.provenance["lineage"] if "step" in entry}
+        replaced.update(entries.get("anonymise", {}).get("replaced", {}))
+    for item in curated.items:
+        entries = [entry for entry in item.provenance["lineage"] if entry.get("step") == "labels"]
+        unverified += not (entries and entries[-1].get("verified"))
+    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(replaced.items())) or "none"
+    return f"\n\nIdentifiers replaced: {kinds}. Items whose label no model has verified: {unverified}."
+
+
+def distributions(curated: Curated) -> list[str]:
+    items = curated.items
+    columns = {"source": sorted(Counter(i.source for i in items).items()),
+               "language": sorted(Counter(i.language for i in items).items()),
+               "tier": in_order(Counter(i.tier or "none" for i in items), [*TIERS, "none"]),
+               "options": sorted(Counter(len(i.options) for i in items).items()),
+               "answer": in_order(Counter(i.answer for i in items), LABELS)}
+    return [table([name, "items", "share"], [(k, n, f"{n / len(items):.1%}") for k, n in rows])
+            for name, rows in columns.items()]
+
+
+def in_order(counts: Counter, order: Iterable[str]) -> list[tuple[str, int]]:
+    return [(name, counts[name]) for name in order if counts[name]]
+
+
+def uneven(items: list[Item]) -> list[str]:
+    """One line if the answers' places are far from even (chi-square test, p < 0.001), among items of as many options.
+
+    A model can score above chance by a place that is right too often.
+    """
+    groups: dict[int, Counter] = {}
+    for item in items:
+        groups.setdefault(len(item.options), Counter())[list(item.options).index(item.answer)] += 1
+    lines = []
+    for size, counts in sorted(groups.items()):
+        even = counts.total() / size
+        value = sum((counts[place] - even) ** 2 / even for place in range(size))
+        if even >= 5 and chi_square_tail(value, size - 1) < 0.001:
+            most, least = (choose(range(size), key=lambda place: counts[place]) for choose in (max, min))
+            lines.append(f"The answers of items with {size} options are far from even: {LABELS[most]} "
+                         f"{counts[most] / counts.total():.1%}, {LABELS[least]} {counts[least] / counts.total():.1%}, "
+                         f"even is {1 / size:.1%} (chi-square {value:.1f}, p < 0.001).")
+    return ["\n".join(lines)] if lines else []
+
+
+def chi_square_tail(value: float, degrees: int) -> float:
+    """P(X > value) of the chi-square distribution (Abramowitz and Stegun 26.4.4 and 26.4.5)."""
+    half = value / 2
+    tail, start = (math.erfc(math.sqrt(half)), 1) if degrees % 2 else (math.exp(-half), 2)
+    terms = (math.exp(k / 2 * math.log(half) - half - math.lgamma(k / 2 + 1)) for k in range(start, degrees, 2) if half)
+    return tail + sum(terms)
+
+
+def agreement_table(curated: Curated) -> str:
+    rows = [(a, b, n, "-" if k is None else f"{k:.3f}") for a, b, n, k in agreement(curated.items)]
+    return table(["source", "source", "items with both", "Cohen's kappa"], rows)
+
+
+def blend_table(curated: Curated) -> str:
+    rows = [(", ".join(c.values) or "all", c.asked, c.had, min(c.asked, c.had), max(0, c.asked - c.had))
+            for c in curated.blend.classes]
+    return table(["class", "asked", "had", "given", "short"], rows)
+
+
+def example_table(curated: Curated, examples: int) -> str:
+    """The first few of every step and reason."""
+    seen, rows = Counter(), []
+    for d in curated.left:
+        seen[d.step, d.reason] += 1
+        if seen[d.step, d.reason] <= examples:
+            rows.append((d.step, d.reason, d.item.id, cut(d.item.question)))
+    return table(["step", "reason", "id", "question"], rows)

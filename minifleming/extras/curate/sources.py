@@ -1,0 +1,97 @@
+"""What the curation reads: NAME=PATH, a public set that `minifleming.rods.sets` knows, or a JSONL file of our items.
+
+    medqa=train.jsonl kg=items.jsonl  ->  [Source("medqa", "train.jsonl", sha256, rows=10178, unusable={...}), ...]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from minifleming.evaluation.sets.read import READERS, read_set
+from minifleming.extras.curate.step import noted
+from minifleming.rods.item import TIERS, Item, read_items
+from minifleming.run.checkpoint import sha256
+from minifleming.run.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file that went in: its base name, what identifies it, and the rows that gave no item, by reason."""
+
+    name: str
+    file: str
+    sha256: str
+    items: int
+    unusable: dict[str, int]
+
+    @property
+    def rows(self) -> int:
+        return self.items + sum(self.unusable.values())
+
+
+def parse(argument: str) -> tuple[str, Path]:
+    name, equals, path = argument.partition("=")
+    if not (name and equals and path):
+        raise BadInput(f"'{argument}' must be NAME=PATH")
+    return name, Path(path)
+
+
+def read_sources(arguments: list[str]) -> tuple[list[tuple[str, list[Item]]], list[Source]]:
+    """The items of each argument, and where they are from, in the order of the arguments."""
+    pairs, sources = [], []
+    for name, path in map(parse, arguments):
+        items, unusable = read_set(name, path) if name in READERS else (own_items(name, path), [])
+        check(items, path)
+        reasons = Counter(row.reason for row in unusable)
+        pairs.append((name, items))
+        sources.append(Source(name, path.name, digest(path), len(items), dict(sorted(reasons.items()))))
+    return pairs, sources
+
+
+def own_items(name: str, path: Path) -> list[Item]:
+    """A file of our items. Raises BadInput with the nearest reader's name: a slip in it looks like a broken file."""
+    try:
+        return read_items(path)
+    except BadInput as error:
+        near = difflib.get_close_matches(name.lower(), READERS, 1)
+        if not near:
+            raise
+        raise BadInput(f"{error}; no public set is called '{name}': did you mean '{near[0]}'?") from None
+
+
+def pool(pairs: list[tuple[str, list[Item]]]) -> list[Item]:
+    """All items in one list, with ids of their own: an id that was there before gets "~2", "~3" ... behind it."""
+    items, taken = [], Counter()
+    for name, group in pairs:
+        for item in group:
+            new = item.id
+            while new in taken:
+                taken[item.id] += 1
+                new = f"{item.id}~{taken[item.id]}"
+            taken[new] += 1
+            was = {"was": item.id} if new != item.id else {}
+            items.append(noted(dataclasses.replace(item, id=new, source=item.source or name), "read", set=name, **was))
+    return items
+
+
+def check(items: list[Item], path: Path) -> None:
+    """What the steps append to must be what they wrote."""
+    for item in items:
+        lineage, tiers = item.provenance.get("lineage", []), item.provenance.get("tiers", {})
+        if not isinstance(lineage, list) or not all(isinstance(entry, dict) for entry in lineage):
+            raise BadInput(f"item '{item.id}': 'provenance.lineage' must be a list of objects", path)
+        if not isinstance(tiers, dict) or not all(isinstance(t, str) and t in TIERS for t in tiers.values()):
+            raise BadInput(f"item '{item.id}': 'provenance.tiers' must map sources to {', '.join(TIERS)}", path)
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file; of a folder, that of its files' names and digests."""
+    if not path.is_dir():
+        return sha256(path)
+    lines = [f"{file.name} {sha256(file)}\n" for file in sorted(path.iterdir()) if file.is_file()]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

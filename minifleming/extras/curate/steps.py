@@ -1,0 +1,120 @@
+"""The steps in their order, and the funnel: what came into each, what left it and why.
+
+    anonymise -> format -> duplicates -> contamination -> labels -> tiers -> blend
+
+Identifiers go first, so that no file of what was dropped holds them. The model's votes come late, because each costs
+time; blending comes last, because it needs the tiers. Labels need --votes, blending a ratio or --n; without them the
+step is left out. arXiv:2509.15279 §3.1, Fig. 2.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+
+from minifleming.extras.curate import contamination, duplicates, labels, tiers
+from minifleming.extras.curate import format as well_formed
+from minifleming.extras.curate.anonymise import anonymise_step
+from minifleming.extras.curate.blend import Blend, Ratios, blend_step, most
+from minifleming.extras.curate.contamination import Index, contamination_step
+from minifleming.extras.curate.duplicates import duplicates_step
+from minifleming.extras.curate.format import format_step
+from minifleming.extras.curate.labels import Votes, labels_step
+from minifleming.extras.curate.step import Dropped, Result
+from minifleming.extras.curate.tiers import tiers_step
+from minifleming.rods.item import Item
+from minifleming.run.errors import RunFailed
+
+ORDER = ("anonymise", "format", "duplicates", "contamination", "labels", "tiers", "blend")
+LEFT_OUT = {"contamination": "no benchmark was given", "labels": "no votes were given",
+            "blend": "no ratio and no size were given"}  # why a step is not in the funnel
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every number of the curation; the reasons stand where the defaults are."""
+
+    shortest: int = well_formed.SHORTEST
+    near: str = duplicates.NEAR
+    limits: contamination.Limits = contamination.Limits()
+    samples: int = labels.SAMPLES
+    least: int = 1
+    easy: float = tiers.EASY
+    difficult: float = tiers.DIFFICULT
+    ratios: Ratios = field(default_factory=dict)
+    n: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One row of the funnel."""
+
+    step: str
+    came: int
+    kept: int
+    reasons: dict[str, int]
+    quarantined: int
+
+    @property
+    def dropped(self) -> int:
+        return self.came - self.kept - self.quarantined
+
+
+@dataclass(slots=True)
+class Curated:
+    items: list[Item]
+    left: list[Dropped] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
+    blend: Blend = field(default_factory=Blend)
+
+
+def curate(items: list[Item], settings: Settings, *, against: Iterable[tuple[str, list[Item]]] = (),
+           votes: Votes | None = None, verdicts: dict[str, str] | None = None, workers: int = 1,
+           progress: Callable[[list], Iterable] = lambda x: x) -> Curated:
+    """All steps. ``against``: benchmarks by name; ``votes``: letters by item id; ``verdicts``: tiers by item id."""
+    curated = Curated(items)
+    for name, step in progress(plan(settings, list(against), votes, verdicts or {}, workers, curated.blend)):
+        came = curated.items
+        curated.items, left = step(came)
+        if len(curated.items) + len(left) != len(came):
+            raise RunFailed(f"{name}: {len(came)} items came, {len(curated.items)} + {len(left)} went: this is a bug")
+        curated.left += left
+        reasons = Counter(dropped.reason for dropped in left)
+        curated.stages.append(Stage(name, len(came), len(curated.items), dict(sorted(reasons.items())),
+                                    sum(dropped.quarantined for dropped in left)))
+    return curated
+
+
+def plan(settings: Settings, against: list[tuple[str, list[Item]]], votes: Votes | None, verdicts: dict[str, str],
+         workers: int, report: Blend) -> list[tuple[str, Callable[[list[Item]], Result]]]:
+    """(name, step) in order."""
+    s = settings
+    steps = [("anonymise", partial(anonymise_step, workers=workers)),
+             ("format", partial(format_step, shortest=s.shortest, workers=workers)),
+             ("duplicates", partial(duplicates_step, near=s.near))]
+    if against:
+        steps.append(("contamination", partial(decontaminate, against=against, limits=s.limits, workers=workers)))
+    if votes is not None:
+        steps.append(("labels", partial(labels_step, votes=votes, samples=s.samples, least=s.least)))
+    steps.append(("tiers", partial(tiers_step, verdicts=verdicts, votes=votes or {}, easy=s.easy,
+                                   difficult=s.difficult)))
+    if s.ratios or s.n is not None:
+        steps.append(("blend", partial(mixed, settings=s, report=report)))
+    return steps
+
+
+def decontaminate(items: list[Item], *, against: list[tuple[str, list[Item]]], limits: contamination.Limits,
+                  workers: int) -> Result:
+    """The benchmarks are anonymised as the items were, so that a placeholder hides no copy."""
+    index = Index([(name, anonymise_step(group, workers=workers)[0]) for name, group in against], limits)
+    return contamination_step(items, index, workers=workers)
+
+
+def mixed(items: list[Item], *, settings: Settings, report: Blend) -> Result:
+    n = most(items, settings.ratios) if settings.n is None else settings.n
+    if n == 0:
+        raise RunFailed("--mix, --languages, --tiers: a class with a share has no items; --n takes what there is")
+    return blend_step(items, n, settings.ratios, settings.seed, report)

@@ -1,0 +1,264 @@
+"""The whole recipe, stage after stage. What a run folder already holds is reused.
+
+    items -> cold start -> RL stage 1 -> mining -> RL stage 2 -> evaluation of all four variants
+
+It stands with the scripts above the rooms, and is the only place that knows more than one of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from minifleming import __version__
+from minifleming.cold_start import heldout, sft
+from minifleming.cold_start.checks import Checks
+from minifleming.cold_start.oracle import Oracle, tells
+from minifleming.cold_start.refine import collect
+from minifleming.cold_start.trace import Trace, read_traces, write_traces
+from minifleming.evaluation.evaluate import evaluate
+from minifleming.evaluation.records import read_records, write_records
+from minifleming.evaluation.tables import VARIANTS, write_report
+from minifleming.extras.reports.training import write_page
+from minifleming.extras.wording.support import Support
+from minifleming.lm.load import load_to_answer, load_to_train
+from minifleming.lm.tokenizer import Tokenizer
+from minifleming.lm.weights import model_folder, write_model
+from minifleming.rlvr import train
+from minifleming.rods.graph import Graph
+from minifleming.rods.item import Item, read_items, write_items
+from minifleming.rods.readers import load_graph
+from minifleming.rods.synthesize import blind_accuracy, is_held_out, option_set, settings, synthesise
+from minifleming.run import config as configuration
+from minifleming.run import distributed
+from minifleming.run.checkpoint import read_json, sha256, verify_folder, write_text
+from minifleming.run.errors import BadInput, RunFailed
+from minifleming.run.fields import Config
+from minifleming.run.progress import Journal, bar
+
+SPLITS = ("heldout", "longer_hops")
+
+
+class Run:
+    """One run folder: what is in it, and how each missing part is made."""
+
+    def __init__(self, cfg: Config, start: Path | None = None):
+        self.cfg, self.start = cfg, start
+        self.folder = Path(cfg.run.out)
+        self.device = distributed.pick_device(cfg.run.device)
+        if cfg.run.threads:
+            torch.set_num_threads(cfg.run.threads)
+        self.base = model_folder(cfg.model.base)
+        self.tokenizer = Tokenizer(self.base)
+        self.graph: Graph | None = load_graph(cfg.data.graph, cfg.data.columns) if cfg.data.graph else None
+        self.journal = Journal(self.folder)
+
+    def everything(self) -> str:
+        """Run what is missing; return the ablation table."""
+        self.open()
+        splits = self.items()
+        start = self.cold_start(splits["train"])
+        state = self.reinforce(start, splits["train"])
+        return self.report(splits, start, state)
+
+    def open(self) -> None:
+        """Create the folder, or make sure that it belongs to this configuration."""
+        text, path = configuration.to_toml(self.cfg), self.folder / "config.toml"
+        trained = any((self.folder / name).exists() for name in ("cold_start", "checkpoints", "eval"))
+        begun = trained or (self.folder / "items").exists()
+        distributed.barrier()  # nobody writes before everybody has looked
+        if begun and path.exists():
+            drift = configuration.differences(configuration.load(path), self.cfg)
+            if not trained:  # all that stands there is the items
+                drift = [name for name in drift if name.startswith("data.") or name == "run.seed"]
+            if drift:
+                raise BadInput(f"the run was started with other values of {', '.join(drift)}; choose another run.out",
+                               path)
+            self._same_threads()
+        if trained and path.exists():
+            return
+        if distributed.rank() == 0:
+            write_text(path, text)
+            write_text(self.folder / "manifest.json", json.dumps({
+                "minifleming": __version__, "torch": torch.__version__, "python": platform.python_version(),
+                "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+                "replay_tolerance": 0.0 if self.device.type == "cpu" else 1e-4,  # of the gradient norm, relative
+                "threads": torch.get_num_threads(), "device": str(self.device), "world_size": distributed.world_size(),
+                "base_sha256": sha256(self.base / "model.safetensors") if (
+                    self.base / "model.safetensors").exists() else "",
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            }, indent=1) + "\n")
+        distributed.barrier()
+
+    def _same_threads(self) -> None:
+        """The sums of a matrix product depend on the thread count: a resumed run takes that of its start. So do sums
+        over ranks, and another device: with these a run is not gone on with."""
+        path = self.folder / "manifest.json"
+        try:
+            manifest = read_json(path)
+            threads, ranks, kind = manifest["threads"], manifest["world_size"], manifest["device"].split(":")[0]
+        except (BadInput, KeyError, TypeError, AttributeError):
+            return
+        if (self.folder / "checkpoints").exists() and (ranks, kind) != (distributed.world_size(), self.device.type):
+            raise BadInput(f"the run was started on {ranks} ranks ({kind}), this is {distributed.world_size()} "
+                           f"({self.device.type}): it could not be replayed", path)
+        if not self.cfg.run.threads and self.device.type == "cpu" and type(threads) is int and threads > 0:
+            torch.set_num_threads(threads)
+
+    def items(self) -> dict[str, list[Item]]:
+        """train, heldout and longer_hops: given files, or synthesised with disjoint combinations of findings."""
+        home, data = self.folder / "items", self.cfg.data
+        if distributed.rank() == 0 and not (home / "longer_hops.jsonl").exists():
+            made = self._read_items() if data.train_file else self._make_items()
+            disjoint(made, data.train_file)
+            for name, items in made.items():
+                write_items(home / f"{name}.jsonl", items)
+        distributed.barrier()
+        found = {name: read_items(home / f"{name}.jsonl") for name in ("train", *SPLITS)
+                 if (home / f"{name}.jsonl").stat().st_size}
+        self.tested = disjoint(found, home)
+        return found
+
+    def _read_items(self) -> dict[str, list[Item]]:
+        data = self.cfg.data
+        return {"train": read_items(data.train_file), "heldout": read_items(data.heldout_file), "longer_hops": []}
+
+    def _make_items(self) -> dict[str, list[Item]]:
+        data, graph = self.cfg.data, self.graph
+        if graph is None:
+            raise BadInput("data.graph: must not be empty when there are no item files")
+        known, refuse = settings(data, graph), Support([load_graph(source) for source in data.also])
+        made: dict[str, list[Item]] = {}
+        taken: set[frozenset[str]] = set()
+        for number, (name, count, hops, held_out) in enumerate([
+                ("train", data.train, data.hops, False), ("heldout", data.heldout, data.hops, True),
+                ("longer_hops", data.longer, data.longer_hops, True)]):
+            made[name] = synthesise(
+                graph, count, hops, **known, seed=10 * self.cfg.run.seed + number, taken=taken, refuse=refuse,
+                keep=lambda walk, held_out=held_out: is_held_out(walk) == held_out, prefix=name,
+                progress=lambda x, name=name: bar(x, desc=f"items {name}"))
+            if len(made[name]) < count:
+                raise RunFailed(f"the graph gave {len(made[name])} different {name} items of {count}")
+            taken |= {option_set(item) for item in made[name]} if name == "train" else set()
+        return made
+
+    def cold_start(self, items: list[Item]) -> Path:
+        """The model folder that reinforcement learning starts from."""
+        cfg, folder = self.cfg.cold_start, self.folder / "cold_start"
+        if not cfg.enabled:
+            return self.base
+        if verify_folder(folder) is None:
+            return folder
+        traces = self.traces(items)
+        for trace in traces:
+            if asked(trace.question, trace.options) in self.tested:
+                raise BadInput(f"the trace of '{trace.item}' tells an item that is evaluated", cfg.traces_file)
+        traces, held = heldout.split(traces, cfg.heldout, self.cfg.run.seed)
+        examples, dropped = sft.examples_of(traces, self.tokenizer, cfg.max_tokens)
+        if not examples:
+            raise BadInput("every trace is held out (cold_start.heldout)" if not traces else
+                           f"all {dropped} traces are longer than cold_start.max_tokens {cfg.max_tokens}")
+        if (self.folder / "checkpoints").exists():
+            raise BadInput("missing or damaged, but reinforcement learning has begun; choose another run.out", folder)
+        model, home = load_to_train(self.base, self.cfg, self.device), self.folder / "cold_start.checkpoints"
+        with self.journal.timed("cold_start"):
+            sft.train(model, examples, cfg, seed=self.cfg.run.seed, journal=self.journal,
+                      held=sft.held_out(held, self.tokenizer, cfg), home=home)
+        self.journal.metric(stage="cold_start", step=0, traces=len(examples), dropped=dropped)
+        write_model(model, self.tokenizer, folder)
+        if distributed.rank() == 0:
+            shutil.rmtree(home, ignore_errors=True)
+        return folder
+
+    def traces(self, items: list[Item]) -> list[Trace]:
+        """Given traces, or the oracle's for the items of a share of the root diseases."""
+        cfg, path = self.cfg.cold_start, self.folder / "traces.jsonl"
+        if cfg.traces_file:
+            return read_traces(Path(cfg.traces_file))
+        if self.graph is None:
+            raise BadInput("cold_start.traces_file: needed when there is no graph to tell paths from")
+        mine = [i for i in items if tells(i, self.graph) and covered(i.provenance["root"], cfg.coverage)][: cfg.traces]
+        if not mine:
+            raise BadInput("cold_start.coverage: no training item is covered")
+        oracle = Oracle(self.graph, cfg.detours, seed=self.cfg.run.seed)
+        told = collect(mine, [oracle], Checks(self.graph), samples=1)
+        traces = [one.kept for one in told if one.kept]
+        if not traces:
+            raise RunFailed(f"none of {len(told)} traces passed its checks")
+        if distributed.rank() == 0:
+            write_traces(path, traces)
+        return traces
+
+    def reinforce(self, start: Path, items: list[Item]) -> train.State:
+        model = load_to_train(start, self.cfg, self.device)
+        return train.train(self.cfg, model, self.tokenizer, items, self.folder, self.start)
+
+    def report(self, splits: dict[str, list[Item]], start: Path, state: train.State) -> str:
+        """Evaluate what has no records yet, and write the tables."""
+        checkpoints = self.folder / "checkpoints"
+        models = {"base": self.base, "cold_start": start,
+                  "rl_stage1": checkpoints / f"step_{state.stage1_end:06d}" / "model",
+                  "rl_stage2": checkpoints / f"step_{state.step:06d}" / "model"}
+        if not self.cfg.cold_start.enabled:
+            del models["cold_start"]
+        records = {}
+        for variant in (v for v in VARIANTS if v in models):
+            for split in (s for s in SPLITS if s in splits):
+                records[variant, split] = self.evaluate(variant, models[variant], split, splits[split])
+        if distributed.rank() != 0:
+            return ""
+        if state.step:
+            write_page(self.folder)
+        blind = {name: blind_accuracy(splits["train"], splits[name]) for name in SPLITS if name in splits}
+        return write_report(self.folder / "report", records, self.cfg.eval.confidence, blind)
+
+    def evaluate(self, variant: str, folder: Path, split: str, items: list[Item]) -> list[dict]:
+        path = self.folder / "eval" / f"{variant}.{split}.jsonl"
+        if path.exists():
+            return read_records(path)
+        with self.journal.timed("eval", variant=variant, split=split):
+            found = evaluate(load_to_answer(folder, self.cfg, self.device), self.tokenizer, items, self.cfg,
+                             name=f"{variant} {split}", graph=self.graph)
+        if distributed.rank() == 0:
+            write_records(path, found)
+        distributed.barrier()
+        return found
+
+
+def asked(question: str, options: dict[str, str]) -> tuple[str, frozenset[str]]:
+    """What makes two items the same, whatever their ids and the order of their options."""
+    return question, frozenset(options.values())
+
+
+def disjoint(splits: dict[str, list[Item]], place: str | Path) -> set[tuple[str, frozenset[str]]]:
+    """What the evaluated splits ask; refused if the training split asks some of it, or shares an id."""
+    tested = [item for name in SPLITS for item in splits.get(name, [])]
+    ids, questions = {item.id for item in tested}, {asked(item.question, item.options) for item in tested}
+    for item in splits["train"]:
+        if item.id in ids or asked(item.question, item.options) in questions:
+            raise BadInput(f"item '{item.id}' is both trained on and evaluated", place)
+    return questions
+
+
+def covered(root: str, share: float) -> bool:
+    """Is this root disease among the share that the cold start sees? A property of its name."""
+    return hashlib.sha256(root.encode()).digest()[1] < 256 * share
+
+
+def checkpoint_argument(text: str) -> Path | None:
+    """``--resume``: auto and never are handled by the script; a PATH must be a whole checkpoint."""
+    if text in ("auto", "never"):
+        return None
+    path = Path(text)
+    if not (path / "state.json").is_file():
+        raise BadInput("no checkpoint; give a folder RUN/checkpoints/step_NNNNNN", path)
+    reason = verify_folder(path)
+    if reason:
+        raise BadInput(reason, path)
+    return path

@@ -1,0 +1,1 @@
+from tests.lm.conftest import *  # noqa: F403 (fixtures)

@@ -1,0 +1,185 @@
+"""The GPU's sampler without a GPU: the same steps, one operation after the other; and once with every kernel in
+Triton's interpreter. Greedy tokens are the CPU sampler's; drawn ones follow the same distribution."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from minifleming.lm import sampler
+from minifleming.lm.engines import cuda_graph
+from minifleming.lm.sampler import sample, steps
+from minifleming.run.errors import RunFailed
+from tests.kernels.check import mend_interpreter
+from tests.lm.conftest import group_logprobs
+
+RNG = random.Random(3)
+PROMPTS = [[RNG.randrange(3, 41) for _ in range(n)] for n in (9, 3, 17, 5, 12, 1)]
+KEYS = [f"item {i}" for i in range(len(PROMPTS))]
+
+
+@pytest.fixture
+def on(monkeypatch):
+    """Sample as on a GPU."""
+    monkeypatch.setattr(cuda_graph, "usable", lambda model, truncated: not truncated)
+
+
+def drawn(model, prompts=PROMPTS, keys=KEYS, **changes) -> dict:
+    settings = dict(samples=3, max_new_tokens=20, end_ids=[0, 1], seed=1) | changes
+    return {(keys[c.prompt], c.sample): (c.ids, c.logprobs, c.finished) for c in
+            sample(model, prompts, keys, **settings)}
+
+
+def test_greedy_tokens_are_those_of_the_other_sampler(tiny, kind, monkeypatch):
+    model = tiny(kind, max_position_embeddings=64)
+    wanted = drawn(model, temperature=0.0)
+    monkeypatch.setattr(cuda_graph, "usable", lambda model, truncated: True)
+    for changes in ({}, {"slots": 3}, {"slots": 7, "look": 1}, {"look": 5}):
+        found = drawn(model, temperature=0.0, **changes)
+        assert {at: c[0] for at, c in found.items()} == {at: c[0] for at, c in wanted.items()}
+        assert {at: c[2] for at, c in found.items()} == {at: c[2] for at, c in wanted.items()}
+        for at, c in found.items():
+            assert c[1] == pytest.approx(wanted[at][1], abs=2e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_recorded_log_probabilities_are_the_trainers(tiny, kind, on, temperature):
+    model = tiny(kind)
+    found = drawn(model, temperature=temperature, slots=9, look=4)
+    assert sum(finished for _, _, finished in found.values()) > 3
+    with torch.no_grad():
+        scored, _ = group_logprobs(model, PROMPTS, [KEYS.index(k) for k, _ in found], [c[0] for c in found.values()],
+                                   temperature)
+    recorded = [p for _, logprobs, _ in found.values() for p in logprobs]
+    assert recorded == pytest.approx(scored.tolist(), abs=5e-5)
+
+
+def test_a_completion_does_not_depend_on_its_batch(tiny, on):
+    """Slots, looks, order, a prompt alone: the same tokens, since the noise is keyed."""
+    model = tiny("qwen3")
+    wanted = {at: c[0] for at, c in drawn(model).items()}
+    assert len({tuple(ids) for ids in wanted.values()}) > 12
+    for changes in ({"slots": 3}, {"slots": 8, "look": 1}, {"look": 3}, {"look": 40}):
+        assert {at: c[0] for at, c in drawn(model, **changes).items()} == wanted
+    alone = drawn(model, [PROMPTS[2]], [KEYS[2]])
+    assert {at: c[0] for at, c in alone.items()} == {at: ids for at, ids in wanted.items() if at[0] == KEYS[2]}
+    assert {at: c[0] for at, c in drawn(model, step=1).items()} != wanted
+
+
+def test_the_chains_distribution(chain, on):
+    """Where each token depends on the last one alone, first and second tokens follow the table (chi-square)."""
+    table = torch.randn(7, 7, generator=torch.Generator().manual_seed(0))
+    model, n = chain(table), 4000
+    rows = sample(model, [[2]], ["k"], samples=n, max_new_tokens=2, end_ids=[], slots=n, look=1)
+    p = table.log_softmax(-1).exp().double()
+    pairs = torch.zeros(7, 7, dtype=torch.float64)
+    for row in rows:
+        pairs[row.ids[0], row.ids[1]] += 1
+    wanted = n * p[2][:, None] * p
+    assert ((pairs - wanted).square() / wanted).sum() < 85  # 48 degrees of freedom: one in a thousand
+
+
+def test_limits_and_looks(tiny, on):
+    """Nothing is longer than its budget, whatever the looks; every yield has the rows that got tokens."""
+    model = tiny("qwen2", max_position_embeddings=24)
+    counts: dict = {}
+    for rows in steps(model, PROMPTS, KEYS, samples=2, max_new_tokens=30, end_ids=[0], slots=4, look=7):
+        assert rows and len(rows) <= 4
+        for row in rows:
+            before = counts.get((row.prompt, row.sample), 0)
+            assert len(row.ids) == len(row.logprobs) > before and not counts.get((row.prompt, row.sample, "ended"))
+            counts[row.prompt, row.sample] = len(row.ids)
+            assert len(row.ids) <= min(30, 24 - len(PROMPTS[row.prompt]))
+            assert row.truncated == (row.ids[-1] != 0 and len(row.ids) == min(30, 24 - len(PROMPTS[row.prompt])))
+            if row.ended:
+                counts[row.prompt, row.sample, "ended"] = True
+            assert 0 not in row.ids[:-1]
+    assert sum("ended" in key for key in counts) == 2 * len(PROMPTS)
+
+
+def test_what_a_graph_would_replay(tiny, on, monkeypatch):
+    """A first step as it is, then replays, over several buckets, with caches that grow on the way."""
+    model = tiny("qwen2")
+    wanted = {at: c[0] for at, c in drawn(model, look=5).items()}
+    made = []
+
+    class Graph:
+        def __init__(self, engine, n):
+            self.engine, self.n, self.keys = engine, n, engine.keys[0]
+            made.append(n)
+
+        def replay(self):
+            assert self.keys is self.engine.keys[0], "what is captured holds the place of the keys"
+            self.engine.step(self.n)
+
+    class Capturing(cuda_graph.Captured):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.captures = True
+
+        def capture(self, n):
+            return Graph(self, n)
+
+    monkeypatch.setattr(sampler, "Captured", Capturing)
+    monkeypatch.setattr(cuda_graph, "COLUMNS", 3)
+    assert {at: c[0] for at, c in drawn(model, look=5).items()} == wanted
+    assert len(set(made)) > 1 and len(made) > len(set(made)), "several buckets, some again after the cache has grown"
+    made.clear()
+    assert {at: c[0] for at, c in drawn(model, look=1, slots=6).items()} == wanted and made
+
+
+def test_a_row_that_has_gone_is_idle(tiny, on, monkeypatch):
+    """Idle rows of a bucket count 0: any other number grows with the steps, and a kernel would read past the cache."""
+    released = []
+
+    class Watched(cuda_graph.Captured):
+        def release(self, finished):
+            kept = super().release(finished)
+            released.append(len(finished))
+            assert (self.counts[: len(self)] > 0).all() and (self.counts[len(self) :] == 0).all()
+            assert self.counts[: len(self)].tolist() == self.lengths
+            return kept
+
+    monkeypatch.setattr(sampler, "Captured", Watched)
+    drawn(tiny(), slots=6, look=3)
+    assert sum(released) == 3 * len(PROMPTS)
+
+
+def test_broken_weights_end_the_sampling(tiny, on):
+    model = tiny()
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(RunFailed, match="not finite"):
+        drawn(model)
+
+
+def test_where_it_serves(tiny, monkeypatch):
+    """On a GPU with room for the kernels, all weights here, from the whole distribution, in no fixed order."""
+    monkeypatch.setattr(cuda_graph, "on_gpu", lambda *tensors: True)
+    monkeypatch.setattr(cuda_graph, "room_for_heads", lambda x: x.shape[-1] == 8)
+    model = tiny(head_dim=8)
+    assert cuda_graph.usable(model, False) and not cuda_graph.usable(model, True)
+    assert not cuda_graph.usable(tiny(head_dim=4), False)
+    for name in ("deterministic", "sharded"):
+        other = tiny(head_dim=8)
+        setattr(other, name, True)
+        assert not cuda_graph.usable(other, False)
+    monkeypatch.setattr(cuda_graph, "on_gpu", lambda *tensors: False)
+    assert not cuda_graph.usable(model, False)
+
+
+def test_every_step_through_the_kernels(tiny, kind, monkeypatch, on):
+    """The decode step with all its Triton kernels, in the interpreter: the plain one's tokens and log-probabilities."""
+    from minifleming.kernels import decode_attention, norm, rotary, swiglu
+    from minifleming.kernels import sampler as drawing
+
+    mend_interpreter(monkeypatch)
+    model = tiny(kind, head_dim=16)
+    wanted = drawn(model, PROMPTS[:3], KEYS[:3], max_new_tokens=5, look=2)
+    for module in (decode_attention, norm, rotary, drawing, swiglu):
+        monkeypatch.setattr(module, "on_gpu", lambda *tensors: True)
+    found = drawn(model, PROMPTS[:3], KEYS[:3], max_new_tokens=5, look=2)
+    for at, (ids, logprobs, _) in wanted.items():
+        assert found[at][0] == ids and found[at][1] == pytest.approx(logprobs, abs=1e-4)

@@ -1,0 +1,283 @@
+"""Item sets: exactly as many as asked for, the same bytes from the same seed, and splits that share nothing."""
+
+import re
+from collections import Counter
+
+import pytest
+
+import synth_kg
+from minifleming.extras.wording.wording import Wording, read_names
+from minifleming.rods.item import Item, read_items, write_items
+from minifleming.rods.proof import Facts, fault
+from minifleming.rods.question import leaks, tells_masked
+from minifleming.rods.readers import load_graph
+from minifleming.rods.synthesize import (
+    blind_accuracy,
+    is_held_out,
+    option_set,
+    settings,
+    synthesise,
+    tier_counts,
+)
+from minifleming.rods.triples import COLUMNS
+from minifleming.rods.walk import EVIDENCE, Step, Walk
+from minifleming.run.errors import guarded
+from minifleming.run.fields import Data
+from tests.rods.toy_graphs import build, clinic
+
+GRAPH = load_graph("embedded")
+
+
+def combination(item) -> tuple[str, frozenset[str]]:
+    return item.provenance["root"], frozenset(t[2] for t in item.visible if t[1] in EVIDENCE)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    """As the pipeline makes them: different seeds, held out by combination, option sets of training taken."""
+    train = synthesise(GRAPH, 500, [1, 2, 3], seed=0, keep=lambda walk: not is_held_out(walk))
+    taken = {option_set(item) for item in train}
+    held = synthesise(GRAPH, 200, [1, 2, 3], seed=1, keep=is_held_out, taken=taken)
+    longer = synthesise(GRAPH, 80, [4], seed=2, keep=is_held_out, taken=taken)
+    return train, held, longer
+
+
+def test_train_and_held_out_share_no_combination_of_root_and_findings(splits):
+    train, *held = splits
+    seen = {combination(item) for item in train}
+    for split in held:
+        assert not seen & {combination(item) for item in split}
+
+
+def test_train_and_held_out_share_no_combination_whatever_the_seeds(splits):
+    """The split is a property of the combination, so even the same seed on both sides gives disjoint sets."""
+    train = {combination(i) for i in synthesise(GRAPH, 150, [1, 2], seed=9, keep=lambda walk: not is_held_out(walk))}
+    held = {combination(i) for i in synthesise(GRAPH, 150, [1, 2], seed=9, keep=is_held_out)}
+    assert not train & held
+    assert not held & {combination(item) for item in splits[0]}
+
+
+def test_train_and_held_out_share_no_option_set(splits):
+    train, *held = splits
+    taken = {frozenset(item.options.values()) for item in train}
+    for split in held:
+        assert not taken & {frozenset(item.options.values()) for item in split}
+
+
+def test_taken_option_sets_are_really_avoided():
+    """On four diseases there is one set of four options: once taken, nothing is left."""
+    [item] = synthesise(clinic(), 1, [2], seed=0, findings=(1, 4))
+    assert synthesise(clinic(), 1, [2], seed=0, findings=(1, 4), taken=[option_set(item)]) == []
+
+
+def test_a_quarter_of_the_combinations_is_held_out_and_the_order_of_findings_does_not_matter():
+    combos = [Walk("d", tuple(Step("d", "has_symptom", f"s{i}-{j}", True) for j in range(3)), ()) for i in range(2000)]
+    held = [is_held_out(walk) for walk in combos]
+    assert abs(sum(held) / 2000 - 0.25) < 0.05
+    assert held == [is_held_out(Walk("d", walk.evidence[::-1], ())) for walk in combos]
+
+
+def test_every_split_has_exactly_the_items_asked_for_with_unique_ids(splits):
+    assert [len(split) for split in splits] == [500, 200, 80]
+    for split in splits:
+        assert len({item.id for item in split}) == len(split)
+
+
+@pytest.mark.parametrize("count, hops", [(1, [3]), (7, [1, 2, 3]), (50, [1, 2, 3, 4]), (20, [4, 5])])
+def test_path_lengths_come_equally_often(count, hops):
+    found = Counter(item.hops for item in synthesise(GRAPH, count, hops, seed=4))
+    assert sum(found.values()) == count and set(found) <= set(hops)
+    assert max(found.values()) - min(found[length] for length in hops) <= 1
+
+
+def test_no_item_comes_twice(splits):
+    for split in splits:
+        keys = [(item.question, frozenset(item.options.values())) for item in split]
+        assert len(set(keys)) == len(keys)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        write_items(tmp_path / name, synthesise(GRAPH, 60, [1, 2, 3], seed=seed))
+    a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_the_command_gives_the_same_bytes_too_and_exactly_n(tmp_path, capsys):
+    for name in ("a", "b"):
+        argv = ["--n", "37", "--seed", "2", "--out", str(tmp_path / name), "--hops", "2,3", "--options", "5"]
+        assert guarded(synth_kg.main, argv) == 0
+    lines = (tmp_path / "a").read_bytes().splitlines()
+    assert len(lines) == 37 and (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert "37 items, each with a proof" in capsys.readouterr().out
+
+
+def test_a_graph_that_gives_too_few_ends_with_status_1_the_count_and_no_file(tmp_path, capsys):
+    graph, out = tmp_path / "g.tsv", tmp_path / "items.jsonl"
+    toy = clinic()
+    rows = [COLUMNS, *((h, toy.type_of(h), r, t, toy.type_of(t)) for h, r, t in toy.triples)]
+    graph.write_text("\n".join("\t".join(row) for row in rows))
+    argv = ["--graph", str(graph), "--n", "60", "--hops", "2", "--out", str(out), "--set", "data.findings=[1,1]"]
+    assert guarded(synth_kg.main, argv) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("minifleming: the graph gave ") and " different items of the 60 asked for; " in last
+    assert re.search(r"; \d+ of 2 hops; more come with fewer --hops or --pins", last)
+    assert not out.exists()
+
+
+def test_tier_counts_count():
+    items = synthesise(GRAPH, 12, [1, 2, 3, 4], seed=0)
+    counts = tier_counts(items)
+    assert sum(counts.values()) == 12 and counts == {t: sum(i.tier == t for i in items) for t in sorted(counts)}
+
+
+def test_options_do_not_give_the_answer_away():
+    """A rule that never reads the question stays near chance on held-out items, also with few roots."""
+    for roots, options in ((80, 8), (0, 4)):
+        train, held = (synthesise(GRAPH, n, [1, 2, 3], seed=seed, options=options, roots=roots, prefix=name,
+                                  keep=lambda walk, held=held: is_held_out(walk) == held)
+                       for n, seed, name, held in ((1500, 0, "train", False), (600, 1, "held", True)))
+        assert abs(blind_accuracy(train, held) - 1 / options) < 0.05
+        asked = {item.provenance["root"] for item in train}
+        rivals = {rival for item in held for rival in item.provenance["rivals"].values() if rival}
+        assert len(rivals - asked) < 0.1 * len(rivals), "a rival is a disease that may be asked about, too"
+
+
+def test_the_blind_rule_by_hand():
+    def item(name, options, answer):
+        labelled = dict(zip("AB", options))
+        return Item(name, "q ?", labelled, "AB"[options.index(answer)])
+
+    train = [item("1", ["x", "y"], "x"), item("2", ["x", "z"], "x"), item("3", ["y", "z"], "y")]
+    test = [item("4", ["x", "y"], "x"), item("5", ["y", "z"], "z"), item("6", ["new", "z"], "z")]
+    assert blind_accuracy(train, test) == pytest.approx((1 + 0 + 0.5) / 3)
+
+
+def test_the_command_makes_a_training_and_a_test_file_that_share_nothing(tmp_path):
+    files = {}
+    for split in ("train", "heldout"):
+        path = tmp_path / f"{split}.jsonl"
+        assert guarded(synth_kg.main, ["--n", "200", "--split", split, "--out", str(path)]) == 0
+        files[split] = read_items(path)
+    assert not {combination(i) for i in files["train"]} & {combination(i) for i in files["heldout"]}
+    assert not {i.id for i in files["train"]} & {i.id for i in files["heldout"]}
+
+
+def test_options_do_not_give_the_answer_away_in_chinese_either():
+    """What is owed is told by the graph's names, whatever the language of the options."""
+    wording = Wording("varied", "zh", read_names("", GRAPH))
+    train, held = (synthesise(GRAPH, n, [1, 2, 3], seed=seed, options=8, roots=80, wording=wording,
+                              keep=lambda walk, out=out: is_held_out(walk) == out)
+                   for n, seed, out in ((1000, 0, False), (400, 1, True)))
+    assert abs(blind_accuracy(train, held) - 1 / 8) < 0.05
+
+
+def two_ways():
+    """Genes that interact in pairs, each edge there and back: either way is asked in the same words."""
+    return build([triple for i in range(6) for triple in (
+        (f"d{i}", "has_symptom", f"s{i}"), (f"d{i}", "has_symptom", f"s{(i + 1) % 6}"),
+        (f"d{i}", "associated_gene", f"g{i}"), (f"g{i}", "interacts_with", f"g{i ^ 1}"))])
+
+
+@pytest.mark.parametrize("graph, hops", [(two_ways(), 3), (clinic(), 2), (clinic(), 1)])
+def test_a_used_up_graph_gives_every_item_once_in_a_file_that_can_be_read(graph, hops, tmp_path):
+    items = synthesise(graph, 60, [hops], seed=0, findings=(1, 3), options=2)
+    assert 4 < len(items) < 60
+    assert len({(item.question, *item.options.values()) for item in items}) == len(items)
+    keys = [(*combination(item), tuple(item.path[1:]), option_set(item)) for item in items]
+    assert len(set(keys)) == len(keys), "the order of findings or options is no difference"
+    write_items(tmp_path / "items.jsonl", items)
+    assert read_items(tmp_path / "items.jsonl") == items
+
+
+def test_other_chains_from_the_same_findings_are_other_items():
+    """d1 leads to x1 by two relations: with the same options these are two questions."""
+    triples = [(f"d{n}", relation, f"x{n}") for n in "1234" for relation in ("first_line_treatment", "worsened_by")]
+    graph = build([*clinic().triples, *triples])
+    items = synthesise(graph, 60, [2], seed=0, findings=(1, 1), options=4)
+    assert {(item.provenance["root"], item.path[-1][1]) for item in items} >= {
+        ("d4", "first_line_treatment"), ("d4", "worsened_by")}
+
+
+def test_a_used_up_length_is_given_up_and_a_find_starts_the_count_again(monkeypatch):
+    """VAIN_DRAWS draws in a row end a length, not one item of it; the walks drawn are then no more."""
+    from minifleming.rods import synthesize
+    drawn = []
+
+    def keep(walk):
+        drawn.append(walk)
+        return len(drawn) % 15 == 0
+
+    monkeypatch.setattr(synthesize, "VAIN_DRAWS", 50)
+    assert len(synthesise(GRAPH, 60, [1], seed=0, keep=keep)) == 60, "a slot goes on until it finds or all is in vain"
+    drawn.clear()
+    assert synthesise(GRAPH, 100, [1], seed=0, keep=lambda walk: bool(drawn.append(walk))) == []
+    assert 0 < len(drawn) <= 50
+
+
+def test_the_share_of_pairs_is_what_was_asked_for_and_their_question_tells_neither_node():
+    facts = Facts(GRAPH)
+    for share, low, high in ((0.0, 0, 0), (0.3, 60, 120), (1.0, 300, 300)):
+        items = synthesise(GRAPH, 300, [2, 3], seed=0, both=share)
+        two = [item for item in items if len(item.nodes(item.answer)) == 2]
+        assert low <= len(two) <= high and len(items) == 300
+        assert [reason for item in items if (reason := fault(item, facts))] == []
+        assert all(name not in item.question for item in items for name in item.nodes(item.answer))
+
+
+def test_apart_no_question_leaks_and_in_chinese_never():
+    def seen(**options):
+        return synthesise(GRAPH, 400, [1, 2, 3], seed=0, findings=(2, 4), **options)
+
+    assert any(map(leaks, seen())), "else this proves nothing"
+    assert not any(leaks(item) or tells_masked(item) for item in seen(apart=True))
+    zh = seen(wording=Wording("varied", "zh", read_names("", GRAPH)))
+    assert not any(leaks(item) or tells_masked(item) for item in zh)
+
+
+def test_walks_and_items_follow_rarity_and_boost():
+    triples = [*clinic().triples, ("d1", "has_prevalence", "rare disease")]
+    for boost in (1.0, 50.0):
+        items = synthesise(build(triples), 40, [1], seed=0, findings=(1, 3), options=2, rarity=0.0, rare_boost=boost)
+        assert {item.rarity for item in items} <= {1.0, boost} and (boost in {item.rarity for item in items})
+    items = synthesise(clinic(), 20, [1], seed=0, findings=(1, 3), options=2, rarity=1.0)
+    assert {item.rarity for item in items} <= {0.2, round(1 / 6, 6)}  # three or four findings and a drug
+
+
+def test_every_setting_reaches_the_items():
+    """Each field of [data] on its own changes what ``synthesise`` is told, and nothing else."""
+    base = settings(Data(), GRAPH)
+    changed = {"options": 5, "findings": [1, 3], "rarity": 0.25, "rare_boost": 7.0, "roots": 9, "both": 0.5,
+               "apart": not Data().apart, "evidence": ["has_symptom"]}
+    for name, value in changed.items():
+        how = settings(Data(**{name: value}), GRAPH)
+        assert how[name] == (tuple(value) if isinstance(value, list) else value) != base[name]
+        assert {key for key in base if how[key] != base[key]} == {name}
+    how = settings(Data(pins=True, style="varied"), GRAPH)
+    assert how["pins"] is True and how["wording"] == Wording("varied") and base["wording"] == Wording()
+    how = settings(Data(language="zh"), GRAPH)
+    assert how["wording"].language == "zh" and how["wording"].told("fever") == "\u53d1\u70ed"
+    assert settings(Data(evidence=["no_such", "has_symptom"]), GRAPH)["evidence"] == ("no_such", "has_symptom")
+
+
+def test_other_roots_are_other_combinations():
+    """The same findings of another root may be held out where these are not."""
+    evidence = tuple(Step("d", "has_symptom", f"s{i}", True) for i in range(3))
+    assert {is_held_out(Walk(f"d{n}", evidence, ())) for n in range(60)} == {True, False}
+
+
+def test_the_blind_rule_goes_by_the_share_and_not_by_the_count():
+    """x was right two times of four, y once of one: y is chosen."""
+    train = [Item(str(n), "q ?", {"A": "x", "B": f"o{n}"}, "AABB"[n]) for n in range(4)]
+    train.append(Item("5", "q ?", {"A": "y", "B": "o5"}, "A"))
+    assert blind_accuracy(train, [Item("6", "q ?", {"A": "x", "B": "y"}, "B")]) == 1
+
+
+def test_in_chinese_no_finding_holds_the_name_of_what_is_asked_for():
+    """The name of s2 begins with that of x4: where x4 is the answer, s2 is not told."""
+    names = {name: chr(0x4E00 + i) for i, name in enumerate(clinic().names)}
+    for answer, allowed in (("\u836f", False), ("\u5b83", True)):
+        wording = Wording("plain", "zh", names | {"x4": answer, "s2": "\u836f\u75b9"})
+        items = synthesise(clinic(), 40, [2], seed=0, findings=(1, 3), options=2, wording=wording)
+        told = {t for item in items if item.masked == "x4" for _, _, t in item.evidence}
+        assert "s5" in told and ("s2" in told) == allowed
