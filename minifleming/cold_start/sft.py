@@ -26,14 +26,14 @@ from minifleming.kernels.head import Policy
 from minifleming.lm import optimizer as optim
 from minifleming.lm.batch import Batch, Example, fits, micro_batches
 from minifleming.lm.checkpointing import activation_checkpointing
-from minifleming.lm.fsdp import even, plain_copy, whole
+from minifleming.lm.fsdp import even, plain_copy
 from minifleming.lm.logprobs import completion_logprobs
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.pack import Pack, packed_logprobs, packed_loss, packs
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import fingerprint
 from minifleming.run import distributed
-from minifleming.run.errors import BadInput, Hold, RunFailed, Terminated
+from minifleming.run.errors import BadInput, Hold, Terminated
 from minifleming.run.fields import ColdStart
 from minifleming.run.progress import Journal, bar
 
@@ -115,13 +115,7 @@ def one_step(model: LanguageModel, optimizer: torch.optim.Optimizer, drawn: list
     optimizer.zero_grad(set_to_none=True)
     loss = backward(model, distributed.share(drawn), total, cfg)
     loss = distributed.all_sum([loss], model.device)[0]
-    parameters = list(model.parameters())
-    if not model.sharded:  # which has summed them on the way back
-        distributed.sum_gradients(parameters)
-    norm = whole(torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm)).item()
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise RunFailed(f"cold start, step {step + 1}: loss {loss}, gradient norm {norm}")
-    optimizer.step()
+    norm = optim.optimizer_step(model, optimizer, cfg.max_grad_norm, loss, f"cold start, step {step + 1}: ")
     return {"loss": loss, "grad_norm": norm, "lr": optimizer.param_groups[0]["lr"], "target_tokens": total}
 
 

@@ -1,4 +1,4 @@
-"""AdamW with decay on matrices only, its schedule, and its state as safetensors."""
+"""AdamW with decay on matrices only, its schedule, its step, and its state as safetensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import nn
 from minifleming.lm import tensors
 from minifleming.lm.fsdp import like, local, rows_of, whole
 from minifleming.lm.model import LanguageModel
-from minifleming.run.errors import BadInput
+from minifleming.run import distributed
+from minifleming.run.errors import BadInput, RunFailed
 
 STEM = "optimizer"
 
@@ -40,6 +41,23 @@ def cosine(step: int, steps: int, warmup: float, floor: float = 0.1) -> float:
         return (step + 1) / (rise + 1)
     along = (step - rise) / max(steps - rise, 1)
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * along))
+
+
+def optimizer_step(model: LanguageModel, optimizer: torch.optim.Optimizer, max_grad_norm: float,
+                   loss: float, where: str = "") -> float:
+    """Sums the gradients over the ranks, clips them and steps. Returns the norm before clipping.
+
+    ``loss`` is the global loss of the step. Raises RunFailed, with the weights unchanged, if the loss or the
+    gradient norm is not finite; ``where`` is the prefix of that message.
+    """
+    parameters = list(model.parameters())
+    if not model.sharded:  # FSDP has already summed them in the backward pass
+        distributed.sum_gradients(parameters)
+    norm = whole(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)).item()
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise RunFailed(f"{where}loss {loss}, gradient norm {norm}: the update is refused")
+    optimizer.step()
+    return norm
 
 
 def save_state(optimizer: torch.optim.AdamW, model: LanguageModel, folder: Path | None,

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 
 from minifleming.lm.checkpointing import activation_checkpointing
-from minifleming.lm.fsdp import even, let_go, whole
+from minifleming.lm.fsdp import even, let_go
 from minifleming.lm.model import LanguageModel
+from minifleming.lm.optimizer import optimizer_step
 from minifleming.lm.pack import Group, Pack, idle_logprobs, packed_logprobs, packed_loss, packs
 from minifleming.rlvr.objective import Counts, objective_of
 from minifleming.rlvr.rollout import Rollout, short
@@ -71,7 +72,7 @@ def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Group
         loss, low, high, divergence = distributed.all_sum(part, model.device)
         if number == 0:
             mismatch = measure(groups, cfg, model)
-        norm = take_step(model, optimizer, cfg, loss) if moves else 0.0
+        norm = optimizer_step(model, optimizer, cfg.max_grad_norm, loss) if moves else 0.0
         figures.append((loss, norm, low, high, divergence))
     loss, norm, low, high, divergence = (math.fsum(column) / len(figures) for column in zip(*figures))
     found = {"loss": loss, "grad_norm": norm, "trained": count, **mismatch}
@@ -112,18 +113,6 @@ def backward(model: LanguageModel, groups: Groups, cfg: RL, counts: Counts, numb
         total = [a + b for a, b in zip(total, (found.loss, int(found.low.sum()), int(found.high.sum()), found.kl))]
     _refuse_unless(finite)  # not before all ranks are through: a sharded model needs them all
     return total
-
-
-def take_step(model: LanguageModel, optimizer: torch.optim.Optimizer, cfg: RL, loss: float) -> float:
-    """Sum the gradients over the ranks, clip them, step. Returns the norm before clipping."""
-    parameters = list(model.parameters())
-    if not model.sharded:  # which has summed them on the way back
-        distributed.sum_gradients(parameters)
-    norm = whole(torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm)).item()
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise RunFailed(f"loss {loss}, gradient norm {norm}: the update is refused")
-    optimizer.step()
-    return norm
 
 
 def measure(groups: Groups, cfg: RL, model: LanguageModel) -> dict[str, float]:
