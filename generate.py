@@ -13,8 +13,8 @@ from pathlib import Path
 
 from minifleming.extras.chat.answers import answer_all, resume
 from minifleming.extras.chat.terminal import talk
+from minifleming.lm.categorical import Truncation
 from minifleming.lm.config import ModelConfig
-from minifleming.lm.draw import Truncation
 from minifleming.lm.tensors import files_of
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder

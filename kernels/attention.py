@@ -25,8 +25,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from minifleming.kernels.jit import cdiv, jit, on_gpu, room_for_heads, tl
-from minifleming.kernels.merged_attention import merged_attention
+from minifleming.kernels.flash_merge import flash_merge_attention
+from minifleming.kernels.jit import cdiv, fits_shared_memory, jit, on_gpu, tl
 from minifleming.kernels.segments import Segments
 
 PROGRAMS = 528  # among which dk and dv are shared out: four for each of 132 multiprocessors
@@ -35,7 +35,7 @@ PIECE = 32  # blocks of queries; less is not worth the sum of one more piece
 
 def attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
     """softmax(q kᵀ / √D) v over what a token sees, differentiable. q [N, H, D]; k, v [N, K, D] -> [N, H, D]"""
-    run = Attention.apply if on_gpu(q, k, v) and room_for_heads(q) else merged_attention
+    run = Attention.apply if on_gpu(q, k, v) and fits_shared_memory(q) else flash_merge_attention
     return run(q, k, v, segments)
 
 
@@ -50,7 +50,7 @@ def blocks(first, start, end, size, EDGE: tl.constexpr, BM: tl.constexpr, BN: tl
 
 
 @jit
-def keys_at(block, first, start, end, before, size, EDGE: tl.constexpr, BN: tl.constexpr):
+def key_block_start(block, first, start, end, before, size, EDGE: tl.constexpr, BN: tl.constexpr):
     """(where a block of keys begins, where keys end): whole blocks of the prompt, then of the queries' own segment
     before them; with EDGE what is left of the prompt, if any, then the diagonal."""
     shared, rest = size // BN, (size % BN + BN - 1) // BN
@@ -81,7 +81,7 @@ def forward_kernel(q, k, v, o, stats, work, scale, tokens, q_token, q_head, k_to
     exponent = scale * 1.4426950408889634
     for EDGE in tl.static_range(2):
         for block in range(blocks(first, start, end, size, EDGE, BM, BN)):
-            at, stop = keys_at(block, first, start, end, before, size, EDGE, BN)
+            at, stop = key_block_start(block, first, start, end, before, size, EDGE, BN)
             inside, other = ((at + column < stop)[:, None], 0) if EDGE else (None, None)
             keys = tl.load(k + at.to(tl.int64) * k_token + k_tile, mask=inside, other=other)
             values = tl.load(v + at.to(tl.int64) * v_token + v_tile, mask=inside, other=other)
@@ -100,7 +100,7 @@ def forward_kernel(q, k, v, o, stats, work, scale, tokens, q_token, q_head, k_to
 
 
 @jit
-def queries_kernel(q, k, v, o, do, dq, stats, work, scale, tokens, q_token, q_head, k_token, k_head, v_token, v_head,
+def backward_dq_kernel(q, k, v, o, do, dq, stats, work, scale, tokens, q_token, q_head, k_token, k_head, v_token, v_head,
                    H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
     head, work = (tl.program_id(0) % H).to(tl.int64), work + tl.program_id(0) // H * 5
     first, start, end = tl.load(work), tl.load(work + 1), tl.load(work + 2)
@@ -120,7 +120,7 @@ def queries_kernel(q, k, v, o, do, dq, stats, work, scale, tokens, q_token, q_he
     exponent = scale * 1.4426950408889634
     for EDGE in tl.static_range(2):
         for block in range(blocks(first, start, end, size, EDGE, BM, BN)):
-            at, stop = keys_at(block, first, start, end, before, size, EDGE, BN)
+            at, stop = key_block_start(block, first, start, end, before, size, EDGE, BN)
             inside, other = ((at + column < stop)[:, None], 0) if EDGE else (None, None)
             keys = tl.load(k + at.to(tl.int64) * k_token + k_tile, mask=inside, other=other)
             values = tl.load(v + at.to(tl.int64) * v_token + v_tile, mask=inside, other=other)
@@ -136,7 +136,7 @@ def queries_kernel(q, k, v, o, do, dq, stats, work, scale, tokens, q_token, q_he
 
 
 @jit
-def keys_kernel(q, k, v, do, dk, dv, parts, stats, work, scale, tokens, q_token, q_head, k_token, k_head, v_token,
+def backward_dkv_kernel(q, k, v, do, dk, dv, parts, stats, work, scale, tokens, q_token, q_head, k_token, k_head, v_token,
                 v_head, K: tl.constexpr, G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
     """Queries from ``until`` on add nothing: their do is 0."""
     head, work = (tl.program_id(0) % K).to(tl.int64), work + tl.program_id(0) // K * 6
@@ -274,10 +274,10 @@ def launch_backward(q: Tensor, k: Tensor, v: Tensor, o: Tensor, do: Tensor, stat
     _, queries, pieces, sums, slots = tables(segments, q.device, D, wide, K, H // K)
     strides = (*q.stride()[:2], *k.stride()[:2], *v.stride()[:2])
     _, (BM, BN, warps, stages), (rows, columns, *more) = tiles(D, wide)
-    queries_kernel[(len(queries) * H,)](q, k, v, o, do, dq, stats, queries, D**-0.5, N, *strides, H, H // K, D, BM, BN,
+    backward_dq_kernel[(len(queries) * H,)](q, k, v, o, do, dq, stats, queries, D**-0.5, N, *strides, H, H // K, D, BM, BN,
                                         num_warps=warps, num_stages=stages)
     parts = torch.empty(slots, K, 2, columns, D, dtype=torch.float32, device=q.device)
-    keys_kernel[(len(pieces) * K,)](q, k, v, do, dk, dv, parts, stats, pieces, D**-0.5, N, *strides, K, H // K, D,
+    backward_dkv_kernel[(len(pieces) * K,)](q, k, v, do, dk, dv, parts, stats, pieces, D**-0.5, N, *strides, K, H // K, D,
                                     rows, columns, num_warps=more[0], num_stages=more[1])
     if slots:
         sum_kernel[(len(sums) * K,)](parts, dk, dv, sums, K, D, columns, num_warps=8)

@@ -3,7 +3,7 @@
     z = h Wᵀ, p = softmax(z / τ)                 h [N, C], W [V, C], ids y [N], temperature τ
     l = (z_y - m) / τ - log S                    log π(y) [N]; m = max z, S = Σ_v exp((z_v - m) / τ)
     H = log S - Σ_v p_v (z_v - m) / τ            entropy [N]
-    L = Σ_i loss(l_i), c = dL/dl                 see ``Policy``
+    L = Σ_i loss(l_i), c = dL/dl                 see ``TokenLoss``
     dz = c (1_y - p) / τ       dh = dz W         dW = dzᵀ h
 
 Bytes moved and held: plain PyTorch reads or writes N·V logits about ten times, in fp32, and keeps some 12 bytes a logit
@@ -41,7 +41,7 @@ from torch import Tensor
 
 from minifleming.kernels import reference
 from minifleming.kernels.jit import on_gpu
-from minifleming.kernels.policy_rows import row_pass
+from minifleming.kernels.loss_rows import fused_logprob_loss_rows
 
 ONE_CHUNK = 2**26  # logits that ``linear_logprobs`` keeps for its backward pass; more are computed again
 GPU_BYTES = 224 * 2**20  # of a chunk of logits
@@ -49,7 +49,7 @@ CPU_LOGITS, CPU_ROWS = 2**19, 256  # a chunk in the cache (2 MiB), but of enough
 
 
 @dataclass(frozen=True)
-class Policy:
+class TokenLoss:
     """The loss of a token from its l = log π(token). All tensors [N], in fp32, without gradient.
 
     weighted   L = weight · l                                               Eq. 1, and every step on its own policy
@@ -67,22 +67,22 @@ class Policy:
     high: float = 0.0
 
     def __post_init__(self):
-        assert self.kind in ("weighted", "token", "detached"), self.kind
+        assert self.kind in ("weighted", "token", "cispo_weight"), self.kind
         assert self.kind == "weighted" or (self.advantage is not None and self.old is not None)
 
-    def gain(self) -> Tensor:
+    def factor(self) -> Tensor:
         """What the loss multiplies: c, or A over the denominator."""
         return (self.weight if self.kind == "weighted" else self.weight * self.advantage).detach().float().contiguous()
 
 
-def linear_policy_loss(hidden: Tensor, weight: Tensor, ids: Tensor, policy: Policy, temperature: float = 1.0,
+def linear_policy_loss(hidden: Tensor, weight: Tensor, ids: Tensor, policy: TokenLoss, temperature: float = 1.0,
                        chunk: int | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """-> (loss, log π(ids) [N], entropy [N], dL/dlog π [N]), all fp32; only the loss is differentiable, once.
 
     hidden [N, C], weight [V, C] of one dtype, or an fp32 weight of a bf16 ``hidden``: the products have the dtype of
     ``hidden``, the gradients those of the two. ``chunk``: logits held at a time."""
     rows = chunk_rows(len(weight), hidden.itemsize, hidden.is_cuda, chunk)
-    return _PolicyLoss.apply(hidden, weight, ids, policy, temperature, rows, _wanted(hidden, weight))
+    return _LinearTokenLoss.apply(hidden, weight, ids, policy, temperature, rows, _wanted(hidden, weight))
 
 
 def linear_logprobs(hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float = 1.0,
@@ -105,17 +105,17 @@ def chunk_rows(vocabulary: int, itemsize: int, cuda: bool, chunk: int | None = N
     return max(CPU_ROWS, CPU_LOGITS // vocabulary)
 
 
-class _PolicyLoss(torch.autograd.Function):
+class _LinearTokenLoss(torch.autograd.Function):
     """Gradients are made on the way forward; the backward pass hands them out."""
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, ids: Tensor, policy: Policy, temperature: float, rows: int,
+    def forward(ctx, hidden: Tensor, weight: Tensor, ids: Tensor, policy: TokenLoss, temperature: float, rows: int,
                 wanted: tuple[bool, bool]):
         head, ctx.sums = _Head(hidden, weight, ids, temperature, rows), _Gradients(hidden, weight, wanted)
-        gain, found = policy.gain(), head.columns()
-        old = gain if policy.old is None else policy.old.detach().float().contiguous()
+        factor, found = policy.factor(), head.columns()
+        old = factor if policy.old is None else policy.old.detach().float().contiguous()
         for part, logits in head.chunks():
-            head.read(part, logits, found, gain, old, policy.kind, policy.low, policy.high)
+            head.read(part, logits, found, factor, old, policy.kind, policy.low, policy.high)
             ctx.sums.add(part, logits, hidden, head.weight)
         *others, losses = found
         ctx.mark_non_differentiable(*others)
@@ -147,9 +147,9 @@ class _Logprobs(torch.autograd.Function):
         head = _Head(hidden, weight, ids, ctx.temperature, ctx.rows)
         sums = _Gradients(hidden, weight, ctx.needs_input_grad)
         kept, ctx.kept = ctx.kept, None  # lost below: a second backward pass computes the logits again
-        gain, found = g.contiguous(), head.columns()
+        factor, found = g.contiguous(), head.columns()
         for part, logits in head.chunks(kept, computed=kept is not None):
-            head.read(part, logits, found, gain)
+            head.read(part, logits, found, factor)
             sums.add(part, logits, hidden, head.weight)
         return *sums.times(None), None, None, None, None
 
@@ -183,11 +183,11 @@ class _Head:
                 torch.mm(self.hidden[part], self.weight.t(), out=logits)
             yield part, logits
 
-    def read(self, part: slice, logits: Tensor, found: list[Tensor], gain: Tensor | None, old: Tensor | None = None,
+    def read(self, part: slice, logits: Tensor, found: list[Tensor], factor: Tensor | None, old: Tensor | None = None,
              kind: str = "weighted", low: float = 0.0, high: float = 0.0) -> None:
-        """Fill ``found``; where there is a ``gain``, also its loss, and leave dz where the logits were."""
-        rows = row_pass if on_gpu(logits) else reference.policy_rows
-        rows(logits, self.ids[part], [x[part] for x in found], None if gain is None else gain[part],
+        """Fill ``found``; where there is a ``factor``, also its loss, and leave dz where the logits were."""
+        rows = fused_logprob_loss_rows if on_gpu(logits) else reference.logprob_loss_rows
+        rows(logits, self.ids[part], [x[part] for x in found], None if factor is None else factor[part],
              None if old is None else old[part], kind, low, high, self.temperature)
 
 
@@ -212,10 +212,10 @@ class _Gradients:
         for x in (self.dh, self.dw):
             if x is not None and g is not None:
                 x.mul_(g.view(1, 1))
-        return self.dh, None if self.dw is None else narrowed(self.dw, self.dtype)
+        return self.dh, None if self.dw is None else downcast_in_place(self.dw, self.dtype)
 
 
-def narrowed(x: Tensor, dtype: torch.dtype, step: int = 2**22) -> Tensor:
+def downcast_in_place(x: Tensor, dtype: torch.dtype, step: int = 2**22) -> Tensor:
     """x in a dtype of half the width, in the front half of its own memory: nothing as large is made beside it."""
     if x.dtype == dtype:
         return x

@@ -28,7 +28,7 @@ def on_gpu(*tensors: Tensor) -> bool:
     return triton is not None and all(t.is_cuda for t in tensors)
 
 
-def room_for_heads(q: Tensor) -> bool:
+def fits_shared_memory(q: Tensor) -> bool:
     """Do the attention kernels run on this card with heads of this width? They want up to 131 KB of shared memory a
     block: Hopper and A100 have it, smaller cards only for narrow heads."""
     if not q.is_cuda:  # the interpreter

@@ -69,14 +69,14 @@ def decode_attention(q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, p
     return out
 
 
-def policy_rows(logits: Tensor, ids: Tensor, found: list[Tensor], gain: Tensor | None, old: Tensor | None, kind: str,
+def logprob_loss_rows(logits: Tensor, ids: Tensor, found: list[Tensor], factor: Tensor | None, old: Tensor | None, kind: str,
                 low: float, high: float, temperature: float) -> None:
-    """Rows of the policy's head (head.py): fills ``found`` with log π(ids), entropy, and where there is a ``gain`` the
+    """Rows of the policy's head (head.py): fills ``found`` with log π(ids), entropy, and where there is a ``factor`` the
     coefficient c = dL/dlog π and the loss L; then dL/dlogits replaces the logits. logits [R, V], the others [R]."""
     top = logits.amax(-1, keepdim=True)
     top = top.to(torch.promote_types(top.dtype, torch.float32))
     picked = (logits.gather(-1, ids[:, None]) - top)[:, 0] / temperature
-    in_place = gain is not None and logits.dtype == top.dtype
+    in_place = factor is not None and logits.dtype == top.dtype
     wide = (logits.sub_(top) if in_place else logits - top).clamp_(min=-1e30)  # 0 · -inf is no number
     if temperature != 1:
         wide.div_(temperature)
@@ -84,9 +84,9 @@ def policy_rows(logits: Tensor, ids: Tensor, found: list[Tensor], gain: Tensor |
     total = e.sum(-1)
     found[0].copy_(picked - total.log())
     found[1].copy_(total.log() - wide.mul_(e).sum(-1) / total)
-    if gain is None:
+    if factor is None:
         return
-    c, loss = policy_terms(found[0], gain, old, kind, low, high)
+    c, loss = token_loss_terms(found[0], factor, old, kind, low, high)
     found[2].copy_(c)
     found[3].copy_(loss)
     scale = (c / temperature).to(e.dtype)[:, None]
@@ -96,20 +96,20 @@ def policy_rows(logits: Tensor, ids: Tensor, found: list[Tensor], gain: Tensor |
         logits.copy_(dz)
 
 
-def policy_terms(logprobs: Tensor, gain: Tensor, old: Tensor | None, kind: str, low: float,
+def token_loss_terms(logprobs: Tensor, factor: Tensor, old: Tensor | None, kind: str, low: float,
                  high: float) -> tuple[Tensor, Tensor]:
-    """(dL/dlog π, L) of each token; see head.Policy. Where ``gain`` is 0 both are."""
-    c, loss = gain, gain * logprobs
+    """(dL/dlog π, L) of each token; see head.TokenLoss. Where ``factor`` is 0 both are."""
+    c, loss = factor, factor * logprobs
     if kind != "weighted":
         ratio = (logprobs - old).exp()
         bounded = ratio.clamp(1 - low, 1 + high)
         if kind == "token":
-            free = ratio * gain <= bounded * gain  # at a tie the gradient is that of ρ A
-            c, loss = torch.where(free, -ratio * gain, 0.0), -torch.where(free, ratio * gain, bounded * gain)
+            free = ratio * factor <= bounded * factor  # at a tie the gradient is that of ρ A
+            c, loss = torch.where(free, -ratio * factor, 0.0), -torch.where(free, ratio * factor, bounded * factor)
         else:
-            c = -bounded * gain
+            c = -bounded * factor
             loss = c * logprobs
-    return c.where(gain != 0, 0.0), loss.where(gain != 0, 0.0)
+    return c.where(factor != 0, 0.0), loss.where(factor != 0, 0.0)
 
 
 def philox(counter: tuple, key: tuple, rounds: int = 7) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -19,15 +19,18 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Segments:
-    """``lengths`` of the segments, one behind the other; ``reads[i]``: the one that i reads before itself, or -1."""
+    """Lengths of the segments in order, and for each the segment that it reads before itself.
+
+    ``prefix_of[i]`` is the index of segment i's prompt, or -1 if it reads only itself.
+    """
 
     lengths: list[int]
-    reads: list[int]
+    prefix_of: list[int]
 
     def __post_init__(self):
-        assert len(self.lengths) == len(self.reads) and min(self.lengths, default=1) > 0
-        for i, read in enumerate(self.reads):
-            assert read == -1 or (self.reads[read] == -1 and (read == i - 1 or self.reads[i - 1] == read)), (i, read)
+        assert len(self.lengths) == len(self.prefix_of) and min(self.lengths, default=1) > 0
+        for i, read in enumerate(self.prefix_of):
+            assert read == -1 or (self.prefix_of[read] == -1 and (read == i - 1 or self.prefix_of[i - 1] == read)), (i, read)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -54,11 +57,11 @@ class Segments:
         """Of each segment: start, length, start and length of what it reads (0, 0: nothing), start and length of the
         tokens that read it, which stand together behind it."""
         starts, readers = self.starts, [0] * len(self)
-        for length, read in zip(self.lengths, self.reads):
+        for length, read in zip(self.lengths, self.prefix_of):
             if read >= 0:
                 readers[read] += length
         return [(start, length, *((starts[read], self.lengths[read]) if read >= 0 else (0, 0)), start + length, n)
-                for start, length, read, n in zip(starts, self.lengths, self.reads, readers)]
+                for start, length, read, n in zip(starts, self.lengths, self.prefix_of, readers)]
 
     def mask(self) -> Tensor:
         """Who attends to whom: [N, N] bool, row by query. For tests and small rows; nothing else needs it."""

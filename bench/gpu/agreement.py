@@ -19,7 +19,7 @@ from dataclasses import replace
 import torch
 
 from bench.gpu.common import Bench, main, random_model
-from minifleming.lm.draw import Truncation
+from minifleming.lm.categorical import Truncation
 from minifleming.lm.fsdp import plain_copy
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.pack import Group, packed_logprobs, packs

@@ -24,18 +24,18 @@ from bench.gpu.common import Bench, answers, main, said
 from minifleming.kernels import (
     attention,
     decode_attention,
+    gumbel,
     head,
     norm,
     reference,
     rotary,
-    sampler,
     swiglu,
 )
 from minifleming.kernels.segments import Segments
 from minifleming.run.errors import guarded
 
 EPS = 1e-6
-KERNELS = (attention, decode_attention, head, norm, rotary, sampler, swiglu)
+KERNELS = (attention, decode_attention, head, norm, rotary, gumbel, swiglu)
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1" and not torch.cuda.is_available()
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "mixed": torch.bfloat16}
 NAN = float("nan")
@@ -199,7 +199,7 @@ def sampler_case(b: Bench, size: str, dtype: str):
     positions = torch.arange(n, device=b.device).int() * 7
     for temperature in (1.0, 0.7, 0.0):
         ids, logprobs = torch.full((n,), -7, device=b.device), torch.full((n,), NAN, device=b.device)
-        sampler.sample_tokens(logits, streams, positions, temperature, ids, logprobs)
+        gumbel.sample_tokens(logits, streams, positions, temperature, ids, logprobs)
         wanted = reference.gumbel_sample(logits, streams, positions, temperature)[0]
         differ = int((ids != wanted).sum())
         assert differ <= (n // 50 if temperature else 0), f"{differ} of {n} tokens differ at temperature {temperature}"
@@ -231,7 +231,7 @@ def head_case(kind: str):
             away = torch.tensor([-0.6, -0.1, 0.0, 0.1, 0.6], device=b.device).double()[at % 5]
             old = (logprobs_of(hidden.double(), weight.double(), ids) - away).float()
         A = torch.tensor([1.5, -0.7, 0.4], device=b.device)[at % 3]
-        policy = head.Policy(kind, share, *(() if kind == "weighted" else (A, old, 0.2, 0.28)))
+        policy = head.TokenLoss(kind, share, *(() if kind == "weighted" else (A, old, 0.2, 0.28)))
 
         def exact(h: Tensor, w: Tensor):
             l = logprobs_of(h, w, ids)
@@ -287,7 +287,7 @@ MEASUREMENTS = {
     "decode_attention": all_of(decode_case, "fp32 bf16"), "sample_tokens": all_of(sampler_case, "fp32 bf16"),
     "linear_logprobs": all_of(head_case("logprobs"), "fp32 bf16 mixed"),
     **{f"linear_policy_loss, {kind}": all_of(head_case(kind), dtypes) for kind, dtypes in
-       (("weighted", "fp32 bf16 mixed"), ("token", "fp32 bf16"), ("detached", "fp32 bf16"))},
+       (("weighted", "fp32 bf16 mixed"), ("token", "fp32 bf16"), ("cispo_weight", "fp32 bf16"))},
 }
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import torch
 from bench.gpu import limits
 from bench.gpu.clock import replayed, span
 from bench.gpu.common import Bench, free, main, random_model, theirs
-from minifleming.kernels.sampler import sample_tokens
-from minifleming.lm.engines.cuda_graph import Captured
+from minifleming.kernels.gumbel import sample_tokens
+from minifleming.lm.engines.cuda_graph import CudaGraphDecoder
 from minifleming.lm.model import LanguageModel
 from minifleming.run.errors import guarded
 
@@ -28,7 +28,7 @@ COMPILATION = 60.0  # seconds that transformers' compiled cache may take
 @torch.inference_mode()
 def step_seconds(b: Bench, model: LanguageModel, prompts: int, samples: int, prompt: int, own: int) -> float:
     steps, rows = b.size(32, 4), prompts * samples
-    engine = Captured(model, rows, prompts, samples, prompt, own + 2 * steps, 1.0, steps)
+    engine = CudaGraphDecoder(model, rows, prompts, samples, prompt, own + 2 * steps, 1.0, steps)
     for at in range(0, prompts, 8):
         some = torch.randint(model.config.vocab_size, (min(8, prompts - at), prompt)).tolist()
         engine.admit(some, torch.randint(2**62, (len(some) * samples,)).tolist())

@@ -1,7 +1,7 @@
 """PyTorch's flash attention over packed rows on a GPU: the peers of kernels/attention.py, which might win.
 
 ``varlen``: segments that share nothing. ``merged``: a prompt's readers in two parts, exactly as
-kernels/merged_attention.py has them on a CPU: one call for every segment with itself, one for each prompt's readers.
+kernels/flash_merge.py has them on a CPU: one call for every segment with itself, one for each prompt's readers.
 """
 
 from __future__ import annotations

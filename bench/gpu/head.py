@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from bench.gpu import limits
 from bench.gpu.clock import seconds
 from bench.gpu.common import Bench, free, main
-from minifleming.kernels.head import Policy, linear_logprobs, linear_policy_loss
+from minifleming.kernels.head import TokenLoss, linear_logprobs, linear_policy_loss
 from minifleming.run.errors import guarded
 
 VOCABULARY = 151936
@@ -29,7 +29,7 @@ class Inputs:
         self.hidden = torch.randn(tokens, width, device=b.device).bfloat16().requires_grad_()
         self.weight = (torch.randn(self.vocabulary, width, device=b.device) * 0.02).to(of_weight).requires_grad_()
         self.ids = torch.randint(self.vocabulary, (tokens,), device=b.device)
-        self.policy = Policy("weighted", torch.randn(tokens, device=b.device) / tokens)
+        self.policy = TokenLoss("weighted", torch.randn(tokens, device=b.device) / tokens)
         self.shape = f"{tokens} tokens, {self.vocabulary} x {width}, {str(of_weight).removeprefix('torch.')} weights"
 
     def forget(self) -> None:

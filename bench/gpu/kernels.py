@@ -7,7 +7,7 @@ and key forward, 12 with the backward pass (what is computed twice counts once).
 
 Training attention has PyTorch's ways beside it, so that the fastest can be chosen: flash attention with a batch
 dimension where all documents are equally long, its form for packed rows (varlen), and where a prompt is shared that one
-in two parts, merged as kernels/merged_attention.py does on a CPU; or every answer with a prompt of its own.
+in two parts, merged as kernels/flash_merge.py does on a CPU; or every answer with a prompt of its own.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from bench.gpu.flash import merged, varlen
 from minifleming.kernels import reference
 from minifleming.kernels.attention import attention
 from minifleming.kernels.decode_attention import decode_attention, workspace
+from minifleming.kernels.gumbel import sample_tokens
 from minifleming.kernels.norm import add_rms_norm, add_rms_norm_into, rms_norm
 from minifleming.kernels.rotary import rotary_and_cache, rotary_qk
-from minifleming.kernels.sampler import sample_tokens
 from minifleming.kernels.segments import Segments
 from minifleming.kernels.swiglu import swiglu
 from minifleming.run.errors import guarded

@@ -17,7 +17,7 @@ import torch
 from bench.gpu import limits
 from bench.gpu.clock import seconds
 from bench.gpu.common import Bench, free, main, random_model, theirs
-from minifleming.kernels.head import Policy
+from minifleming.kernels.head import TokenLoss
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.optimizer import adamw
 from minifleming.lm.pack import Group, Pack, pack, packed_loss
@@ -40,7 +40,7 @@ def groups(c, count: int, prompt: int, new: int) -> Pack:
 
 
 def pass_of(model: LanguageModel, batch: Pack) -> Callable[[], None]:
-    policy = Policy("weighted", torch.full((len(batch.targets),), -1 / len(batch.targets), device=model.device))
+    policy = TokenLoss("weighted", torch.full((len(batch.targets),), -1 / len(batch.targets), device=model.device))
 
     def run() -> None:
         model.zero_grad(set_to_none=True)

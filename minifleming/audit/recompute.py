@@ -5,7 +5,7 @@ What a token adds to the loss, and that value's derivative by its log-probabilit
     none       -A p                          -A
     token      -min(ρ A, clip(ρ) A)          -A ρ, or 0 where the clip acts
     sequence   the same with s = exp(mean of p - old over the tokens), over all of them together: -A s, or 0
-    detached   -clip(ρ) A p                  -clip(ρ) A
+    cispo_weight  -clip(ρ) A p                  -clip(ρ) A
     KL         β κ(d), d = reference - p     k1: β, k2: -β d, k3: β (1 - exp d); weighted by ρ: β ρ (κ + κ')
 """
 
@@ -56,7 +56,7 @@ def _token(p: float, ratio: float, A: float, objective: Objective) -> tuple[floa
         return -p * A, -A, False, False
     low, high = 1 - objective.clip[0], 1 + objective.clip[1]
     bounded = min(max(ratio, low), high)
-    if objective.ratio == "detached":
+    if objective.ratio == "cispo_weight":
         return -bounded * A * p, -bounded * A, ratio < low and A != 0, ratio > high and A != 0
     below, above = ratio < low and A < 0, ratio > high and A > 0
     return -min(ratio * A, bounded * A), 0.0 if below or above else -A * ratio, below, above

@@ -22,7 +22,7 @@ from torch import Tensor
 from minifleming.cold_start.heldout import HeldOut
 from minifleming.cold_start.saved import Saved
 from minifleming.cold_start.trace import Trace
-from minifleming.kernels.head import Policy
+from minifleming.kernels.head import TokenLoss
 from minifleming.lm import optimizer as optim
 from minifleming.lm.batch import Batch, Example, fits, micro_batches
 from minifleming.lm.checkpointing import activation_checkpointing
@@ -135,7 +135,7 @@ def part_of(model: LanguageModel, batch: Pack | Batch, total: int) -> Tensor:
         logprobs, _ = (completion_logprobs if isinstance(batch, Batch) else packed_logprobs)(model, batch)
         return -logprobs.sum() / total
     weight = torch.full(batch.targets.shape, -1 / total, device=model.device)
-    return packed_loss(model, batch, Policy("weighted", weight))[0]
+    return packed_loss(model, batch, TokenLoss("weighted", weight))[0]
 
 
 def epoch_order(count: int, length: int, seed: int) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from minifleming.kernels.head import Policy, linear_logprobs, linear_policy_loss
+from minifleming.kernels.head import TokenLoss, linear_logprobs, linear_policy_loss
 from minifleming.kernels.reference import token_logprobs
 from minifleming.lm.batch import Batch
 from minifleming.lm.model import LanguageModel
@@ -41,7 +41,7 @@ def next_logprobs(model: LanguageModel, hidden: Tensor, ids: Tensor, temperature
     return linear_logprobs(hidden.to(model.compute or hidden.dtype), model.lm_head.weight, ids, temperature)
 
 
-def next_loss(model: LanguageModel, hidden: Tensor, ids: Tensor, policy: Policy,
+def next_loss(model: LanguageModel, hidden: Tensor, ids: Tensor, policy: TokenLoss,
               temperature: float) -> tuple[Tensor, Tensor]:
     """(the policy's loss, whose gradient is made at once; log π(ids | hidden), without one). -> scalar, [N]"""
     hidden = hidden.to(model.compute or hidden.dtype)

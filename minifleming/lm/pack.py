@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from minifleming.kernels.attention import attention
-from minifleming.kernels.head import Policy
+from minifleming.kernels.head import TokenLoss
 from minifleming.kernels.segments import Segments
 from minifleming.lm import batch_invariant
 from minifleming.lm.batch import Example
@@ -70,7 +70,7 @@ def in_fixed_order(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tenso
     them. [N, heads, D] -> [N, H, D]"""
     found, starts = [], segments.starts
     q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
-    for start, length, read in zip(starts, segments.lengths, segments.reads):
+    for start, length, read in zip(starts, segments.lengths, segments.prefix_of):
         own, before = slice(start, start + length), slice(0, 0)
         if read >= 0:
             before = slice(starts[read], starts[read] + segments.lengths[read])
@@ -135,7 +135,7 @@ def packed_logprobs(model: LanguageModel, pack: Pack, temperature: float = 1.0) 
     return logprobs, pack.owner.to(model.device)
 
 
-def packed_loss(model: LanguageModel, pack: Pack, policy: Policy | None,
+def packed_loss(model: LanguageModel, pack: Pack, policy: TokenLoss | None,
                 temperature: float = 1.0) -> tuple[Tensor | None, Tensor]:
     """The policy's loss and log π of every learned token: with a policy the first has a gradient, without the second.
 

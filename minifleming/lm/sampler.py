@@ -1,6 +1,6 @@
 """Sampling: one prefill per prompt for all its samples, finished rows leave, waiting prompts take their places.
 
-The random number behind a token is keyed (draw.py), so a completion does not depend on what else is in the batch, on
+The random number behind a token is keyed (categorical.py), so a completion does not depend on what else is in the batch, on
 the order of the prompts, or on the rank that samples it: up to the rounding of matrix products of different shapes,
 and with ``model.deterministic`` not even that.
 
@@ -21,10 +21,10 @@ from torch import Tensor
 
 from minifleming.kernels.reference import token_logprobs
 from minifleming.lm.batch import last_places, padded
-from minifleming.lm.draw import Truncation, draw, finite, stream, uniforms
+from minifleming.lm.categorical import Truncation, finite, rng_key, sample_inverse_cdf, uniform_at
 from minifleming.lm.engines import cuda_graph
-from minifleming.lm.engines.cuda_graph import Captured
-from minifleming.lm.engines.fused_cpu import Decode
+from minifleming.lm.engines.cuda_graph import CudaGraphDecoder
+from minifleming.lm.engines.fused_cpu import FusedDecoder
 from minifleming.lm.kv_cache import Cache
 from minifleming.lm.model import LanguageModel
 from minifleming.run.errors import BadInput
@@ -91,17 +91,17 @@ def steps(
     Raises BadInput for a prompt that leaves no room in the model's positions.
     """
     queue = Queue(prompts, _budgets([len(p) for p in prompts], max_new_tokens, model.config.max_position_embeddings),
-                  set(end_ids), lambda i, s: stream(seed, step, keys[i], s))
+                  set(end_ids), lambda i, s: rng_key(seed, step, keys[i], s))
     if not prompts:
         return
     rows = min(max(slots, samples), len(prompts) * samples)
     room = min(len(prompts), rows, -(-2 * rows // samples))  # prompts held at a time
     longest, most = max(map(len, prompts)), max(queue.budgets)
-    if cuda_graph.usable(model, bool(cut)):
-        yield from _looks(Captured(model, rows, room, samples, longest, most, temperature, look), queue, look)
+    if cuda_graph.is_supported(model, bool(cut)):
+        yield from _looks(CudaGraphDecoder(model, rows, room, samples, longest, most, temperature, look), queue, look)
     else:
         cache = Cache(model.config, rows, room, longest, most, model.dtype, model.device, model.deterministic)
-        yield from _one_by_one(Decode(model, longest + most), cache, queue, samples, rows, temperature, cut)
+        yield from _one_by_one(FusedDecoder(model, longest + most), cache, queue, samples, rows, temperature, cut)
 
 
 class Queue:
@@ -109,7 +109,7 @@ class Queue:
 
     def __init__(self, prompts: list[list[int]], budgets: list[int], ends: set[int],
                  stream_of: Callable[[int, int], int]):
-        """``stream_of`` (prompt, sample): where its random numbers start (draw.py)."""
+        """``stream_of`` (prompt, sample): where its random numbers start (categorical.py)."""
         self.prompts, self.budgets, self.ends, self.stream_of = prompts, budgets, ends, stream_of
         self.waiting = deque(sorted(range(len(prompts)), key=lambda i: -len(prompts[i])))
 
@@ -130,7 +130,7 @@ class Queue:
         row.truncated = not row.finished and len(row.ids) == self.budgets[row.prompt]
 
 
-def _one_by_one(decode: Decode, cache: Cache, queue: Queue, samples: int, most: int, temperature: float,
+def _one_by_one(decode: FusedDecoder, cache: Cache, queue: Queue, samples: int, most: int, temperature: float,
                 cut: Truncation | None) -> Iterator[list[Completion]]:
     """``steps`` on a CPU, and wherever captured.py does not serve: rows come and go after every token."""
     model, rows, changed = decode.model, [], False
@@ -145,7 +145,7 @@ def _one_by_one(decode: Decode, cache: Cache, queue: Queue, samples: int, most: 
                 changed = True
             if changed:
                 streams = np.array([queue.stream_of(r.prompt, r.sample) for r in rows], np.uint64)
-            u = None if temperature == 0 else uniforms(streams, np.array([len(r.ids) for r in rows]))
+            u = None if temperature == 0 else uniform_at(streams, np.array([len(r.ids) for r in rows]))
             last, logprobs = _draw(model, torch.cat(hidden), u, temperature, cut)
             for row, token, logprob in zip(rows, last.tolist(), logprobs.tolist()):
                 queue.put(row, token, logprob)
@@ -156,7 +156,7 @@ def _one_by_one(decode: Decode, cache: Cache, queue: Queue, samples: int, most: 
         yield fresh
 
 
-def _looks(engine: Captured, queue: Queue, look: int) -> Iterator[list[Completion]]:
+def _looks(engine: CudaGraphDecoder, queue: Queue, look: int) -> Iterator[list[Completion]]:
     """``steps`` on a GPU: rows come and go every ``look`` steps."""
     rows: list[Completion] = []
     while queue.waiting or rows:
@@ -186,11 +186,11 @@ def _draw(model: LanguageModel, hidden: Tensor, u: np.ndarray | None, temperatur
     logits = model.logits(hidden).float()
     u = None if u is None else torch.from_numpy(u).to(logits.device)
     if not model.deterministic:
-        return draw(logits, u, temperature, cut)
+        return sample_inverse_cdf(logits, u, temperature, cut)
     u = torch.zeros(len(logits)) if u is None else u
 
     def one_shape(logits: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        ids, logprobs = draw(logits, u[:, 0] if temperature else None, temperature, cut)
+        ids, logprobs = sample_inverse_cdf(logits, u[:, 0] if temperature else None, temperature, cut)
         return ids, logprobs if cut else token_logprobs(logits, ids, temperature or 1.0)  # as training computes them
 
     return model.by_rows(one_shape, logits, u[:, None])

@@ -30,7 +30,7 @@ EPSILON = 1e-4  # beside a deviation in a denominator, as in TRL
 class Objective:
     """One row of the table: what weighs the advantage, where that is clipped, the mean taken, the advantage."""
 
-    ratio: str  # none: A log π; token: A ρ_t; sequence: A exp(mean log ρ); detached: A ρ_t log π, ρ_t a constant
+    ratio: str  # none: A log π; token: A ρ_t; sequence: A exp(mean log ρ); cispo_weight: A ρ_t log π, ρ_t a constant
     clip: tuple[float, float] | None  # ρ is clipped to [1 - low, 1 + high]
     mean: str  # a mode of ``aggregate``
     advantage: str  # a scale of ``advantages``
@@ -42,7 +42,7 @@ OBJECTIVES = {
     "grpo": Objective("token", (0.2, 0.2), "sequence_mean", "group"),  # Shao et al. 2024, arXiv:2402.03300
     "dapo": Objective("token", (0.2, 0.28), "token_mean", "group"),  # Yu et al. 2025, arXiv:2503.14476
     "gspo": Objective("sequence", (3e-4, 4e-4), "sequence_mean", "group"),  # Zheng et al. 2025, arXiv:2507.18071
-    "cispo": Objective("detached", (1.0, 4.0), "token_mean", "group"),  # MiniMax 2025, arXiv:2506.13585
+    "cispo": Objective("cispo_weight", (1.0, 4.0), "token_mean", "group"),  # MiniMax 2025, arXiv:2506.13585
 }
 SCALES = ("centred", "group", "batch", "leave_one_out")
 ESTIMATORS = ("k1", "k2", "k3")
@@ -99,14 +99,14 @@ def policy_loss(logprobs: Tensor, old: Tensor, advantage: Tensor, mask: Tensor, 
         return -logprobs * A
     ratio = log_ratio(logprobs, old, mask, objective).exp()
     clipped = ratio.clamp(1 - objective.clip[0], 1 + objective.clip[1])
-    if objective.ratio == "detached":
+    if objective.ratio == "cispo_weight":
         return -clipped.detach() * A * logprobs
     return -torch.minimum(ratio * A, clipped * A)
 
 
 def clipped(logprobs: Tensor, old: Tensor, advantage: Tensor, mask: Tensor,
             objective: Objective) -> tuple[Tensor, Tensor]:
-    """Where the clip acts, below and above: it takes the gradient away, or for ``detached`` bounds it. bool [B, T]
+    """Where the clip acts, below and above: it takes the gradient away, or for ``cispo_weight`` bounds it. bool [B, T]
 
     A ratio beyond the bound of the *other* sign of advantage is not clipped: there the minimum is the ratio itself.
     """
@@ -114,7 +114,7 @@ def clipped(logprobs: Tensor, old: Tensor, advantage: Tensor, mask: Tensor,
         return torch.zeros_like(mask), torch.zeros_like(mask)
     ratio, A = log_ratio(logprobs, old, mask, objective).exp(), advantage[:, None]
     low, high = ratio < 1 - objective.clip[0], ratio > 1 + objective.clip[1]
-    if objective.ratio == "detached":
+    if objective.ratio == "cispo_weight":
         return low & mask & (A != 0), high & mask & (A != 0)
     return low & mask & (A < 0), high & mask & (A > 0)
 

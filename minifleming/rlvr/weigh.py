@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minifleming.kernels.head import Policy
+from minifleming.kernels.head import TokenLoss
 from minifleming.lm.model import LanguageModel
 from minifleming.rlvr.objective import (
     Counts,
@@ -58,7 +58,7 @@ def weigh(rollouts: list[Rollout], flat: list[float], cfg: RL, counts: Counts, f
     return Weighed(mask, leaf.grad, low, high, loss.item(), divergence)
 
 
-def policy_of(rollouts: list[Rollout], cfg: RL, counts: Counts, first: bool, model: LanguageModel) -> Policy | None:
+def policy_of(rollouts: list[Rollout], cfg: RL, counts: Counts, first: bool, model: LanguageModel) -> TokenLoss | None:
     """The loss token by token, so that the head makes its gradients while the logits are there; None where a token's
     part depends on others' log-probabilities or on a reference, or where the head must compute as the sampler does.
 
@@ -69,10 +69,10 @@ def policy_of(rollouts: list[Rollout], cfg: RL, counts: Counts, first: bool, mod
         return None
     if first or objective.ratio == "none":
         found = weigh(rollouts, [0.0] * sum(len(r.ids) for r in rollouts), cfg, counts, True, torch.device("cpu"))
-        return Policy("weighted", found.coefficient[found.mask].float().to(model.device))
+        return TokenLoss("weighted", found.coefficient[found.mask].float().to(model.device))
     tokens = zip(*((1 / divisor_of(r, cfg, counts), r.advantage, old) for r in rollouts for old in r.trained))
     weight, advantage, old = (torch.tensor(column, device=model.device) for column in tokens)
-    return Policy(objective.ratio, weight, advantage, old, *objective.clip)
+    return TokenLoss(objective.ratio, weight, advantage, old, *objective.clip)
 
 
 def columns(rollouts: list[Rollout], flat: list[float], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -202,8 +202,8 @@ POINTERS = {"stats": "*fp32", "parts": "*fp32", "work": "*i32", "scale": "fp32"}
 COMMON = ["stats", "work", "scale", "tokens", "q_token", "q_head", "k_token", "k_head", "v_token", "v_head"]
 SIZES = ["G", "D", "BM", "BN"]
 PARAMETERS = {"forward_kernel": ["q", "k", "v", "o", *COMMON, "H", *SIZES],
-              "queries_kernel": ["q", "k", "v", "o", "do", "dq", *COMMON, "H", *SIZES],
-              "keys_kernel": ["q", "k", "v", "do", "dk", "dv", "parts", *COMMON, "K", *SIZES]}
+              "backward_dq_kernel": ["q", "k", "v", "o", "do", "dq", *COMMON, "H", *SIZES],
+              "backward_dkv_kernel": ["q", "k", "v", "do", "dk", "dv", "parts", *COMMON, "K", *SIZES]}
 
 
 def request(name: str, width: int, heads: int, groups: int, tile: tuple[int, int, int, int]) -> dict:

@@ -9,24 +9,24 @@ import torch.nn.functional as F
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from minifleming.kernels import head, policy_rows, reference
-from minifleming.kernels.head import Policy, chunk_rows, linear_logprobs, linear_policy_loss
-from minifleming.kernels.policy_rows import row_pass
+from minifleming.kernels import head, loss_rows, reference
+from minifleming.kernels.head import TokenLoss, chunk_rows, linear_logprobs, linear_policy_loss
+from minifleming.kernels.loss_rows import fused_logprob_loss_rows
 from minifleming.rlvr.objective import Objective, policy_loss
 from tests.kernels.check import close, noise
 from tests.kernels.hopper import compiled, ops, sound
 
 N, V, C = 21, 40, 16
 BOUNDS = (0.2, 0.28)
-RATIOS = {"weighted": "none", "token": "token", "detached": "detached"}  # the names in objective.py
-REAL = policy_rows.LANES
-ROWS = {"cpu": reference.policy_rows, "kernel": row_pass}
+RATIOS = {"weighted": "none", "token": "token", "cispo_weight": "cispo_weight"}  # the names in objective.py
+REAL = loss_rows.LANES
+ROWS = {"cpu": reference.logprob_loss_rows, "kernel": fused_logprob_loss_rows}
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """32 columns in fp32, 64 in bf16: small rows have several blocks, and the interpreter is fast."""
-    monkeypatch.setattr(policy_rows, "LANES", 8)
+    monkeypatch.setattr(loss_rows, "LANES", 8)
 
 
 @pytest.fixture(params=ROWS)
@@ -44,7 +44,7 @@ def logprobs_of(logits, ids, temperature):
     return (logits / temperature).log_softmax(-1).gather(-1, ids[:, None])[:, 0]
 
 
-def policy_of(kind, hidden, weight, ids, temperature):
+def token_loss_of(kind, hidden, weight, ids, temperature):
     """Ratios below, within and above both bounds and far off, 1 but for rounding; each for A of either sign and 0."""
     with torch.no_grad():
         found = logprobs_of(hidden.double() @ weight.double().T, ids, temperature)
@@ -53,8 +53,8 @@ def policy_of(kind, hidden, weight, ids, temperature):
     advantage = torch.tensor([1.5, -0.7, 0.0])[at // 7]
     scale = 0.1 + 0.2 * (at % 3)
     if kind == "weighted":
-        return Policy(kind, -advantage * scale)
-    return Policy(kind, scale, advantage, old.float(), *BOUNDS)
+        return TokenLoss(kind, -advantage * scale)
+    return TokenLoss(kind, scale, advantage, old.float(), *BOUNDS)
 
 
 def plain(policy, hidden, weight, ids, temperature, rounded=None, sign=1.0):
@@ -90,7 +90,7 @@ def mine(policy, hidden, weight, ids, temperature, chunk=None, sign=1.0):
 @pytest.mark.parametrize("kind", RATIOS)
 def test_loss_and_gradients(kind, temperature, rows):
     hidden, weight, ids = inputs()
-    policy = policy_of(kind, hidden, weight, ids, temperature)
+    policy = token_loss_of(kind, hidden, weight, ids, temperature)
     wanted = plain(policy, hidden, weight, ids, temperature)
     for chunk in (7 * V + 3,) if head.on_gpu() else (None, 1, 7 * V + 3, N * V):  # the kernel's rows are slow here
         for found, theirs in zip(mine(policy, hidden, weight, ids, temperature, chunk), wanted):
@@ -103,7 +103,7 @@ def test_bf16(kind, rows):
     """Through the logits as bf16 has them. dz is rounded once more (Triton's interpreter cuts it off, twice as far), in
     sums of terms as large as c."""
     hidden, weight, ids = inputs(torch.bfloat16)
-    policy = policy_of(kind, hidden, weight, ids, 1.0)
+    policy = token_loss_of(kind, hidden, weight, ids, 1.0)
     wanted = plain(policy, hidden, weight, ids, 1.0, F.linear(hidden, weight))
     found = mine(policy, hidden, weight, ids, 1.0, 5 * V)
     for ours, theirs in zip(found[:4], wanted):
@@ -116,14 +116,14 @@ def test_bf16(kind, rows):
 def test_dw_is_summed_in_fp32_whatever_the_chunk():
     """1,024 equal rows: a sum in bf16 would stop growing at 256 of them."""
     hidden, weight = torch.ones(1024, 8, dtype=torch.bfloat16), torch.zeros(4, 8, dtype=torch.bfloat16)
-    policy, ids = Policy("weighted", torch.full((1024,), 1 / 64)), torch.zeros(1024, dtype=torch.long)
+    policy, ids = TokenLoss("weighted", torch.full((1024,), 1 / 64)), torch.zeros(1024, dtype=torch.long)
     *_, dw = mine(policy, hidden, weight, ids, 1.0, 4)
     assert torch.equal(dw, torch.tensor([12.0, -4, -4, -4])[:, None].expand(4, 8).bfloat16())
 
 
 def test_the_gradient_of_a_scaled_loss(rows):
     hidden, weight, ids = inputs()
-    policy = policy_of("token", hidden, weight, ids, 1.0)
+    policy = token_loss_of("token", hidden, weight, ids, 1.0)
     for found, theirs in zip(mine(policy, hidden, weight, ids, 1.0, sign=-3.0),
                              plain(policy, hidden, weight, ids, 1.0, sign=-3.0)):
         close(found, theirs, torch.float32)
@@ -138,13 +138,13 @@ def test_a_coefficient_of_zero_takes_nothing_from_a_token(rows):
     hidden[3], hidden[8] = hidden[3] * 1e4, hidden[8] * 1e4
     dead = torch.arange(N) % 5 == 3  # 3, 8, 13, 18
     for kind in ("token",) if head.on_gpu() else RATIOS:
-        full = policy_of(kind, hidden, weight, ids, 1.0)
-        policy = Policy(kind, full.weight.where(~dead, 0.0), full.advantage, full.old, full.low, full.high)
+        full = token_loss_of(kind, hidden, weight, ids, 1.0)
+        policy = TokenLoss(kind, full.weight.where(~dead, 0.0), full.advantage, full.old, full.low, full.high)
         loss, logprobs, entropy, c, dh, dw = mine(policy, hidden, weight, ids, 1.0)
         assert (dh[dead] == 0).all() and (c[dead] == 0).all() and dw.isfinite().all()
         close(logprobs, plain(policy, hidden, weight, ids, 1.0)[1], torch.float32)
         live = [None if x is None else x[~dead] for x in (policy.weight, policy.advantage, policy.old)]
-        others = mine(Policy(kind, *live, policy.low, policy.high), hidden[~dead], weight, ids[~dead], 1.0)
+        others = mine(TokenLoss(kind, *live, policy.low, policy.high), hidden[~dead], weight, ids[~dead], 1.0)
         torch.testing.assert_close(loss, others[0], rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(dw, others[5], rtol=1e-6, atol=1e-6)
 
@@ -153,7 +153,7 @@ def test_a_tie_of_the_minimum_has_the_gradient_of_the_ratio(rows):
     """Within the bounds, and at ρ = 1 + high = 2, exactly: one of 2 equal logits, old = log 1/4."""
     hidden, weight, ids = torch.zeros(2, 1), torch.ones(2, 1), torch.zeros(2, dtype=torch.long)
     logprob = linear_logprobs(hidden, weight, ids)[0]
-    policy = Policy("token", torch.ones(2), torch.ones(2), torch.stack((logprob, logprob)), 0.0, 0.0)
+    policy = TokenLoss("token", torch.ones(2), torch.ones(2), torch.stack((logprob, logprob)), 0.0, 0.0)
     assert torch.equal(linear_policy_loss(hidden, weight, ids, policy)[3], -torch.ones(2))
 
 
@@ -164,7 +164,7 @@ def test_logprobs_kept_or_computed_again(name, dtype, chunk, monkeypatch):
     monkeypatch.setattr(head, "on_gpu", lambda *_: name == "kernel")
     hidden, weight, ids = inputs(dtype)
     above, rounded = noise(N, seed=5), F.linear(hidden, weight)
-    wanted = plain(Policy("weighted", above), hidden, weight, ids, 0.7, rounded if dtype == torch.bfloat16 else None)
+    wanted = plain(TokenLoss("weighted", above), hidden, weight, ids, 0.7, rounded if dtype == torch.bfloat16 else None)
     leaves = [x.clone().requires_grad_() for x in (hidden, weight)]
     found = linear_logprobs(*leaves, ids, 0.7, chunk)
     close(found.detach(), wanted[1], torch.float32, terms=3)
@@ -190,29 +190,29 @@ def special(rows, columns):
 @pytest.mark.parametrize("name", ROWS)
 def test_rows(name, columns, dtype, monkeypatch):
     """Statistics and dz of given logits against fp64, rows strided; nothing beyond the row is touched."""
-    if columns >= 1000 and policy_rows.LANES < REAL:
-        monkeypatch.setattr(policy_rows, "LANES", 128)  # blocks of 512 and 1024
+    if columns >= 1000 and loss_rows.LANES < REAL:
+        monkeypatch.setattr(loss_rows, "LANES", 128)  # blocks of 512 and 1024
     stored = torch.full((5, columns + 5), 9.0, dtype=dtype)
     logits = stored[:, :columns]
     logits.copy_(special(5, columns))
     ids = torch.tensor([0, columns - 1, 1, columns // 2, columns - 2])
-    wide, gain = logits.double().requires_grad_(), torch.tensor([1.0, -2.0, 0.5, 3.0, -1.0])
+    wide, factor = logits.double().requires_grad_(), torch.tensor([1.0, -2.0, 0.5, 3.0, -1.0])
     wanted = logprobs_of(wide, ids, 0.7)
-    [dz] = torch.autograd.grad(wanted, wide, gain.double())
+    [dz] = torch.autograd.grad(wanted, wide, factor.double())
     p = (wide.detach() / 0.7).softmax(-1)
     found = [torch.full((5,), float("nan")) for _ in range(4)]
     before = logits.clone()
     ROWS[name](logits, ids, found, None, None, "weighted", 0.0, 0.0, 0.7)
     assert torch.equal(logits, before) and found[2].isnan().all()
-    ROWS[name](logits, ids, found, gain, None, "weighted", 0.0, 0.0, 0.7)
+    ROWS[name](logits, ids, found, factor, None, "weighted", 0.0, 0.0, 0.7)
     assert (stored[:, columns:] == 9).all()
-    for ours, theirs in zip((*found, logits), (wanted.detach(), -torch.special.xlogy(p, p).sum(-1), gain.double(),
-                                               wanted.detach() * gain, dz)):
+    for ours, theirs in zip((*found, logits), (wanted.detach(), -torch.special.xlogy(p, p).sum(-1), factor.double(),
+                                               wanted.detach() * factor, dz)):
         close(ours, theirs, ours.dtype)
 
 
 def test_rows_in_blocks_of_the_real_size(monkeypatch):
-    monkeypatch.setattr(policy_rows, "LANES", REAL)
+    monkeypatch.setattr(loss_rows, "LANES", REAL)
     for columns in (33, 8193):
         test_rows("kernel", columns, torch.float32, monkeypatch)
 
@@ -220,12 +220,12 @@ def test_rows_in_blocks_of_the_real_size(monkeypatch):
 @pytest.mark.parametrize("name", ROWS)
 def test_equal_bits_in_any_company(name):
     """A row's results do not know which rows stand beside it."""
-    ids, gain = torch.tensor([0, 5, 1, 20, 30]), torch.ones(5)
+    ids, factor = torch.tensor([0, 5, 1, 20, 30]), torch.ones(5)
     whole, found = special(5, 40), [torch.empty(5) for _ in range(4)]
-    ROWS[name](whole, ids, found, gain, gain, "token", 0.1, 0.1, 1.0)
+    ROWS[name](whole, ids, found, factor, factor, "token", 0.1, 0.1, 1.0)
     for part in (slice(0, 1), slice(1, 4), slice(4, 5)):
         alone, some = special(5, 40)[part], [torch.empty(len(ids[part])) for _ in range(4)]
-        ROWS[name](alone, ids[part], some, gain[part], gain[part], "token", 0.1, 0.1, 1.0)
+        ROWS[name](alone, ids[part], some, factor[part], factor[part], "token", 0.1, 0.1, 1.0)
         assert torch.equal(alone, whole[part]) and all(torch.equal(x, y[part]) for x, y in zip(some, found))
 
 
@@ -236,15 +236,15 @@ def test_what_is_no_number_is_seen_unless_its_coefficient_is_zero(name):
         logits = special(5, 40)[[0, 0, 0]]
         logits[0, 4] = logits[1, 4] = bad
         found = [torch.empty(3) for _ in range(4)]
-        gain = torch.tensor([1.0, 0.0, 1.0])
-        ROWS[name](logits, torch.tensor([1, 1, 1]), found, gain, None, "weighted", 0.0, 0.0, 1.0)
+        factor = torch.tensor([1.0, 0.0, 1.0])
+        ROWS[name](logits, torch.tensor([1, 1, 1]), found, factor, None, "weighted", 0.0, 0.0, 1.0)
         assert found[0].isnan().tolist() == [True, True, False] and found[3].isnan().tolist() == [True, False, False]
         assert logits[0].isnan().any() and (logits[1] == 0).all() and logits[2].isfinite().all()
 
 
 def test_only_what_is_wanted_is_made():
     hidden, weight, ids = inputs()
-    policy = policy_of("token", hidden, weight, ids, 1.0)
+    policy = token_loss_of("token", hidden, weight, ids, 1.0)
     both = mine(policy, hidden, weight, ids, 1.0)
     for i, (h, w) in enumerate(((hidden.clone().requires_grad_(), weight), (hidden, weight.clone().requires_grad_()))):
         linear_policy_loss(h, w, ids, policy)[0].backward()
@@ -261,7 +261,7 @@ def test_only_what_is_wanted_is_made():
 
 def test_autocast_changes_nothing_and_an_fp32_weight_has_its_gradient_unrounded():
     hidden, weight, ids = inputs()
-    policy = policy_of("token", hidden, weight, ids, 1.0)
+    policy = token_loss_of("token", hidden, weight, ids, 1.0)
     for h in (hidden, hidden.bfloat16()):
         once = mine(policy, h, weight, ids, 1.0)
         with torch.autocast("cpu", torch.bfloat16):
@@ -273,11 +273,11 @@ def test_autocast_changes_nothing_and_an_fp32_weight_has_its_gradient_unrounded(
 
 def test_strided_rows_and_no_rows(rows):
     hidden, weight, ids = inputs()
-    policy = policy_of("detached", hidden, weight, ids, 1.0)
+    policy = token_loss_of("cispo_weight", hidden, weight, ids, 1.0)
     wide, columns = torch.cat((hidden, hidden), dim=1)[:, :C], torch.stack((ids, ids), dim=1)[:, 0]
     for ours, theirs in zip(mine(policy, wide, weight, columns, 1.0, 300), mine(policy, hidden, weight, ids, 1.0, 300)):
         assert torch.equal(ours, theirs)
-    none = Policy("token", *(torch.empty(0),) * 3, *BOUNDS)
+    none = TokenLoss("token", *(torch.empty(0),) * 3, *BOUNDS)
     loss, logprobs, *_, dh, dw = mine(none, hidden[:0], weight, ids[:0], 1.0)
     assert loss == 0 and logprobs.shape == (0,) and dh.shape == (0, C) and (dw == 0).all()
     weight.requires_grad_()
@@ -311,7 +311,7 @@ def test_nothing_larger_than_a_chunk_is_held(chunk_of):
     and where the logits are to stay differences), and a quarter of a chunk for what is made by the row."""
     n, v, c = 512, 1000, 16
     hidden, weight = noise(n, c).requires_grad_(), noise(v, c).requires_grad_()
-    ids, policy = torch.arange(n), Policy("weighted", torch.ones(n))
+    ids, policy = torch.arange(n), TokenLoss("weighted", torch.ones(n))
     logits, room = chunk_of * v * 4, 4 * (n * c + v * c) + 4 * n * 4
     for f, chunks in ((lambda: linear_policy_loss(hidden, weight, ids, policy, chunk=chunk_of * v)[0], 2),
                       (lambda: linear_logprobs(hidden, weight, ids, chunk=chunk_of * v).sum(), 3)):
@@ -344,20 +344,20 @@ def test_torch_knows_the_product_that_adds_in_fp32():
 
 def test_machine_code(monkeypatch):
     """Nothing spilled; 16 bytes a load and store, two in flight a thread; 32 warps have 64 registers a thread."""
-    monkeypatch.setattr(policy_rows, "LANES", REAL)
+    monkeypatch.setattr(loss_rows, "LANES", REAL)
     pointers = {"logits": "*bf16", "ids": "*i64"} | dict.fromkeys(
-        ("gain", "old", "logprob", "entropy", "coefficient", "loss"), "*fp32")
+        ("factor", "old", "logprob", "entropy", "coefficient", "loss"), "*fp32")
     numbers = {"columns": "i32", "stride": "i32", "inverse": "fp32", "low": "fp32", "high": "fp32"}
     types = pointers | numbers | dict.fromkeys(("KIND", "WRITE", "LOW", "BLOCKS", "LANES", "WIDTH"), "constexpr")
 
     def request(kind, write, dtype, width):
-        constants = {"KIND": kind, "WRITE": write, "LOW": policy_rows.LOW, "LANES": policy_rows.LANES, "WIDTH": width,
-                     "BLOCKS": policy_rows.cdiv(151936, policy_rows.LANES * width)}
-        return {"kernel": "policy_rows.row_kernel", "types": types | {"logits": dtype}, "constants": constants,
-                "warps": policy_rows.WARPS}
+        constants = {"KIND": kind, "WRITE": write, "LOW": loss_rows.LOW, "LANES": loss_rows.LANES, "WIDTH": width,
+                     "BLOCKS": loss_rows.cdiv(151936, loss_rows.LANES * width)}
+        return {"kernel": "loss_rows.row_kernel", "types": types | {"logits": dtype}, "constants": constants,
+                "warps": loss_rows.WARPS}
 
     requests = [request("token", True, "*bf16", 8), request("weighted", False, "*bf16", 8),
-                request("detached", True, "*fp32", 4)]
+                request("cispo_weight", True, "*fp32", 4)]
     for wanted, answer in zip(requests, compiled(*requests)):
         write = wanted["constants"]["WRITE"]
         sound(answer)
@@ -370,6 +370,6 @@ def test_machine_code(monkeypatch):
 def test_narrowed_in_its_own_memory(step):
     x = noise(13, 11)
     wanted, place = x.bfloat16(), x.data_ptr()
-    found = head.narrowed(x, torch.bfloat16, step)
+    found = head.downcast_in_place(x, torch.bfloat16, step)
     assert torch.equal(found, wanted) and found.data_ptr() == place
-    assert head.narrowed(x, torch.float32) is x
+    assert head.downcast_in_place(x, torch.float32) is x

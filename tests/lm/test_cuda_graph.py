@@ -23,7 +23,7 @@ KEYS = [f"item {i}" for i in range(len(PROMPTS))]
 @pytest.fixture
 def on(monkeypatch):
     """Sample as on a GPU."""
-    monkeypatch.setattr(cuda_graph, "usable", lambda model, truncated: not truncated)
+    monkeypatch.setattr(cuda_graph, "is_supported", lambda model, truncated: not truncated)
 
 
 def drawn(model, prompts=PROMPTS, keys=KEYS, **changes) -> dict:
@@ -35,7 +35,7 @@ def drawn(model, prompts=PROMPTS, keys=KEYS, **changes) -> dict:
 def test_greedy_tokens_are_those_of_the_other_sampler(tiny, kind, monkeypatch):
     model = tiny(kind, max_position_embeddings=64)
     wanted = drawn(model, temperature=0.0)
-    monkeypatch.setattr(cuda_graph, "usable", lambda model, truncated: True)
+    monkeypatch.setattr(cuda_graph, "is_supported", lambda model, truncated: True)
     for changes in ({}, {"slots": 3}, {"slots": 7, "look": 1}, {"look": 5}):
         found = drawn(model, temperature=0.0, **changes)
         assert {at: c[0] for at, c in found.items()} == {at: c[0] for at, c in wanted.items()}
@@ -114,7 +114,7 @@ def test_what_a_graph_would_replay(tiny, on, monkeypatch):
             assert self.keys is self.engine.keys[0], "what is captured holds the place of the keys"
             self.engine.step(self.n)
 
-    class Capturing(cuda_graph.Captured):
+    class Capturing(cuda_graph.CudaGraphDecoder):
         def __init__(self, *args):
             super().__init__(*args)
             self.captures = True
@@ -122,7 +122,7 @@ def test_what_a_graph_would_replay(tiny, on, monkeypatch):
         def capture(self, n):
             return Graph(self, n)
 
-    monkeypatch.setattr(sampler, "Captured", Capturing)
+    monkeypatch.setattr(sampler, "CudaGraphDecoder", Capturing)
     monkeypatch.setattr(cuda_graph, "COLUMNS", 3)
     assert {at: c[0] for at, c in drawn(model, look=5).items()} == wanted
     assert len(set(made)) > 1 and len(made) > len(set(made)), "several buckets, some again after the cache has grown"
@@ -134,7 +134,7 @@ def test_a_row_that_has_gone_is_idle(tiny, on, monkeypatch):
     """Idle rows of a bucket count 0: any other number grows with the steps, and a kernel would read past the cache."""
     released = []
 
-    class Watched(cuda_graph.Captured):
+    class Watched(cuda_graph.CudaGraphDecoder):
         def release(self, finished):
             kept = super().release(finished)
             released.append(len(finished))
@@ -142,7 +142,7 @@ def test_a_row_that_has_gone_is_idle(tiny, on, monkeypatch):
             assert self.counts[: len(self)].tolist() == self.lengths
             return kept
 
-    monkeypatch.setattr(sampler, "Captured", Watched)
+    monkeypatch.setattr(sampler, "CudaGraphDecoder", Watched)
     drawn(tiny(), slots=6, look=3)
     assert sum(released) == 3 * len(PROMPTS)
 
@@ -158,27 +158,26 @@ def test_broken_weights_end_the_sampling(tiny, on):
 def test_where_it_serves(tiny, monkeypatch):
     """On a GPU with room for the kernels, all weights here, from the whole distribution, in no fixed order."""
     monkeypatch.setattr(cuda_graph, "on_gpu", lambda *tensors: True)
-    monkeypatch.setattr(cuda_graph, "room_for_heads", lambda x: x.shape[-1] == 8)
+    monkeypatch.setattr(cuda_graph, "fits_shared_memory", lambda x: x.shape[-1] == 8)
     model = tiny(head_dim=8)
-    assert cuda_graph.usable(model, False) and not cuda_graph.usable(model, True)
-    assert not cuda_graph.usable(tiny(head_dim=4), False)
+    assert cuda_graph.is_supported(model, False) and not cuda_graph.is_supported(model, True)
+    assert not cuda_graph.is_supported(tiny(head_dim=4), False)
     for name in ("deterministic", "sharded"):
         other = tiny(head_dim=8)
         setattr(other, name, True)
-        assert not cuda_graph.usable(other, False)
+        assert not cuda_graph.is_supported(other, False)
     monkeypatch.setattr(cuda_graph, "on_gpu", lambda *tensors: False)
-    assert not cuda_graph.usable(model, False)
+    assert not cuda_graph.is_supported(model, False)
 
 
 def test_every_step_through_the_kernels(tiny, kind, monkeypatch, on):
     """The decode step with all its Triton kernels, in the interpreter: the plain one's tokens and log-probabilities."""
-    from minifleming.kernels import decode_attention, norm, rotary, swiglu
-    from minifleming.kernels import sampler as drawing
+    from minifleming.kernels import decode_attention, gumbel, norm, rotary, swiglu
 
     mend_interpreter(monkeypatch)
     model = tiny(kind, head_dim=16)
     wanted = drawn(model, PROMPTS[:3], KEYS[:3], max_new_tokens=5, look=2)
-    for module in (decode_attention, norm, rotary, drawing, swiglu):
+    for module in (decode_attention, norm, rotary, gumbel, swiglu):
         monkeypatch.setattr(module, "on_gpu", lambda *tensors: True)
     found = drawn(model, PROMPTS[:3], KEYS[:3], max_new_tokens=5, look=2)
     for at, (ids, logprobs, _) in wanted.items():

@@ -8,7 +8,7 @@ import random
 import pytest
 import torch
 
-from minifleming.lm.engines.fused_cpu import Decode, side_by_side
+from minifleming.lm.engines.fused_cpu import FusedDecoder, fuse_weights
 from minifleming.lm.kv_cache import Cache
 
 PROMPTS = [[5, 9, 33, 2, 17, 8, 1, 30], [7], [4, 4, 11], [40, 39, 38, 37, 36, 3], [12, 6]]
@@ -33,8 +33,8 @@ def prefill(model, cache, prompts, samples: int = 1) -> torch.Tensor:
 @torch.no_grad()
 def decode(model, cache, tokens, plain: bool = False) -> torch.Tensor:
     """One token for each active row, by the fast step or through the plain model. -> logits [active, V]"""
-    step = Decode(model, 64)
-    return model.logits((step.plain_step if plain else step.step)(torch.tensor(tokens), cache))
+    step = FusedDecoder(model, 64)
+    return model.logits((step.reference_step if plain else step.step)(torch.tensor(tokens), cache))
 
 
 @torch.no_grad()
@@ -148,11 +148,11 @@ def test_the_fast_step_uses_the_model_s_own_weights(tiny, kind):
     """No copies: weights stand side by side in place, keep identity, values and gradients, and stay current."""
     model = tiny(kind)
     twin, held = copy.deepcopy(model), list(model.parameters())
-    Decode(model, 8)
+    FusedDecoder(model, 8)
     assert all(a is b for a, b in zip(model.parameters(), held))
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters()))
     attn, before = model.model.layers[0].self_attn, model.model.layers[0].self_attn.q_proj.weight.data_ptr()
-    whole = side_by_side([attn.q_proj.weight, attn.k_proj.weight, attn.v_proj.weight])
+    whole = fuse_weights([attn.q_proj.weight, attn.k_proj.weight, attn.v_proj.weight])
     assert whole.data_ptr() == before  # a second time moves nothing
     with torch.no_grad():
         attn.k_proj.weight.fill_(7.0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from minifleming.kernels import head as heads
-from minifleming.kernels.head import Policy
+from minifleming.kernels.head import TokenLoss
 from minifleming.lm.batch import Example, collate
 from minifleming.lm.checkpointing import activation_checkpointing
 from minifleming.lm.pack import Group, pack, packed_logprobs, packed_loss, packs
@@ -85,7 +85,7 @@ def test_loss_and_gradient_are_those_of_the_plain_padded_computation(kind, dtype
     logprobs, _ = packed_logprobs(model, made)
     near = 1e-12 if dtype == torch.float64 else 2e-6
     for loss, found in (((weight[rows].to(dtype) * logprobs).sum(), logprobs),
-                        packed_loss(model, made, Policy("weighted", weight[rows]))):
+                        packed_loss(model, made, TokenLoss("weighted", weight[rows]))):
         torch.testing.assert_close(found, plain, rtol=near, atol=10 * near)
         assert loss.item() == pytest.approx(wanted.item(), abs=near * plain.abs().sum().item())
         ours = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
@@ -197,7 +197,7 @@ def test_products_in_bf16_over_fp32_weights_train_every_family(kind):
         model = tiny_model(kind)
         model.compute = compute
         made = pack(given, list(range(6)))
-        loss, logprobs = packed_loss(model, made, Policy("weighted", torch.full((len(made.targets),), -1 / 100)))
+        loss, logprobs = packed_loss(model, made, TokenLoss("weighted", torch.full((len(made.targets),), -1 / 100)))
         loss.backward()
         assert logprobs.dtype == torch.float32 and all(p.grad.dtype == torch.float32 for p in model.parameters())
         found.append((loss.item(), torch.cat([p.grad.flatten() for p in model.parameters()])))

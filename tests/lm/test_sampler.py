@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from minifleming.lm.batch import Example, collate
-from minifleming.lm.draw import Truncation
+from minifleming.lm.categorical import Truncation
 from minifleming.lm.logprobs import completion_logprobs
 from minifleming.lm.sampler import PREFILL_PER_ROW, sample, steps
 from minifleming.run.errors import BadInput

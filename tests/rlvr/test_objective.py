@@ -300,7 +300,7 @@ def test_gradients_by_finite_differences_and_by_the_plain_python_of_the_audit(cf
     low, high = clipped(logps, old, A, mask, objective_of(cfg))
     if OBJECTIVES[cfg.objective].ratio != "none":
         assert low.any() or high.any(), "the case must clip something"
-    if OBJECTIVES[cfg.objective].ratio != "detached":  # its gradient is not that of its value, on purpose
+    if OBJECTIVES[cfg.objective].ratio != "cispo_weight":  # its gradient is not that of its value, on purpose
         for i, t in mask.nonzero().tolist():
             step = torch.zeros_like(logps)
             step[i, t] = 1e-6

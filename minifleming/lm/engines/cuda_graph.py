@@ -9,7 +9,7 @@ places that stay: tokens, lengths, positions, which rows read which prompt.
                places. A row that ended in between runs on, and what it drew is dropped.
 
 The random number behind a token is keyed as everywhere, so a completion does not depend on its batch, up to the
-rounding of products and splits of other shapes; it is another number than the CPU's sampler has (kernels/sampler.py).
+rounding of products and splits of other shapes; it is another number than the CPU's sampler has (kernels/gumbel.py).
 Without CUDA nothing is captured, and the same steps run one operation after the other: so the tests see them.
 
 n rows, H query heads, K key/value heads, D head width, T tokens of a row, P tokens of a prompt.
@@ -22,10 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minifleming.kernels.decode_attention import decode_attention, workspace
-from minifleming.kernels.jit import on_gpu, room_for_heads
+from minifleming.kernels.gumbel import sample_tokens
+from minifleming.kernels.jit import fits_shared_memory, on_gpu
 from minifleming.kernels.norm import add_rms_norm_into, rms_norm
 from minifleming.kernels.rotary import rotary_and_cache
-from minifleming.kernels.sampler import sample_tokens
 from minifleming.kernels.swiglu import swiglu
 from minifleming.lm.batch import last_places, padded
 from minifleming.lm.engines.fused_cpu import layer_weights
@@ -41,7 +41,7 @@ def bucket(n: int, most: int) -> int:
     return min(next((size for size in BUCKETS if size >= n), -(-n // 512) * 512), most)
 
 
-class Captured:
+class CudaGraphDecoder:
     """The static buffers, and the steps over them."""
 
     def __init__(self, model: LanguageModel, rows: int, prompts: int, samples: int, prompt_tokens: int, tokens: int,
@@ -154,7 +154,7 @@ class Captured:
     def admit(self, prompts: list[list[int]], streams: list[int]) -> None:
         """Prefill the prompts once, and give each ``samples`` rows behind the active ones, with their first tokens.
 
-        ``streams``: of every new row, as lm/draw.py has them.
+        ``streams``: of every new row, as lm/categorical.py has them.
         """
         first, k = len(self), self.samples
         slots = [self.free.pop() for _ in prompts]
@@ -165,7 +165,7 @@ class Captured:
         self.slots += [slot for slot in slots for _ in range(k)]
         self.lengths += [1] * (len(self) - first)
         new = slice(first, len(self))
-        self.streams[new] = torch.tensor(signed(streams), device=ids.device)
+        self.streams[new] = torch.tensor(as_int64(streams), device=ids.device)
         logits = self.model.logits(hidden).repeat_interleave(k, 0)
         sample_tokens(logits, self.streams[new], torch.zeros_like(self.counts[new]), self.temperature, self.ids[new],
                       self.logprobs[new])
@@ -211,7 +211,7 @@ class Captured:
 class Prefill:
     """What the model is given instead of a cache while it reads prompts (see model.KeysAndValues)."""
 
-    def __init__(self, to: Captured, slots: Tensor):
+    def __init__(self, to: CudaGraphDecoder, slots: Tensor):
         self.to, self.slots = to, slots
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -220,16 +220,16 @@ class Prefill:
         return causal_attention(q, k, v)
 
 
-def signed(streams: list[int]) -> list[int]:
+def as_int64(streams: list[int]) -> list[int]:
     """64 unsigned bits as torch holds them."""
     return [s - 2**64 if s >= 2**63 else s for s in streams]
 
 
-def usable(model: LanguageModel, truncated: bool) -> bool:
+def is_supported(model: LanguageModel, truncated: bool) -> bool:
     """Is this the way to sample from ``model``? On a GPU whose memory the kernels fit, all weights here, from the whole
     distribution, in no fixed order of additions."""
     c, table = model.config, model.model.embed_tokens.weight
     if not on_gpu(table) or model.deterministic or model.sharded or truncated:
         return False
     together = c.num_attention_heads // c.num_key_value_heads
-    return room_for_heads(table.new_empty(0, c.head_dim)) and together <= (16 if table.dtype == torch.float32 else 32)
+    return fits_shared_memory(table.new_empty(0, c.head_dim)) and together <= (16 if table.dtype == torch.float32 else 32)

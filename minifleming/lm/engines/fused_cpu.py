@@ -3,7 +3,7 @@
 The same arithmetic as ``LanguageModel.forward`` with a cache, written for one token a row:
 
 - the weights of q, k and v (and of gate and up) stand side by side in one storage, so a layer has four products
-  instead of seven; they are the model's own parameters (``side_by_side``), not copies;
+  instead of seven; they are the model's own parameters (``fuse_weights``), not copies;
 - a residual is added by the product that makes it, and the scale of the scores is in the table of angles.
 
 n rows, C width, H query heads, K key/value heads, D head width, I intermediate width.
@@ -36,7 +36,7 @@ class Layer:
     down: Tensor  # [I, C]
 
 
-class Decode:
+class FusedDecoder:
     def __init__(self, model: LanguageModel, longest: int):
         """``longest``: positions that a sequence can reach."""
         self.model = model
@@ -53,7 +53,7 @@ class Decode:
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
         """ids [n], one token for each active row -> hidden states after the last norm [n, C]"""
         if self.model.deterministic or self.model.sharded:
-            return self.plain_step(ids, cache)
+            return self.reference_step(ids, cache)
         c = self.model.config
         n, H, K, D, eps = len(cache), c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.rms_norm_eps
         positions = cache.begin_step()
@@ -77,7 +77,7 @@ class Decode:
         cache.end_step()
         return rms_norm(x, self.norm, eps)
 
-    def plain_step(self, ids: Tensor, cache: Cache) -> Tensor:
+    def reference_step(self, ids: Tensor, cache: Cache) -> Tensor:
         """The same through the model's own forward: the law of ``step``, and the deterministic mode."""
         positions = cache.begin_step()
         hidden = self.model(ids[:, None], positions[:, None], cache)[:, 0]
@@ -99,19 +99,19 @@ def scaled(norm: RMSNorm) -> Tensor:
 def layer_weights(block: Block) -> Layer:
     attn, mlp = block.self_attn, block.mlp
     qkv = (attn.q_proj, attn.k_proj, attn.v_proj)
-    weight = side_by_side([proj.weight for proj in qkv])
-    bias = None if attn.q_proj.bias is None else side_by_side([proj.bias for proj in qkv])
+    weight = fuse_weights([proj.weight for proj in qkv])
+    bias = None if attn.q_proj.bias is None else fuse_weights([proj.bias for proj in qkv])
     normed = None
     if isinstance(attn.q_norm, RMSNorm):
         heads = [len(proj.weight) // attn.D for proj in qkv[:2]]
         normed = torch.cat([scaled(norm).expand(n, -1) for norm, n in zip((attn.q_norm, attn.k_norm), heads)])
     return Layer(scaled(block.input_layernorm), weight.t(), bias, normed, attn.o_proj.weight.t(),
                  scaled(block.post_attention_layernorm),
-                 side_by_side([mlp.gate_proj.weight, mlp.up_proj.weight]).t(), mlp.down_proj.weight.t())
+                 fuse_weights([mlp.gate_proj.weight, mlp.up_proj.weight]).t(), mlp.down_proj.weight.t())
 
 
 @torch.no_grad()
-def side_by_side(parameters: list[nn.Parameter]) -> Tensor:
+def fuse_weights(parameters: list[nn.Parameter]) -> Tensor:
     """One tensor with these parameters under one another, sharing memory with them; they are moved if need be.
 
     A moved parameter keeps its identity and its values: optimizers and checkpoints see no difference.

@@ -15,7 +15,7 @@ import train_sft
 from minifleming.extras.plan import plan as planning
 from minifleming.extras.plan.model_shapes import KNOWN, shape_of
 from minifleming.extras.plan.plan import Batch, activations, at_once, cache, head, largest, plan, sizes
-from minifleming.kernels.head import Policy
+from minifleming.kernels.head import TokenLoss
 from minifleming.lm import optimizer as optim
 from minifleming.lm.batch import Example
 from minifleming.lm.checkpointing import activation_checkpointing
@@ -73,7 +73,7 @@ def passes(model: LanguageModel, made: Pack, recompute: bool) -> tuple[int, int]
     handle = model.model.norm.register_forward_hook(note)
     with activation_checkpointing(model, recompute), Live([*model.parameters(), *(p.grad for p in model.parameters())]
                                                           ) as live:
-        loss, _ = packed_loss(model, made, Policy("weighted", torch.ones(len(made.targets))))
+        loss, _ = packed_loss(model, made, TokenLoss("weighted", torch.ones(len(made.targets))))
         loss.backward()
     handle.remove()
     return kept[0], live.peak

@@ -24,9 +24,9 @@ flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
-def merged_attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
+def flash_merge_attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
     """``reference.segment_attention`` by PyTorch's own attention. q [N, H, D]; k, v [N, K, D] -> [N, H, D]"""
-    return by_segment(q, k, v, segments) if q.is_cuda else MergedAttention.apply(q, k, v, segments)
+    return by_segment(q, k, v, segments) if q.is_cuda else FlashMergeAttention.apply(q, k, v, segments)
 
 
 def by_segment(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
@@ -59,7 +59,7 @@ def by_head(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(1, (K, G)).permute(1, 2, 0, 3)
 
 
-class MergedAttention(torch.autograd.Function):
+class FlashMergeAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
         N, H, D = q.shape

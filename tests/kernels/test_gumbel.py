@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from minifleming.kernels import reference, sampler
+from minifleming.kernels import gumbel, reference
 from minifleming.kernels.jit import jit, tl
-from minifleming.lm.draw import stream
+from minifleming.lm.categorical import rng_key
 from tests.kernels.check import noise
 from tests.kernels.hopper import compiled, ops, sound
 
@@ -24,15 +24,15 @@ GONE = float("-inf")
 
 def keys(n: int, name: str = "a") -> tuple[Tensor, Tensor]:
     """n streams of one prompt, as the signed 64 bits of a tensor, and their positions."""
-    values = [stream(3, 1, name, sample) for sample in range(n)]
+    values = [rng_key(3, 1, name, sample) for sample in range(n)]
     streams = torch.tensor([v - 2**64 * (v >= 2**63) for v in values], dtype=torch.int64)
     return streams, torch.arange(n, dtype=torch.int32) * 7
 
 
-def race(logits: Tensor, streams: Tensor, positions: Tensor, temperature: float,
+def gumbel_argmax(logits: Tensor, streams: Tensor, positions: Tensor, temperature: float,
          block: int = 64) -> tuple[Tensor, Tensor]:
     found = torch.full((len(logits),), -7), torch.full((len(logits),), -7.0)
-    sampler.race(logits, streams, positions, temperature, *found, block)
+    gumbel.gumbel_argmax(logits, streams, positions, temperature, *found, block)
     return found
 
 
@@ -61,7 +61,7 @@ def test_philox_gives_the_published_numbers(rounds, counter, key, wanted):
 @jit
 def waits_kernel(bits, out, FAST: tl.constexpr):
     at = tl.arange(0, 16)
-    tl.store(out + at, sampler.log_wait(tl.load(bits + at).to(tl.uint32), FAST))
+    tl.store(out + at, gumbel.log_wait(tl.load(bits + at).to(tl.uint32), FAST))
 
 
 def test_waiting_times_at_the_edges():
@@ -149,7 +149,7 @@ def test_golden_tokens():
 def test_ids_and_log_probabilities(n, vocabulary, block, temperature, dtype):
     logits = noise(n, vocabulary, seed=vocabulary, scale=3, dtype=dtype)
     given = logits, *keys(n, f"{vocabulary}"), temperature
-    ids, found = race(*given, block)
+    ids, found = gumbel_argmax(*given, block)
     assert ids.tolist() == reference.gumbel_sample(*given)[0].tolist()
     torch.testing.assert_close(found.double(), logprobs(logits, ids, temperature), atol=1e-5, rtol=1e-5)
 
@@ -157,7 +157,7 @@ def test_ids_and_log_probabilities(n, vocabulary, block, temperature, dtype):
 def test_flat_logits_are_drawn_by_the_random_numbers_alone():
     """Twelve rows of 512 equal logits: the ids are the reference's, so every bit of Philox counts."""
     given = torch.zeros(12, 512), *keys(12, "flat"), 1.0
-    ids, found = race(*given, 512)
+    ids, found = gumbel_argmax(*given, 512)
     assert ids.tolist() == reference.gumbel_sample(*given)[0].tolist() and len(set(ids.tolist())) > 8
     torch.testing.assert_close(found, torch.full((12,), -math.log(512)))
 
@@ -165,17 +165,17 @@ def test_flat_logits_are_drawn_by_the_random_numbers_alone():
 def test_neither_block_nor_batch_nor_place_enters():
     """Other blocks, rows in another order beside others, rows of a wider tensor, int64 positions: the same tokens."""
     logits, (streams, positions) = noise(3, 300, scale=0.3), keys(3)
-    ids, found = race(logits, streams, positions, 1.0, 256)
+    ids, found = gumbel_argmax(logits, streams, positions, 1.0, 256)
     for block in (128, 512):
-        again = race(logits, streams, positions, 1.0, block)
+        again = gumbel_argmax(logits, streams, positions, 1.0, block)
         assert torch.equal(again[0], ids)
         torch.testing.assert_close(again[1], found, atol=2e-6, rtol=0)
     order = torch.tensor([2, 0, 2, 1])
-    again = race(logits[order], streams[order], positions[order].long(), 1.0, 256)
+    again = gumbel_argmax(logits[order], streams[order], positions[order].long(), 1.0, 256)
     assert torch.equal(again[0], ids[order]) and torch.equal(again[1], found[order])
     wide = torch.full((3, 603), float("nan"))
     wide[:, 2:302] = logits
-    again = race(wide[:, 2:302], streams, positions, 1.0, 256)
+    again = gumbel_argmax(wide[:, 2:302], streams, positions, 1.0, 256)
     assert torch.equal(again[0], ids) and torch.equal(again[1], found)
 
 
@@ -184,7 +184,7 @@ def test_position_and_stream_enter():
     streams, positions = torch.zeros(10, dtype=torch.int64), torch.zeros(10, dtype=torch.int64)
     positions[1:4] = torch.tensor([1, 2, 2**31 - 1])
     streams[4:] = torch.tensor([1, -1, 2**32, -(2**63), 2**63 - 1, 2**31])
-    ids = race(torch.zeros(10, 2048), streams, positions, 1.0, 2048)[0]
+    ids = gumbel_argmax(torch.zeros(10, 2048), streams, positions, 1.0, 2048)[0]
     assert len(set(ids.tolist())) == 10
     assert ids.tolist() == reference.gumbel_sample(torch.zeros(10, 2048), streams, positions, 1.0)[0].tolist()
 
@@ -194,7 +194,7 @@ def test_of_equal_logits_the_first():
     logits = torch.zeros(4, 300, dtype=torch.bfloat16)
     for row, places in enumerate([(0, 1, 2, 3), (6, 9), (63, 64, 299), (299,)]):
         logits[row, list(places)] = 2
-    assert race(logits, *keys(4), 0.0)[0].tolist() == [0, 6, 63, 299]
+    assert gumbel_argmax(logits, *keys(4), 0.0)[0].tolist() == [0, 6, 63, 299]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of the interpreter
@@ -204,20 +204,20 @@ def test_logits_that_are_not_finite(temperature):
     logits = torch.zeros(5, 130)
     logits[0, :-1] = GONE
     logits[1, 7], logits[2, 129], logits[3], logits[4] = float("nan"), float("inf"), GONE, float("nan")
-    ids, found = race(logits, *keys(5), temperature)
+    ids, found = gumbel_argmax(logits, *keys(5), temperature)
     assert ids[0] == 129 and found[0] == 0
     assert found[1:].isnan().all() and (0 <= ids).all() and (ids < 130).all()
     assert reference.gumbel_sample(logits, *keys(5), temperature)[1].isnan().tolist() == [False] + [True] * 4
     logits = torch.zeros(2, 128)  # whole blocks of NaN name no quad at all
     logits[1] = float("nan")
-    ids, found = race(logits, *keys(2), temperature)
+    ids, found = gumbel_argmax(logits, *keys(2), temperature)
     assert (0 <= ids).all() and (ids < 128).all() and found.isnan().tolist() == [False, True]
 
 
 def test_extreme_logits_and_temperatures():
     logits = torch.tensor([[1e4, -1e4, 1e4 - 1, 0.0], [-1e8, -1e8, 1e8, 1.0], [88.0, 87.0, -200.0, 88.0]])
     for temperature in (0.0, 1.0, 20.0):
-        ids, found = race(logits, *keys(3), temperature)
+        ids, found = gumbel_argmax(logits, *keys(3), temperature)
         assert torch.equal(ids, reference.gumbel_sample(logits, *keys(3), temperature)[0])
         wanted = logprobs(logits, ids, temperature)
         torch.testing.assert_close(found.double(), wanted, atol=1e-3, rtol=0)  # of 1e4 fp32 has 10 bits below 1
@@ -228,13 +228,13 @@ def test_static_outputs_and_no_rows():
     given = noise(3, 40), *keys(3)
     outs = torch.empty(3, dtype=torch.int64), torch.empty(3)
     for temperature in (0.0, 0.7):
-        found = sampler.sample_tokens(*given, temperature, *outs)
+        found = gumbel.sample_tokens(*given, temperature, *outs)
         assert found[0] is outs[0] and found[1] is outs[1]
         wanted = reference.gumbel_sample(*given, temperature)
         assert all(torch.equal(a, b) for a, b in zip(outs, wanted))
-        assert all(torch.equal(a, b) for a, b in zip(sampler.sample_tokens(*given, temperature), wanted))
+        assert all(torch.equal(a, b) for a, b in zip(gumbel.sample_tokens(*given, temperature), wanted))
     none = noise(0, 40), *keys(0), 1.0
-    assert [x.shape for x in (*race(*none), *sampler.sample_tokens(*none))] == [(0,)] * 4
+    assert [x.shape for x in (*gumbel_argmax(*none), *gumbel.sample_tokens(*none))] == [(0,)] * 4
 
 
 # Machine code
@@ -250,17 +250,17 @@ def test_machine_code():
     Philox is one instruction; the special unit has 3 a logit; at most 31 instructions a logit, 16 at temperature 0.
     """
     block, row = SPACE | NUMBERS | {"BLOCK": "constexpr"}, SPACE | {"ids": "*i64", "logprobs": "*fp32"} | NUMBERS
-    requests = [{"kernel": "sampler.block_kernel", "types": block | {"logits": dtype}, "odd": ["splits"],
-                 "constants": {"GREEDY": greedy, "FAST": True, "BLOCK": sampler.BLOCK}}
+    requests = [{"kernel": "gumbel.block_kernel", "types": block | {"logits": dtype}, "odd": ["splits"],
+                 "constants": {"GREEDY": greedy, "FAST": True, "BLOCK": gumbel.BLOCK}}
                 for dtype, greedy in (("*bf16", False), ("*fp32", True))]
-    requests += [{"kernel": "sampler.row_kernel", "types": row | {"SPLITS": "constexpr"}, "odd": ["splits"], "warps": 1,
+    requests += [{"kernel": "gumbel.row_kernel", "types": row | {"SPLITS": "constexpr"}, "odd": ["splits"], "warps": 1,
                   "constants": {"GREEDY": False, "FAST": True, "SPLITS": 64}}]
     answers = compiled(*requests)
     random, greedy, rows = answers
     for answer in answers:
         sound(answer)
         assert answer["shared"] <= 32 and ops(answer, "ATOM") == ops(answer, "RED.") == 0
-    each = sampler.BLOCK // 128  # logits a thread
+    each = gumbel.BLOCK // 128  # logits a thread
     assert ops(random, "LDG.E.64") >= each // 4 and ops(greedy, "LDG.E.128") == each // 4
     assert ops(random, "MUFU.LG2") == 2 * each and ops(random, "MUFU.EX2") == each and random["registers"] <= 80
     assert ops(random, "IMAD.WIDE.U32") <= 3.5 * each and ops(random, "IMAD.HI") == 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from minifleming.kernels import reference
-from minifleming.kernels.merged_attention import by_segment, merged_attention
+from minifleming.kernels.flash_merge import by_segment, flash_merge_attention
 from minifleming.kernels.segments import Segments
 from tests.kernels.check import close, gradients, noise
 from tests.kernels.test_attention import TREES, inputs
@@ -14,7 +14,7 @@ from tests.kernels.test_attention import TREES, inputs
 MORE = TREES | {"two groups and documents": ([5, 3, 7, 1, 9, 40, 2, 33], [-1, 0, 0, 0, -1, -1, 5, 5])}
 
 
-@pytest.mark.parametrize("way", [merged_attention, by_segment])
+@pytest.mark.parametrize("way", [flash_merge_attention, by_segment])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("H, K", [(4, 2), (3, 3), (7, 1)])
 @pytest.mark.parametrize("tree", MORE.values(), ids=MORE)
@@ -36,7 +36,7 @@ def test_scores_far_apart():
     """Where one part has all the weight the other's is exactly 0, and nothing overflows."""
     segments = Segments([20, 9, 5], [-1, 0, 0])
     above, q, k, v = inputs(segments, 2, 2, 16, torch.float64, scale=40.0)
-    found = gradients(lambda *x: merged_attention(*x, segments), above, q, k, v)
+    found = gradients(lambda *x: flash_merge_attention(*x, segments), above, q, k, v)
     wanted = gradients(lambda *x: reference.segment_attention(*x, segments), above, q, k, v)
     for mine, theirs in zip(found, wanted):
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
@@ -46,8 +46,8 @@ def test_views_of_one_product():
     segments = Segments([6, 4, 3], [-1, 0, 0])
     product = noise(13, 8 * 16, dtype=torch.float64).unflatten(1, (8, 16))
     q, k, v = product.split([4, 2, 2], dim=1)
-    assert torch.equal(merged_attention(q, k, v, segments),
-                       merged_attention(q.contiguous(), k.contiguous(), v.contiguous(), segments))
+    assert torch.equal(flash_merge_attention(q, k, v, segments),
+                       flash_merge_attention(q.contiguous(), k.contiguous(), v.contiguous(), segments))
 
 
 def test_segments_are_checked():

@@ -49,12 +49,12 @@ def sample_tokens(logits: Tensor, streams: Tensor, positions: Tensor, temperatur
                   out_logprobs: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """One token a row and its log-probability, into ``out_ids`` and ``out_logprobs`` where they are given.
 
-    logits [n, V], streams [n] int64 (``lm.draw.stream``, its 64 bits), positions [n] integers below 2^32 -> [n], [n]
+    logits [n, V], streams [n] int64 (``lm.categorical.rng_key``, its 64 bits), positions [n] integers below 2^32 -> [n], [n]
     """
     out_ids = torch.empty(len(logits), dtype=torch.int64, device=logits.device) if out_ids is None else out_ids
     out_logprobs = torch.empty_like(out_ids, dtype=torch.float32) if out_logprobs is None else out_logprobs
     if on_gpu(logits, streams, positions):
-        race(logits, streams, positions, temperature, out_ids, out_logprobs)
+        gumbel_argmax(logits, streams, positions, temperature, out_ids, out_logprobs)
     else:
         ids, logprobs = reference.gumbel_sample(logits, streams, positions, temperature)
         out_ids.copy_(ids), out_logprobs.copy_(logprobs)
@@ -91,7 +91,7 @@ def log_wait(x, FAST: tl.constexpr):
 
 
 @jit
-def arrivals(z, quad, stream, position, scale, GREEDY: tl.constexpr, FAST: tl.constexpr):
+def exponential_race(z, quad, stream, position, scale, GREEDY: tl.constexpr, FAST: tl.constexpr):
     """log2 of when each token arrives, the least wins. z [Q, 4], quad [Q] -> [Q, 4]"""
     if GREEDY:
         when = -z
@@ -109,7 +109,7 @@ def block_kernel(logits, streams, positions, tops, masses, firsts, quads, vocabu
     quad = split * (BLOCK // 4) + tl.arange(0, BLOCK // 4)
     at = quad[:, None] * 4 + tl.arange(0, 4)[None, :]
     z = tl.load(logits + row * z_row + at, mask=at < vocabulary, other=float("-inf")).to(tl.float32)
-    when = arrivals(z, quad, tl.load(streams + row), tl.load(positions + row), scale, GREEDY, FAST)
+    when = exponential_race(z, quad, tl.load(streams + row), tl.load(positions + row), scale, GREEDY, FAST)
     when = tl.min(when, 1)  # [Q]
     first = tl.min(when, 0)
     top = tl.max(z) * scale
@@ -135,14 +135,14 @@ def row_kernel(logits, streams, positions, tops, masses, firsts, quads, ids, log
     quad = tl.minimum(quad, (vocabulary - 1) // 4) + tl.arange(0, 1)  # [1]
     four = quad[:, None] * 4 + tl.arange(0, 4)[None, :]
     z = tl.load(logits + row * z_row + four, mask=four < vocabulary, other=float("-inf")).to(tl.float32)
-    when = arrivals(z, quad, tl.load(streams + row), tl.load(positions + row), scale, GREEDY, FAST)
+    when = exponential_race(z, quad, tl.load(streams + row), tl.load(positions + row), scale, GREEDY, FAST)
     found = tl.minimum(tl.min(tl.where(when == tl.min(when), four, 2147483647)), vocabulary - 1)
     chosen = tl.sum(tl.where(four == found, z, 0.0))
     tl.store(ids + row, found.to(tl.int64))
     tl.store(logprobs + row, (tl.fma(chosen, scale, -top) - tl.log2(mass)) * 0.6931471805599453)
 
 
-def race(logits: Tensor, streams: Tensor, positions: Tensor, temperature: float, ids: Tensor, logprobs: Tensor,
+def gumbel_argmax(logits: Tensor, streams: Tensor, positions: Tensor, temperature: float, ids: Tensor, logprobs: Tensor,
          block: int = BLOCK) -> None:
     """The two kernels. Rows strided, the columns of a row contiguous; the workspace depends on shapes alone."""
     (n, vocabulary), device = logits.shape, logits.device

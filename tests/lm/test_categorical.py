@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from minifleming.lm.draw import Truncation, draw, stream, truncate, uniforms
+from minifleming.lm.categorical import Truncation, rng_key, sample_inverse_cdf, truncate, uniform_at
 from minifleming.run.errors import RunFailed
 
 # Keyed random numbers
@@ -18,8 +18,8 @@ from minifleming.run.errors import RunFailed
 
 def table(seed, step, key, samples, positions) -> np.ndarray:
     """The numbers of a prompt's completions. -> [samples, positions]"""
-    streams = np.array([stream(seed, step, key, s) for s in range(samples)], np.uint64)
-    return np.stack([uniforms(streams, np.full(samples, p)) for p in range(positions)], axis=1)
+    streams = np.array([rng_key(seed, step, key, s) for s in range(samples)], np.uint64)
+    return np.stack([uniform_at(streams, np.full(samples, p)) for p in range(positions)], axis=1)
 
 
 def mix(seed, step, key, sample, position) -> float:
@@ -74,7 +74,7 @@ def test_T15_draw_is_the_exact_inverse_of_the_distribution(temperature):
     logits = torch.tensor([2.0, -1.0, 0.5, -4.0, 3.0, 0.5, -2.0])
     n = 4000
     u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    ids, logprobs = draw(logits.expand(n, 7), u, temperature)
+    ids, logprobs = sample_inverse_cdf(logits.expand(n, 7), u, temperature)
     wanted = (logits.double() / temperature).softmax(-1)
     assert (torch.bincount(ids, minlength=7) - wanted * n).abs().max() <= 1.001
     torch.testing.assert_close(logprobs.double(), wanted.log()[ids], atol=1e-6, rtol=0)
@@ -84,7 +84,7 @@ def test_T15_draw_is_the_exact_inverse_of_the_distribution(temperature):
 def test_draw_frequencies_pass_chi_square(temperature):
     """Keyed numbers give frequencies of the exact distribution (6 degrees of freedom, tail 1e-4)."""
     logits, n = torch.tensor([2.0, -1.0, 0.5, -2.0, 3.0, 0.5, -2.0]), 20000
-    ids, _ = draw(logits.expand(n, 7), torch.from_numpy(table(0, 0, "chi", 1, n)[0]), temperature)
+    ids, _ = sample_inverse_cdf(logits.expand(n, 7), torch.from_numpy(table(0, 0, "chi", 1, n)[0]), temperature)
     wanted = (logits.double() / temperature).softmax(-1) * n
     chi = ((torch.bincount(ids, minlength=7) - wanted) ** 2 / wanted).sum()
     assert chi < 27.86
@@ -99,7 +99,7 @@ def test_draw_at_the_edges():
     gone = float("-inf")
     logits = torch.tensor([[gone, 1.0, gone, 1.0, gone]])
     for u, token in ((0.0, 1), (0.4999999, 1), (0.5, 3), (1 - 2**-53, 3)):
-        assert draw(logits, at(u), 1.0)[0].item() == token
+        assert sample_inverse_cdf(logits, at(u), 1.0)[0].item() == token
 
 
 @pytest.mark.parametrize("vocab", [1, 5, 63, 64, 65, 128, 1000])
@@ -110,7 +110,7 @@ def test_draw_over_blocks_of_the_vocabulary(vocab):
     logits[torch.rand(300, vocab, generator=rng) < 0.5] = float("-inf")
     logits[:, vocab // 2] = 0.0
     u = torch.rand(300, dtype=torch.float64, generator=rng)
-    ids, logprobs = draw(logits, u, 1.0)
+    ids, logprobs = sample_inverse_cdf(logits, u, 1.0)
     p = logits.double().softmax(-1)
     sums = p.cumsum(-1)
     near = 1e-6  # the sums here are fp64, those of a block fp32
@@ -118,13 +118,13 @@ def test_draw_over_blocks_of_the_vocabulary(vocab):
     assert ((sums - p).gather(1, ids[:, None])[:, 0] < u + near).all()
     torch.testing.assert_close(logprobs.double(), p.log().gather(1, ids[:, None])[:, 0], atol=1e-5, rtol=0)
     for edge in (0.0, 1 - 2**-53):
-        ids, _ = draw(logits, torch.full((300,), edge, dtype=torch.float64), 1.0)
+        ids, _ = sample_inverse_cdf(logits, torch.full((300,), edge, dtype=torch.float64), 1.0)
         assert (p.gather(1, ids[:, None]) > 0).all()
 
 
 def test_greedy_takes_the_arg_max_with_its_untempered_log_probability():
     logits = torch.randn(5, 9, generator=torch.Generator().manual_seed(0))
-    ids, logprobs = draw(logits, None, 0.0)
+    ids, logprobs = sample_inverse_cdf(logits, None, 0.0)
     assert torch.equal(ids, logits.argmax(-1))
     torch.testing.assert_close(logprobs, logits.log_softmax(-1).amax(-1), atol=1e-6, rtol=0)
 
@@ -150,7 +150,7 @@ def test_cuts_keep_what_they_say(cut, kept):
     assert {i for i, z in enumerate(truncate(ODDS, cut)[0]) if z > float("-inf")} == kept
     n = 2000
     u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    ids, logprobs = draw(ODDS.expand(n, 5), u, 1.0, cut)
+    ids, logprobs = sample_inverse_cdf(ODDS.expand(n, 5), u, 1.0, cut)
     left = torch.zeros(5, dtype=torch.float64).index_fill_(0, torch.tensor(sorted(kept)), 1) * ODDS[0].double().exp()
     left /= left.sum()
     assert (torch.bincount(ids, minlength=5) - left * n).abs().max() <= 1.01
@@ -168,14 +168,14 @@ def test_logits_that_are_not_finite_stop_the_run(temperature, value):
     logits = torch.zeros(2, 70)
     logits[1, 5] = value
     with pytest.raises(RunFailed, match="not finite"):
-        draw(logits, None if temperature == 0 else at(0.5, 0.5), temperature)
+        sample_inverse_cdf(logits, None if temperature == 0 else at(0.5, 0.5), temperature)
 
 
 def test_the_temperature_comes_before_the_cut():
     """At temperature 0.25 the most likely token has 0.75 of the mass, so top-p 0.7 leaves it alone."""
     u = torch.full((1,), 0.999, dtype=torch.float64)
     cut = Truncation(top_p=0.7)
-    assert draw(ODDS, u, 0.25, cut)[0].item() == 0 and draw(ODDS, u, 1.0, cut)[0].item() != 0
+    assert sample_inverse_cdf(ODDS, u, 0.25, cut)[0].item() == 0 and sample_inverse_cdf(ODDS, u, 1.0, cut)[0].item() != 0
 
 
 @pytest.mark.parametrize("cut, name, value", [

@@ -20,7 +20,7 @@ LOW = -1e30  # stands for -inf, so that 0 · -inf is 0
 
 
 @jit
-def row_kernel(logits, ids, gain, old, logprob, entropy, coefficient, loss, columns, stride, inverse, low, high,
+def row_kernel(logits, ids, factor, old, logprob, entropy, coefficient, loss, columns, stride, inverse, low, high,
                KIND: tl.constexpr, WRITE: tl.constexpr, LOW: tl.constexpr, BLOCKS: tl.constexpr, LANES: tl.constexpr,
                WIDTH: tl.constexpr):
     """One row: 2^x is the machine's exponential, so exp(x / τ) is 2^(k x). ``top``, ``total``, ``moment`` of each lane:
@@ -54,7 +54,7 @@ def row_kernel(logits, ids, gain, old, logprob, entropy, coefficient, loss, colu
     tl.store(logprob + row, l)
     tl.store(entropy + row, log_S * 0.6931471805599453 - moment / S * inverse)
     if WRITE:
-        amount = tl.load(gain + row)
+        amount = tl.load(factor + row)
         c, value = amount, amount * l
         if KIND != "weighted":
             ratio = tl.exp(l - tl.load(old + row))
@@ -80,16 +80,16 @@ def row_kernel(logits, ids, gain, old, logprob, entropy, coefficient, loss, colu
                 tl.store(at, dz.to(logits.dtype.element_ty), mask=inside)
 
 
-def row_pass(logits: Tensor, ids: Tensor, found: list[Tensor], gain: Tensor | None, old: Tensor | None, kind: str,
+def fused_logprob_loss_rows(logits: Tensor, ids: Tensor, found: list[Tensor], factor: Tensor | None, old: Tensor | None, kind: str,
              low: float, high: float, temperature: float) -> None:
     """The kernel on logits [R, V], rows strided; ids int64 and the others fp32, [R] contiguous. Fills ``found`` (log π
-    and entropy); with a ``gain`` also its c and loss, and replaces the logits by dz."""
-    write, gain = gain is not None, ids if gain is None else gain
-    old = gain if old is None else old
+    and entropy); with a ``factor`` also its c and loss, and replaces the logits by dz."""
+    write, factor = factor is not None, ids if factor is None else factor
+    old = factor if old is None else old
     assert logits.dtype in (torch.float32, torch.bfloat16) and logits.stride(1) == 1 and ids.dtype == torch.int64
-    assert all(x.dtype == torch.float32 for x in found) and (not write or gain.dtype == old.dtype == torch.float32)
-    assert all(x.shape == (len(logits),) and x.is_contiguous() for x in (ids, *found, gain, old))
+    assert all(x.dtype == torch.float32 for x in found) and (not write or factor.dtype == old.dtype == torch.float32)
+    assert all(x.shape == (len(logits),) and x.is_contiguous() for x in (ids, *found, factor, old))
     columns, width = logits.shape[1], 16 // logits.itemsize
-    row_kernel[len(logits),](logits, ids, gain, old, *found, columns, logits.stride(0), 1 / temperature, low, high,
+    row_kernel[len(logits),](logits, ids, factor, old, *found, columns, logits.stride(0), 1 / temperature, low, high,
                              KIND=kind, WRITE=write, LOW=LOW, BLOCKS=cdiv(columns, LANES * width), LANES=LANES,
                              WIDTH=width, num_warps=WARPS)

@@ -2,7 +2,7 @@
 
 Keyed random numbers: the uniform number behind a token is a hash of (seed, step, prompt id, sample index, position)
 and of nothing else. So draws a CPU; on a GPU the noise of every token of the vocabulary is keyed by the same five
-(kernels/sampler.py), and the tokens of the two are other samples of the same distribution.
+(kernels/gumbel.py), and the tokens of the two are other samples of the same distribution.
 
 N rows, V vocabulary.
 """
@@ -36,7 +36,7 @@ class Truncation:
         return self != Truncation()
 
 
-def draw(logits: Tensor, u: Tensor | None, temperature: float, cut: Truncation | None = None) -> tuple[Tensor, Tensor]:
+def sample_inverse_cdf(logits: Tensor, u: Tensor | None, temperature: float, cut: Truncation | None = None) -> tuple[Tensor, Tensor]:
     """One token per row: where its cumulative distribution passes u, or the arg-max where u is None.
 
     logits [N, V] in fp32, u [N] in [0, 1) fp64 -> ids [N], log-probabilities [N] under the distribution drawn from:
@@ -98,13 +98,13 @@ def truncate(logits: Tensor, cut: Truncation) -> Tensor:
     return logits
 
 
-def stream(seed: int, step: int, key: str, sample: int) -> int:
+def rng_key(seed: int, step: int, key: str, sample: int) -> int:
     """Where the random numbers of one completion start: a 64-bit number."""
     digest = hashlib.blake2b(f"{seed}\x1f{step}\x1f{key}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "little") + ((sample << 32) + 1) * int(GAMMA)) % 2**64
 
 
-def uniforms(streams: np.ndarray, positions: np.ndarray) -> np.ndarray:
+def uniform_at(streams: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """The number of each stream at a position, in [0, 1) with 53 random bits. uint64, uint64 -> fp64
 
     SplitMix64 (Steele, Lea, Flood 2014): a counter in steps of GAMMA, and a finaliser that turns it into bits.
