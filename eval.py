@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--benchmark", action="append", default=[], metavar="NAME=PATH",
                         help=f"items (JSONL) under a name of yours, or the file of a public set under its own: "
                              f"{', '.join(READERS)}; repeatable")
-    parser.add_argument("--robust", action="store_true", help="ask again with the options in four other orders, "
+    parser.add_argument("--permute-options", action="store_true", help="ask again with the options in four other orders, "
                                                               "with the wrong ones alone in another, and with the "
                                                               "question hidden")
     parser.add_argument("--samples", type=int, default=1, help="beside the greedy answer, so many at --temperature: "
@@ -93,14 +93,14 @@ def benchmarks(args, cfg: configuration.Config) -> int:
                                  made_with=made_with(items, tokenizer, cfg, name, cfg.model.base, weights) | how)
 
         asked = {name: {"": ask(name, out / f"{name}.jsonl", items)} for name, items in sets.items()}
-        for name, items in sets.items() if args.robust else ():
+        for name, items in sets.items() if args.permute_options else ():
             for variant, changed in robust.variants(items).items():
                 asked[name][variant] = ask(f"{name} {variant}", out / "robust" / f"{name}.{variant}.jsonl", changed)
         sampled = {name: ask(f"{name} x {args.samples}", out / "samples" / f"{name}.jsonl", items, samples=args.samples,
                              temperature=args.temperature) for name, items in sets.items() if args.samples > 1}
         if distributed.rank() == 0:
             robustness = {name: robust.robustness(items, asked[name], cfg.eval.confidence)
-                          for name, items in sets.items() if args.robust}
+                          for name, items in sets.items() if args.permute_options}
             print(report(out, robustness, {name: votes.voted(found) for name, found in sampled.items()},
                          cfg.eval.confidence))
     return 0

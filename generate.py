@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     device = distributed.pick_device(cfg.run.device)
     model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
     settings = {"temperature": args.temperature, "max_new_tokens": args.max_new_tokens, "end_ids": tokenizer.end_ids,
-                "seed": cfg.run.seed, "slots": cfg.rl.rollout_slots,
+                "seed": cfg.run.seed, "slots": cfg.rl.max_num_seqs,
                 "cut": Truncation(args.top_k, args.top_p, args.min_p)}
     if prompts is None:
         return talk(model, tokenizer, settings, system=args.system, history=args.history,

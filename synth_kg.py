@@ -2,8 +2,8 @@
 
     python synth_kg.py --graph embedded --n 2000 --seed 0 --out items.jsonl
     python synth_kg.py --n 500 --split heldout --out test.jsonl       shares no combination with --split train
-    python synth_kg.py --graph hpo --style vignette --pins --n 20000 --out hpo.jsonl
-    python synth_kg.py --graph my.csv --columns head=subject,relation=predicate,tail=object --also hpo --out my.jsonl
+    python synth_kg.py --graph hpo --style vignette --qualifiers --n 20000 --out hpo.jsonl
+    python synth_kg.py --graph my.csv --columns head=subject,relation=predicate,tail=object --support-graph hpo --out my.jsonl
 
 Research software. Not for clinical use.
 """
@@ -31,8 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments().parse_args(argv)
     cfg = configuration.from_arguments(args, {
         "data.graph": args.graph, "run.seed": args.seed, "data.hops": args.hops, "data.options": args.options,
-        "data.columns": args.columns, "data.also": args.also, "data.style": args.style, "data.language": args.language,
-        "data.names": args.names, "data.pins": args.pins, "data.both": args.both})
+        "data.columns": args.columns, "data.support_graphs": args.support_graph, "data.style": args.style, "data.language": args.language,
+        "data.names": args.names, "data.qualifiers": args.qualifiers, "data.two_targets": args.two_targets})
     if args.n < 1:
         raise BadInput("--n: must be positive")
     if args.dry_run:
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         raise BadInput("--coverage: is a file, not a folder", args.coverage)
     graph, refused = load_graph(cfg.data.graph, cfg.data.columns), Counter()
     how = settings(cfg.data, graph) | {"seed": cfg.run.seed, "keep": SPLITS[args.split],
-                                       "refuse": Support([load_graph(source) for source in cfg.data.also])}
+                                       "refuse": Support([load_graph(source) for source in cfg.data.support_graphs])}
     items = synthesise(graph, args.n, cfg.data.hops, **how, refused=refused, progress=lambda x: bar(x, desc="items"))
     facts = Facts(graph)
     wrong = [(item.id, reason) for item in items if (reason := fault(item, facts))]
@@ -70,7 +70,7 @@ def shortage(items: list[Item], cfg: configuration.Config) -> str:
     """How many items there are of each path length, and what would give more."""
     found = Counter(item.hops for item in items)
     told = ", ".join(f"{found[hops]} of {hops} hops" for hops in cfg.data.hops)
-    hints = ["fewer --hops"] + ([] if cfg.data.pins else ["--pins with --style varied or vignette"])
+    hints = ["fewer --hops"] + ([] if cfg.data.qualifiers else ["--qualifiers with --style varied or vignette"])
     if cfg.data.language != "en":
         hints.append("more names in --names: what has none cannot be told")
     return f"{told}; more come with {' or '.join(hints)}"
@@ -91,7 +91,7 @@ def arguments() -> Parser:
                     formatter_class=configuration.HelpFormatter)
     parser.add_argument("--graph", help="embedded, hpo, or a path (default: data.graph)")
     parser.add_argument("--columns", help="columns of a triple file: head=NAME,relation=NAME,tail=NAME")
-    parser.add_argument("--also", action="append", metavar="GRAPH",
+    parser.add_argument("--support-graph", action="append", metavar="GRAPH",
                         help="a graph that may know more: items with a distractor it supports are dropped; repeatable")
     parser.add_argument("--n", type=int, default=2000, help="items to write (default: 2000)")
     parser.add_argument("--seed", type=int, help="same seed, same bytes (default: run.seed)")
@@ -100,9 +100,9 @@ def arguments() -> Parser:
     parser.add_argument("--style", help="plain, varied or vignette (default: data.style)")
     parser.add_argument("--language", help="en or zh (default: data.language)")
     parser.add_argument("--names", help="Chinese names: a TSV with the columns name and zh (default: data.names)")
-    parser.add_argument("--pins", action="store_true", default=None,
+    parser.add_argument("--qualifiers", action="store_true", default=None,
                         help="also walk to one of several nodes, singled out by a finding of its own")
-    parser.add_argument("--both", type=float, help="share of items that ask for two nodes (default: data.both)")
+    parser.add_argument("--two-targets", type=float, help="share of items that ask for two nodes (default: data.two_targets)")
     parser.add_argument("--split", choices=SPLITS, default="all",
                         help="combinations of findings that may be trained on, those held out, or all (default)")
     parser.add_argument("--out", type=Path, help="the JSONL file to write")

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.resume == "never" and Path(cfg.run.out).exists():
         raise BadInput("the run folder exists and --resume is never", cfg.run.out)
     start = checkpoint_argument(args.resume)
-    with distributed.session(distributed.pick_device(cfg.run.device), cfg.run.timeout, alone=cfg.run.shard != 1):
+    with distributed.session(distributed.pick_device(cfg.run.device), cfg.run.dist_timeout_minutes, alone=cfg.run.fsdp_size != 1):
         table = Run(cfg, start).everything()
         if distributed.rank() == 0:
             print(f"\n{table}\n\nRun folder: {cfg.run.out}. Research software, not for clinical use.")

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.out.exists():
         raise BadInput("exists already; nothing is overwritten", args.out)
     device = distributed.pick_device(cfg.run.device)
-    with distributed.session(device, cfg.run.timeout, alone=cfg.run.shard != 1):
+    with distributed.session(device, cfg.run.dist_timeout_minutes, alone=cfg.run.fsdp_size != 1):
         train(cfg, args, device)
     return 0
 
@@ -53,9 +53,9 @@ def main(argv: list[str] | None = None) -> int:
 def train(cfg: configuration.Config, args, device) -> None:
     folder = model_folder(cfg.model.base)
     tokenizer = Tokenizer(folder)
-    traces, held = split(read_traces(args.traces), cfg.cold_start.heldout, cfg.run.seed)
+    traces, held = split(read_traces(args.traces), cfg.cold_start.val_fraction, cfg.run.seed)
     if not traces:
-        raise BadInput("every trace is held out, none is left to train on (cold_start.heldout)", args.traces)
+        raise BadInput("every trace is held out, none is left to train on (cold_start.val_fraction)", args.traces)
     model = load_to_train(folder, cfg, device)
     examples, dropped = sft.examples_of(traces, tokenizer, cfg.cold_start.max_tokens)
     if not examples:

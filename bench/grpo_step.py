@@ -134,7 +134,7 @@ class Ours:
     def __init__(self, w: Workload):
         self.w, self.clock, self.words = w, [], Words(w.vocab, list(range(w.ends)))
         self.model: LanguageModel = models(w)[1]
-        self.cfg = RL(objective="dr_grpo", max_new_tokens=w.new, rollout_slots=ROWS, lr=0.0, micro_batch_tokens=TOKENS)
+        self.cfg = RL(objective="dr_grpo", max_new_tokens=w.new, max_num_seqs=ROWS, lr=0.0, micro_batch_tokens=TOKENS)
         self.optimizer = adamw(self.model, self.cfg.lr, BETAS, 0.0)
         self.drawn = [(Item(str(i), text(ids), {"A": "a", "B": "b"}, "A"), "") for i, ids in enumerate(prompts(w))]
 

@@ -33,11 +33,11 @@ from minifleming.run.checkpoint import write_text  # noqa: E402
 from minifleming.run.errors import BadInput, Parser, RunFailed, guarded  # noqa: E402
 
 SMALL = {
-    "run.threads": 1, "run.checkpoint_every": 2, "data.train": 150, "data.heldout": 40, "data.longer": 10,
-    "cold_start.traces": 120, "cold_start.epochs": 2, "cold_start.batch": 16, "cold_start.evaluations": 2,
+    "run.threads": 1, "run.checkpoint_every": 2, "data.train": 150, "data.heldout": 40, "data.num_ood": 10,
+    "cold_start.traces": 120, "cold_start.epochs": 2, "cold_start.batch": 16, "cold_start.num_evals": 2,
     "cold_start.checkpoint_every": 3, "rl.prompts_per_step": 8, "stage1.min_steps": 1, "stage1.max_steps": 5,
     "stage2.rounds": 2, "stage2.steps_per_round": 3, "mining.samples": 1, "mining.chunk": 40, "eval.max_new_tokens": 64}
-QUICK = SMALL | {"data.train": 64, "data.heldout": 12, "data.longer": 4, "cold_start.traces": 60, "stage1.max_steps": 3,
+QUICK = SMALL | {"data.train": 64, "data.heldout": 12, "data.num_ood": 4, "cold_start.traces": 60, "stage1.max_steps": 3,
                  "rl.prompts_per_step": 4, "stage2.rounds": 1, "eval.max_new_tokens": 16, "rl.max_new_tokens": 24}
 STATUS = {"KILL": (signal.SIGKILL, -9), "TERM": (signal.SIGTERM, 143), "INT": (signal.SIGINT, 130)}
 OUTSIDE = ("timings.jsonl", "manifest.json")  # wall-clock figures, and the date

@@ -3,7 +3,7 @@
 The cold start of recipes/tiny.toml from the shipped base, three times a seed, on the same items in the same order, with
 as many traces; only what the traces tell differs:
 
-    straight   the path alone (cold_start.detours = 0)
+    straight   the path alone (cold_start.detour_fraction = 0)
     mixed      the recipe's share of traces backtracks, explores or corrects itself
     refined    every trace does, where its item has a rival to go astray to
 
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.seeds < 1:
         raise BadInput("--seeds: must be positive")
     recipe = configuration.load(RECIPE)
-    arms = {"straight": 0.0, "mixed": recipe.cold_start.detours, "refined": 1.0}
+    arms = {"straight": 0.0, "mixed": recipe.cold_start.detour_fraction, "refined": 1.0}
     right = {split: {arm: [] for arm in arms} for split in SPLITS}
     strategies: dict[str, dict[str, int]] = {}
     for seed in range(args.seeds):
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 def student(recipe, seed: int, detours: float, folder: Path) -> tuple[dict[str, list[bool]], dict[str, int]]:
     """Item by item, whether the student of this arm answers right; and its traces by strategy."""
     cfg = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, out=str(folder / "run"), seed=seed),
-                              cold_start=dataclasses.replace(recipe.cold_start, detours=detours))
+                              cold_start=dataclasses.replace(recipe.cold_start, detour_fraction=detours))
     run = Run(cfg)
     run.open()
     splits = run.items()

@@ -133,12 +133,12 @@ class Run:
         data, graph = self.cfg.data, self.graph
         if graph is None:
             raise BadInput("data.graph: must not be empty when there are no item files")
-        known, refuse = settings(data, graph), Support([load_graph(source) for source in data.also])
+        known, refuse = settings(data, graph), Support([load_graph(source) for source in data.support_graphs])
         made: dict[str, list[Item]] = {}
         taken: set[frozenset[str]] = set()
         for number, (name, count, hops, held_out) in enumerate([
                 ("train", data.train, data.hops, False), ("heldout", data.heldout, data.hops, True),
-                ("longer_hops", data.longer, data.longer_hops, True)]):
+                ("longer_hops", data.num_ood, data.ood_hops, True)]):
             made[name] = synthesise(
                 graph, count, hops, **known, seed=10 * self.cfg.run.seed + number, taken=taken, refuse=refuse,
                 keep=lambda walk, held_out=held_out: is_held_out(walk) == held_out, prefix=name,
@@ -159,10 +159,10 @@ class Run:
         for trace in traces:
             if asked(trace.question, trace.options) in self.tested:
                 raise BadInput(f"the trace of '{trace.item}' tells an item that is evaluated", cfg.traces_file)
-        traces, held = heldout.split(traces, cfg.heldout, self.cfg.run.seed)
+        traces, held = heldout.split(traces, cfg.val_fraction, self.cfg.run.seed)
         examples, dropped = sft.examples_of(traces, self.tokenizer, cfg.max_tokens)
         if not examples:
-            raise BadInput("every trace is held out (cold_start.heldout)" if not traces else
+            raise BadInput("every trace is held out (cold_start.val_fraction)" if not traces else
                            f"all {dropped} traces are longer than cold_start.max_tokens {cfg.max_tokens}")
         if (self.folder / "checkpoints").exists():
             raise BadInput("missing or damaged, but reinforcement learning has begun; choose another run.out", folder)
@@ -183,10 +183,10 @@ class Run:
             return read_traces(Path(cfg.traces_file))
         if self.graph is None:
             raise BadInput("cold_start.traces_file: needed when there is no graph to tell paths from")
-        mine = [i for i in items if tells(i, self.graph) and covered(i.provenance["root"], cfg.coverage)][: cfg.traces]
+        mine = [i for i in items if tells(i, self.graph) and covered(i.provenance["root"], cfg.disease_fraction)][: cfg.traces]
         if not mine:
-            raise BadInput("cold_start.coverage: no training item is covered")
-        oracle = Oracle(self.graph, cfg.detours, seed=self.cfg.run.seed)
+            raise BadInput("cold_start.disease_fraction: no training item is covered")
+        oracle = Oracle(self.graph, cfg.detour_fraction, seed=self.cfg.run.seed)
         told = collect(mine, [oracle], Checks(self.graph), samples=1)
         traces = [one.kept for one in told if one.kept]
         if not traces:

@@ -152,19 +152,19 @@ SYNTH = ["--n", "5", "--out", "precious.jsonl"]
     (["--set", "run.seed=" + "9" * 5000], "run.seed: must be int"),
     (["--dry-run", "--n", "0"], "--n: must be positive"),
     (["--set", "data.evidence=['has_smell']"], "data.evidence: the graph has none of has_smell; its relations are "),
-    (["--pins"], "data.pins: only the English styles varied and vignette can tell them"),
-    (["--pins", "--style", "vignette", "--language", "zh"], "data.pins: only the English styles"),
+    (["--qualifiers"], "data.qualifiers: only the English styles varied and vignette can tell them"),
+    (["--qualifiers", "--style", "vignette", "--language", "zh"], "data.qualifiers: only the English styles"),
     (["--style", "poem"], "data.style"),
     (["--style", "varied", "--language", "zh"], "data.style: in Chinese there is one wording"),
     (["--language", "fr"], "data.language"),
-    (["--both", "1.5"], "data.both: must be at most 1"),
+    (["--two-targets", "1.5"], "data.two_targets: must be at most 1"),
     (["--language", "zh", "--names", "none.tsv"], "none.tsv: No such file"),
     (["--language", "zh", "--names", "empty.tsv"], "empty.tsv:1: no column 'name' in the header"),
     (["--language", "zh", "--names", "names.tsv"], "names.tsv:1: no column 'zh' in the header"),
     (["--language", "zh", "--names", "marks.tsv"], "marks.tsv:2: '发、热' is empty"),
     (["--language", "zh", "--names", "alike.tsv"], "alike.tsv:3: '热' is empty, stands there twice"),
     (["--language", "zh", "--names", "strange.tsv"], "strange.tsv: names no node of the graph"),
-    (["--also", "short.tsv"], "short.tsv:3: 2 columns where the header has 5"),
+    (["--support-graph", "short.tsv"], "short.tsv:3: 2 columns where the header has 5"),
 ], ids=range(67))
 def test_synth_kg(argv, reason, workplace, capsys):
     refused(synth_kg.main, SYNTH + argv, workplace, capsys, reason)
@@ -193,7 +193,7 @@ def test_synth_kg_without_a_place_to_write(workplace, capsys):
     (["--frobnicate"], "unrecognized arguments: --frobnicate"),
     (["--dry-run", "--device", "tpu"], "--device: invalid choice"),
     (["--dry-run", "--ranks", "0"], "--ranks: must be positive"),
-    (["--dry-run", "--ranks", "8", "--set", "run.shard=3"], "run.shard: 8 ranks are no whole number of groups of 3"),
+    (["--dry-run", "--ranks", "8", "--set", "run.fsdp_size=3"], "run.fsdp_size: 8 ranks are no whole number of groups of 3"),
     (["--dry-run", "--set", "model.base=model"], "model/config.json: missing"),
 ], ids=range(20))
 def test_train_grpo(argv, reason, workplace, capsys):

@@ -35,7 +35,7 @@ def test_items_traces_model_answers_accuracy(tmp_path, capsys):
         (tmp_path / "eval" / "mine.jsonl").read_text().splitlines()) == 12
     again = str(tmp_path / "again")
     assert guarded(evaluation.main, ["--model", model, "--benchmark", f"mine={items}", "--out", again, "--limit", "8",
-                                     "--robust", "--samples", "2", *short]) == 0
+                                     "--permute-options", "--samples", "2", *short]) == 0
     said = capsys.readouterr().out
     assert "| mine | 8 | " in said and "wrong options moved" in said and "pass@k" in said
     assert {"scores.html", "scores.csv", "slices.csv", "robust.md", "votes.json"} <= {
@@ -52,7 +52,7 @@ def test_items_traces_model_answers_accuracy(tmp_path, capsys):
 def test_fine_tuning_says_why_nothing_is_left_to_train_on(tmp_path, capsys):
     trace = Trace("i", "Which ?", {"A": "a", "B": "b"}, " a", "A", "blind", "t", {"answer": True})
     write_traces(tmp_path / "traces.jsonl", [trace])
-    for field, reason in [("heldout=0.9", "every trace is held out"), ("max_tokens=8", "all 1 traces are longer")]:
+    for field, reason in [("val_fraction=0.9", "every trace is held out"), ("max_tokens=8", "all 1 traces are longer")]:
         shown = ["--set=run.device=\"cpu\"", "--set=run.seed=1", f"--set=cold_start.{field}"]
         assert guarded(train_sft.main, ["--model", "tiny", "--traces", str(tmp_path / "traces.jsonl"),
                                         "--out", str(tmp_path / "sft"), *shown]) == 2

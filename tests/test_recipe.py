@@ -17,7 +17,7 @@ from minifleming.run.checkpoint import verify_folder
 from minifleming.run.errors import guarded
 
 ROOT = Path(__file__).parents[1]
-SMALL = ["data.train=60", "data.heldout=24", "data.longer=8", "cold_start.traces=16", "cold_start.coverage=0.9",
+SMALL = ["data.train=60", "data.heldout=24", "data.num_ood=8", "cold_start.traces=16", "cold_start.disease_fraction=0.9",
          "cold_start.epochs=1", "rl.prompts_per_step=2", "rl.max_new_tokens=24", "stage1.max_steps=2",
          "stage1.samples_per_prompt=2", "stage2.samples_per_prompt=3", "stage2.rounds=1", "stage2.steps_per_round=2",
          "mining.samples=2", "eval.max_new_tokens=24", "run.device=\"cpu\""]
@@ -93,7 +93,7 @@ def test_a_run_that_starts_from_anothers_stage_1_is_whole_by_itself(finished, tm
     for name in ("items", "cold_start"):
         shutil.copytree(finished / name, tmp_path / "control" / name)
     start = finished / "checkpoints" / "step_000002"
-    assert run(tmp_path / "control", "--set=stage2.source=uniform", "--resume", str(start)) == 0
+    assert run(tmp_path / "control", "--set=stage2.sampling=uniform", "--resume", str(start)) == 0
     theirs, ours = (json.loads((folder / "report" / "ablation.json").read_text())
                     for folder in (finished, tmp_path / "control"))
     assert [r["variant"] for r in ours] == [r["variant"] for r in theirs]
@@ -116,7 +116,7 @@ def test_a_checkpoint_of_stage_2_without_the_end_of_stage_1_beside_it_is_refused
 
 def test_a_start_that_failed_does_not_lock_the_folder(tmp_path, capsys):
     """One disease has no rivals, so no question of one hop: status 1. The corrected call is not refused for it."""
-    alone = ["--set=data.roots=1", "--set=data.hops=[1]"]
+    alone = ["--set=data.num_diseases=1", "--set=data.hops=[1]"]
     assert run(tmp_path / "a", *alone) == 1
     begun = (tmp_path / "a" / "config.toml").read_text()
     assert run(tmp_path / "a", *alone, "--set=run.seed=1") == 1, "no item stands there yet"

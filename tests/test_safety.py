@@ -40,7 +40,7 @@ def hook(event, arguments):
             seen.append(event + " " + frames[0])
 sys.addaudithook(hook)
 small = [word for setting in (
-    "data.train=60", "data.heldout=12", "data.longer=4", "cold_start.traces=60", "cold_start.epochs=1", "run.out=run",
+    "data.train=60", "data.heldout=12", "data.num_ood=4", "cold_start.traces=60", "cold_start.epochs=1", "run.out=run",
     "stage1.min_steps=1", "stage1.max_steps=1", "stage2.rounds=1", "stage2.steps_per_round=1", "rl.prompts_per_step=4",
     "mining.samples=1", "eval.max_new_tokens=8", "rl.max_new_tokens=16") for word in ("--set", setting)]
 codes = []

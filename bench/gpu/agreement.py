@@ -4,7 +4,7 @@
     the same, qwen3   with norms on the heads of q and k
     bf16 weights      one model for both
 
-The bound on the largest |difference| is that of a run (rl.mismatch_limit: 3 in bf16). Greedy tokens of the captured
+The bound on the largest |difference| is that of a run (rl.max_logprob_diff: 3 in bf16). Greedy tokens of the captured
 sampler are compared with those of the plain one: equal up to the first place where two logits are as good as equal. So
 the tokens are also forced through the model: how far is the one taken below the largest logit?
 
@@ -28,7 +28,7 @@ from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model
 from minifleming.run.errors import guarded
 
-LIMIT = 3.0  # rl.mismatch_limit in bf16
+LIMIT = 3.0  # rl.max_logprob_diff in bf16
 GAP = 0.25  # between logits that bf16 cannot tell apart
 TOKENS = 16384  # of a pack
 QUESTION = "A patient has fever, cough and a rash on the trunk. Which disease explains all of them, and why?"

@@ -6,7 +6,7 @@
     TRL     one call of ``train`` for one step of the same prompts and lengths: transformers' generation, micro-batches
             of 8 rows, no gradient checkpointing. Its first step, in which nothing is compiled.
     run     train_grpo.py from items to its table, with few steps: the tiny recipe, or SmolLM2's with --model. It must
-            end, and its sampler and trainer agree within rl.mismatch_limit.
+            end, and its sampler and trainer agree within rl.max_logprob_diff.
 
 Aims: 45 % of the limit, and 12 times TRL.
 """
@@ -67,7 +67,7 @@ class Ours:
         self.model = random_model(self.c, b.device, torch.float32)
         self.model.compute = torch.bfloat16
         count, prompt, new = sizes(b)
-        self.cfg = RL(objective="dr_grpo", max_new_tokens=new, rollout_slots=count * SAMPLES, lr=0.0,
+        self.cfg = RL(objective="dr_grpo", max_new_tokens=new, max_num_seqs=count * SAMPLES, lr=0.0,
                       micro_batch_tokens=2 * (prompt + SAMPLES * new))
         self.optimizer = adamw(self.model, 0.0, BETAS, 0.0)
         self.drawn = [(Item(str(i), text, {"A": "a", "B": "b"}, "A"), "") for i, text in enumerate(texts(b))]
@@ -158,7 +158,7 @@ def trl_step(b: Bench) -> float:
 
 def run(b: Bench) -> None:
     """Every stage of the recipe, briefly, in a folder that is thrown away."""
-    few = {"data.train": 400, "data.heldout": 60, "data.longer": 20, "cold_start.traces": 400, "stage2.rounds": 1,
+    few = {"data.train": 400, "data.heldout": 60, "data.num_ood": 20, "cold_start.traces": 400, "stage2.rounds": 1,
            "stage1.max_steps": b.size(8, 2), "stage2.steps_per_round": b.size(3, 1), "mining.samples": 1,
            "rl.prompts_per_step": b.size(16, 4), "alarms.samples": 10**6}
     few |= {"model.base": b.model.resolve()} if b.model else {}

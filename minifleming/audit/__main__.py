@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.step is None or args.step < 1:
         raise BadInput("--step: give a step of the run, from 1")
     device, cfg = distributed.pick_device(read_manifest(args.run)["device"]), configuration.load(args.run / "config.toml")
-    with distributed.session(device, cfg.run.timeout, alone=cfg.run.shard != 1):
+    with distributed.session(device, cfg.run.dist_timeout_minutes, alone=cfg.run.fsdp_size != 1):
         found = replay(args.run, args.step)
         if distributed.rank() == 0:
             print(f"step {args.step}, replayed from {found['from']} ({found['steps']} steps): equal ids, gradient norm "

@@ -41,11 +41,11 @@ def share(r: Rollout, logprobs: list[float], old: list[float], cfg: RL, counts: 
     divisor = divisor_of(r, cfg, counts)
     found = [_token(p, math.exp(log), r.advantage, objective) for p, log in zip(logprobs, logs)]
     extra = [(0.0, 0.0)] * n
-    if cfg.kl > 0:
+    if cfg.kl_coef > 0:
         extra = [_divergence(p, q, reference, cfg) for p, q, reference in zip(logprobs, old, r.reference)]
     return Share(
-        math.fsum(v + cfg.kl * k for (v, *_), (k, _) in zip(found, extra)) / divisor,
-        [(slope + cfg.kl * bend) / divisor for (_, slope, *_), (_, bend) in zip(found, extra)],
+        math.fsum(v + cfg.kl_coef * k for (v, *_), (k, _) in zip(found, extra)) / divisor,
+        [(slope + cfg.kl_coef * bend) / divisor for (_, slope, *_), (_, bend) in zip(found, extra)],
         [sum(token[2] for token in found), sum(token[3] for token in found)],
         math.fsum(k for k, _ in extra) / divisor, divisor)
 
@@ -66,7 +66,7 @@ def _divergence(p: float, old: float, reference: float, cfg: RL) -> tuple[float,
     d = reference - p
     value, slope = {"k1": (-d, 1.0), "k2": (d * d / 2, -d), "k3": (math.exp(d) - 1 - d, 1 - math.exp(d))}[
         cfg.kl_estimator]
-    if cfg.kl_weighted:
+    if cfg.kl_importance_weighted:
         ratio = math.exp(p - old)
         return ratio * value, ratio * (value + slope)
     return value, slope
@@ -77,7 +77,7 @@ def weigh(groups: list[list[Rollout]], logged: list[list[dict]], cfg: RL, key: t
 
     Returns the figures that follow: loss, mismatch, and where there are such, what was clipped and the KL.
     """
-    several = cfg.epochs * cfg.minibatches > 1
+    several = cfg.num_iterations * cfg.minibatches > 1
     totals = []
     for number, chosen in enumerate(minibatches(len(groups), cfg, key)):
         counts = Counts(len(groups[0]) * len(chosen), sum(len(r.ids) for i in chosen for r in groups[i]),
@@ -86,7 +86,7 @@ def weigh(groups: list[list[Rollout]], logged: list[list[dict]], cfg: RL, key: t
         for i in sorted(chosen):
             for r, entry in zip(groups[i], logged[i]):
                 r.denominator = r.denominator or divisor_of(r, cfg, counts)
-                if r.advantage == 0.0 and not cfg.kl > 0:
+                if r.advantage == 0.0 and not cfg.kl_coef > 0:
                     continue
                 logprobs = entry["updates"][len(r.updates)]["logprobs"] if several else r.trained
                 part = share(r, logprobs, r.trained, cfg, counts)
@@ -104,4 +104,4 @@ def weigh(groups: list[list[Rollout]], logged: list[list[dict]], cfg: RL, key: t
              "mismatch": max(gaps, default=0.0), "mismatch_mean": math.fsum(gaps) / max(len(gaps), 1)}
     if objective_of(cfg).ratio != "none":
         found |= {"clipped_low": low, "clipped_high": high}
-    return found | ({"kl": divergence} if cfg.kl > 0 else {})
+    return found | ({"kl": divergence} if cfg.kl_coef > 0 else {})

@@ -200,7 +200,7 @@ def _judged(entry: dict, item: Item, why: str, sample: int, tokenizer: Tokenizer
 
 def _round(findings: Findings, log: Log, state: State, cfg: Config, items: dict[str, Item]) -> None:
     """A mining round: the passes are the ledger's, the classes follow."""
-    if cfg.stage2.source == "uniform":
+    if cfg.stage2.sampling == "uniform":
         curriculum.next_round(state, cfg, items, None)
         return
     lines = [log.next("mining.jsonl") for _ in items]

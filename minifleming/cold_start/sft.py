@@ -75,7 +75,7 @@ def train(model: LanguageModel, examples: list[Example], cfg: ColdStart, *, seed
     optimizer = optim.adamw(model, cfg.lr, (0.9, 0.95), cfg.weight_decay)
     saved = Saved(model, optimizer, home, made_from(model, examples, cfg, seed) if home else "")
     first = saved.restore(journal)
-    times = {round(steps * (i + 1) / cfg.evaluations) for i in range(cfg.evaluations)}
+    times = {round(steps * (i + 1) / cfg.num_evals) for i in range(cfg.num_evals)}
     with activation_checkpointing(model, cfg.activation_checkpointing), Hold() as hold:
         for step in bar(range(first, steps), total=steps, initial=first, desc="cold start"):
             drawn = [examples[i] for i in order[step * cfg.batch : (step + 1) * cfg.batch]]

@@ -44,7 +44,8 @@ from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
 from minifleming.run.progress import bar
 
 NO_MATTER = ("out", "chunk", "device", "workers", "requests_per_minute", "timeout", "retries")  # to what is told
-SELECTION = ("samples", "pass_k", "hard", "floor", "rounds")
+SELECTION = {"samples": "samples", "pass_k": "pass_k", "hard": "hard_below", "floor": "min_length_quantile",
+             "rounds": "rounds"}  # parameters of collect and their flags
 
 
 def arguments() -> Parser:
@@ -59,13 +60,14 @@ def arguments() -> Parser:
     add("--graph", default="embedded", help="embedded, hpo or a path: tells and checks paths")
     add("--samples", type=int, default=8, help="blind samples an item")
     add("--pass-k", type=int, default=1, help="k of the unbiased pass@k that says which items are hard")
-    add("--hard", type=float, default=0.0, help="an item is hard, and refined, if its pass@k is not above this")
-    add("--floor", type=float, default=0.25, help="of the verified samples, lengths below this quantile are not kept")
+    add("--hard-below", type=float, default=0.0, help="an item is hard, and refined, if its pass@k is not above this")
+    add("--min-length-quantile", type=float, default=0.25,
+        help="of the verified samples, lengths below this quantile are not kept")
     add("--rounds", type=int, default=3, help="rounds of refinement at the most, 0 to 3")
-    add("--longest", type=int, default=4000, help="characters of a reasoning at the most")
+    add("--max-chars", type=int, default=4000, help="characters of a reasoning at the most")
     add("--guidelines", type=Path, help="a TSV of guideline snippets (extras/numbers/guidelines.py)")
     add("--detours", type=float, default=0.3, help="oracle: share of its blind traces with a detour")
-    add("--errs", type=float, default=0.0, help="oracle: share of its traces that go wrong on purpose")
+    add("--error-rate", type=float, default=0.0, help="oracle: share of its traces that go wrong on purpose")
     add("--temperature", type=float, default=1.0)
     add("--max-new-tokens", type=int, default=1024)
     add("--model", help="server: the name of its model")
@@ -93,12 +95,12 @@ def main(argv: list[str] | None = None) -> int:
     guidelines = read_guidelines(args.guidelines) if args.guidelines else ()
     served = any(map(is_url, (args.teacher, args.fallback or "", args.judge)))
     answers = Answers(args.out.with_name(f"{args.out.name}.answers.jsonl")) if served else None
-    selection = {name: getattr(args, name) for name in SELECTION}
+    selection = {name: getattr(args, flag) for name, flag in SELECTION.items()}
     samples = Samples()
     opened = partial(open_teacher, args=args, graph=graph, answers=answers, done=samples.ended)
     teachers = [opened(flag) for flag in ("teacher", "fallback") if getattr(args, flag)]
     judge = opened("judge") if args.judge not in ("self", "none") else None
-    checks = Checks(graph, judge, args.judge != "none", guidelines, args.longest)
+    checks = Checks(graph, judge, args.judge != "none", guidelines, args.max_chars)
     with bar(total=len(items), desc="items") as samples.bar:
         told = tell_all(items, lambda part: collect(part, teachers, checks, **selection),
                         record_of(args.out), made_with(args), chunk=args.chunk,
@@ -113,9 +115,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check(args) -> None:
-    for name, low, high in [("detours", 0, 1), ("errs", 0, 1), ("floor", 0, 1), ("hard", 0, 1), ("rounds", 0, 3),
-                            ("samples", 1, 10_000), ("pass_k", 1, args.samples), ("chunk", 1, 10**9),
-                            ("seed", 0, 2**63), ("longest", 1, 10**9), ("temperature", 0, 100),
+    for name, low, high in [("detours", 0, 1), ("error_rate", 0, 1), ("min_length_quantile", 0, 1),
+                            ("hard_below", 0, 1), ("rounds", 0, 3), ("samples", 1, 10_000), ("pass_k", 1, args.samples), ("chunk", 1, 10**9),
+                            ("seed", 0, 2**63), ("max_chars", 1, 10**9), ("temperature", 0, 100),
                             ("max_new_tokens", 1, 10**9)]:
         if not low <= getattr(args, name) <= high:
             raise BadInput(f"--{name.replace('_', '-')}: must lie between {low} and {high}")
@@ -144,7 +146,7 @@ def open_teacher(flag: str, args, graph: Graph | None, answers: Answers | None, 
     if name == "oracle":
         if graph is None:
             raise BadInput("--graph: the oracle needs one")
-        return Oracle(graph, args.detours, args.errs, args.seed)
+        return Oracle(graph, args.detours, args.error_rate, args.seed)
     if is_url(name):
         if not args.model:
             raise BadInput(f"--model: which model of {name}?")

@@ -48,7 +48,7 @@ def evaluate(model: LanguageModel, tokenizer: Tokenizer, items: Sequence[Item], 
         with bar(total=len(items) * samples, initial=len(kept), desc=f"eval {name}") as progress:
             for rows in steps(model, [prompts[item.id] for item in asked], [item.id for item in asked], samples=samples,
                               temperature=temperature, max_new_tokens=cfg.eval.max_new_tokens, seed=cfg.run.seed,
-                              end_ids=tokenizer.end_ids, slots=max(samples, cfg.rl.rollout_slots)):
+                              end_ids=tokenizer.end_ids, slots=max(samples, cfg.rl.max_num_seqs)):
                 for row in (row for row in rows if row.ended):
                     text = tokenizer.decode(row.ids[:-1] if row.finished else row.ids)
                     found.append(record_of(asked[row.prompt], text, len(row.ids), row.finished, graph,

@@ -6,7 +6,7 @@
 Put on from outside: the model, its names and its arithmetic stay as they are. Rows of dimension 0 are dealt as
 ``torch.chunk`` does; what the table and the head share when they are tied stays one tensor, in the root's group.
 
-    run.shard   0   over all ranks
+    run.fsdp_size   0   over all ranks
                 n   over groups of n ranks (one host each), every group a whole copy: hybrid
                 1   not at all: every rank holds the whole model, and gradients are summed by run/distributed.py
 
@@ -34,7 +34,7 @@ def mesh_of(ranks: int, size: int, device: torch.device) -> DeviceMesh:
     """All ranks in a row, or, where ``size`` is smaller, [copies, shards]. Raises BadInput if they do not divide."""
     size = size or ranks
     if ranks % size:
-        raise BadInput(f"run.shard: {ranks} ranks are no whole number of groups of {size}")
+        raise BadInput(f"run.fsdp_size: {ranks} ranks are no whole number of groups of {size}")
     if size == ranks:
         return init_device_mesh(device.type, (ranks,), mesh_dim_names=("shard",))
     return init_device_mesh(device.type, (ranks // size, size), mesh_dim_names=("copy", "shard"))

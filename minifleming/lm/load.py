@@ -15,16 +15,16 @@ from minifleming.run.fields import Config
 
 def compute_of(cfg: Config, device: torch.device) -> torch.dtype:
     """dtype of products in training and rollouts. auto: bfloat16 on a GPU, unless the run is deterministic."""
-    if cfg.model.compute != "auto":
-        return DTYPES[cfg.model.compute]
+    if cfg.model.compute_dtype != "auto":
+        return DTYPES[cfg.model.compute_dtype]
     return torch.bfloat16 if device.type == "cuda" and not cfg.run.deterministic else torch.float32
 
 
 def load_to_train(folder: Path, cfg: Config, device: torch.device) -> LanguageModel:
-    """fp32 weights, whole or this rank's share of them (``run.shard``), computing as ``compute_of`` says."""
+    """fp32 weights, whole or this rank's share of them (``run.fsdp_size``), computing as ``compute_of`` says."""
     compute, spread = compute_of(cfg, device), None
-    if cfg.run.shard != 1:
-        spread = partial(shard, size=cfg.run.shard, compute=compute, device=device, offload=cfg.run.offload)
+    if cfg.run.fsdp_size != 1:
+        spread = partial(shard, size=cfg.run.fsdp_size, compute=compute, device=device, offload=cfg.run.offload)
     home = torch.device("cpu") if spread and cfg.run.offload else device
     model = load_model(folder, cfg.model.dtype, home, cfg.run.deterministic, spread)
     model.compute = compute

@@ -35,20 +35,20 @@ def warnings(figures: dict, gold: list[str], history: list[list[float]], cfg: Al
     """Alarm -> what is wrong. ``gold``: the right label of each prompt; ``history``: (format, accuracy) of the last
     steps of this stage or round (the items of another are easier or harder), this one the last."""
     found = {}
-    if figures["sparsity"] >= cfg.constant:
+    if figures["sparsity"] >= cfg.max_zero_variance:
         found["constant_groups"] = (f"{100 * figures['sparsity']:.0f} % of the groups have constant reward and teach "
                                     f"nothing (all right {figures['all_right']:.2f}, all wrong "
                                     f"{figures['all_wrong']:.2f})")
     answered = sum(figures["letters"].values())
     for letter, count in figures["letters"].items():
         right = sum(label == letter for label in gold) / len(gold)
-        if count / answered >= cfg.letter > right:
+        if count / answered >= cfg.max_label_share > right:
             found["one_letter"] = (f"{100 * count / answered:.0f} % of the answers are {letter}, which is right for "
                                    f"{100 * right:.0f} % of the questions")
     if len(history) == cfg.window:
         kept = sum(step[0] for step in history) / cfg.window
         early, late = (_mean(half) for half in (history[: cfg.window // 2], history[cfg.window // 2 :]))
-        if kept >= cfg.format > late and late - early < cfg.flat:
+        if kept >= cfg.format > late and late - early < cfg.min_gain:
             found["flat"] = (f"the format is kept ({kept:.2f}) and accuracy is flat: {early:.2f}, then {late:.2f}, in "
                              f"the halves of the last {cfg.window} steps")
     return found

@@ -63,7 +63,7 @@ def next_move(state: State, cfg: Config) -> str:
 
 def plateaued(state: State, cfg: Stage1) -> str | None:
     return plateau(state.sparsity, state.step, min_steps=cfg.min_steps, max_steps=cfg.max_steps,
-                   threshold=cfg.sparsity, window=cfg.window)
+                   threshold=cfg.plateau_threshold, window=cfg.window)
 
 
 def stage_of(state: State, cfg: Config) -> Stage1 | Stage2:
@@ -75,7 +75,7 @@ def switch(state: State, cfg: Config) -> dict:
     state.stage, state.stage1_end, state.why = "rl_stage2", state.step, plateaued(state, cfg.stage1) or ""
     recent, state.history, state.best = state.sparsity[-cfg.stage1.window :], [], []
     return {"stage": "switch", "step": state.step, "round": 0, "why": state.why,
-            "mean_sparsity": sum(recent) / max(len(recent), 1), "threshold": cfg.stage1.sparsity}
+            "mean_sparsity": sum(recent) / max(len(recent), 1), "threshold": cfg.stage1.plateau_threshold}
 
 
 def draw(state: State, cfg: Config, items: dict[str, Item]) -> list[tuple[Item, str]]:
@@ -84,7 +84,7 @@ def draw(state: State, cfg: Config, items: dict[str, Item]) -> list[tuple[Item, 
     if state.stage == "rl_stage1" or "pool" in pools:
         weights, since = {name: 1 for name in pools}, state.step
     else:
-        weights = {"right": cfg.stage2.right, "wrong": cfg.stage2.wrong}
+        weights = {"right": cfg.stage2.mastered_parts, "wrong": cfg.stage2.failed_parts}
         since = (state.step - state.stage1_end) % cfg.stage2.steps_per_round
     counts = parts(cfg.rl.prompts_per_step, weights, {name: len(ids) for name, ids in pools.items()}, since)
     drawn = []

@@ -12,7 +12,7 @@
                                                                         where they differ (a KL term, a ratio); where a
                                                                         step has several updates, of the first of them
     trained_logprobs                                                    the trainer's, before the step; [] if not scored
-    reference_logprobs                                                  only with rl.kl > 0
+    reference_logprobs                                                  only with rl.kl_coef > 0
     updates [{update, logprobs, denominator, coefficient, clipped}]     only with several updates a step
     hash                                                                sha256 of the hash before it and of this line
 

@@ -2,7 +2,7 @@
 
 Mining runs the model over the *whole* training pool, n samples an item, and sorts the items by pass rate:
 
-    wrong    p <= wrong_max        right    p >= right_min        middle   between
+    wrong    p <= failed_below        right    p >= mastered_above        middle   between
 
 Stage 2 composes batches Right : Wrong = 1 : 2. An item with no right sample in ``quarantine_after`` mining rounds
 in a row is a label suspect and leaves the pool: with a constant reward it could teach nothing. At most half of the
@@ -26,7 +26,7 @@ CLASSES = ("right", "middle", "wrong", "quarantine")
 
 
 def classify(rate: float, cfg: Mining) -> str:
-    return "wrong" if rate <= cfg.wrong_max else "right" if rate >= cfg.right_min else "middle"
+    return "wrong" if rate <= cfg.failed_below else "right" if rate >= cfg.mastered_above else "middle"
 
 
 def mine(passes: dict[str, int], streaks: dict[str, int], cfg: Mining) -> tuple[dict[str, list[str]], dict[str, int]]:
@@ -50,8 +50,8 @@ def mine(passes: dict[str, int], streaks: dict[str, int], cfg: Mining) -> tuple[
 def reason(kind: str, right: int, streak: int, cfg: Mining) -> str:
     """Why an item is in a class, as the ledger says it."""
     rate = f"{right} of {cfg.samples} right"
-    return {"wrong": f"{rate}, at most {cfg.wrong_max}", "right": f"{rate}, at least {cfg.right_min}",
-            "middle": f"{rate}, between {cfg.wrong_max} and {cfg.right_min}",
+    return {"wrong": f"{rate}, at most {cfg.failed_below}", "right": f"{rate}, at least {cfg.mastered_above}",
+            "middle": f"{rate}, between {cfg.failed_below} and {cfg.mastered_above}",
             "quarantine": f"no right sample in {streak} rounds: is its label right?"}[kind]
 
 

@@ -51,7 +51,7 @@ ESTIMATORS = ("k1", "k2", "k3")
 def objective_of(cfg: RL) -> Objective:
     """The named objective with the fields that override a part of it."""
     named = OBJECTIVES[cfg.objective]
-    return replace(named, advantage=cfg.advantage or named.advantage, clip=tuple(cfg.clip) or named.clip)
+    return replace(named, advantage=cfg.advantage or named.advantage, clip=tuple(cfg.clip_eps) or named.clip)
 
 
 def advantages(rewards: list[float], scale: str = "centred", batch: float = 0.0) -> list[float]:

@@ -53,7 +53,7 @@ def roll_out(model: LanguageModel, tokenizer: Tokenizer, drawn: list[tuple[Item,
     with distributed.together(model.device), in_step(model):
         completions = sample(model, prompts, [item.id for item, _ in mine], samples=samples,
                              temperature=cfg.temperature, max_new_tokens=cfg.max_new_tokens,
-                             end_ids=tokenizer.end_ids, seed=seed, step=step, slots=cfg.rollout_slots, done=done)
+                             end_ids=tokenizer.end_ids, seed=seed, step=step, slots=cfg.max_num_seqs, done=done)
         for c in completions:
             item, why = mine[c.prompt]
             verdict = judge(tokenizer, c.ids, c.finished, item.labels)

@@ -47,7 +47,7 @@ def save(run: Training) -> None:
             run.journal.sync()
             write_folder(checkpoint_of(run.folder, run.state.step), partial(fill, run))
             begun = {int(checkpoints(home)[0].name[5:]), first_step(run.folder) - 1}
-            prune(home, run.cfg.run.keep, begun | {run.state.stage1_end, *run.state.best[:1]})
+            prune(home, run.cfg.run.keep_last, begun | {run.state.stage1_end, *run.state.best[:1]})
             (run.folder / "mining.part.jsonl").unlink(missing_ok=True)
     else:
         fill(run, None)
@@ -89,7 +89,7 @@ def adopt(run: Training, start: Path) -> None:
     kept = {run.state.step: start}
     if 0 <= run.state.stage1_end < run.state.step:
         kept[run.state.stage1_end] = start.parent / f"step_{run.state.stage1_end:06d}"
-    if run.cfg.rl.kl > 0:
+    if run.cfg.rl.kl_coef > 0:
         kept[0] = start.parent / "step_000000"
     for source in kept.values():
         reason = verify_folder(source)

@@ -126,7 +126,7 @@ class Training:
     def mine_pool(self) -> None:
         """Start a round of stage 2: sort the whole pool by pass rate, or, for the control, take it as it is."""
         cfg, state = self.cfg, self.state
-        if cfg.stage2.source == "uniform":
+        if cfg.stage2.sampling == "uniform":
             curriculum.next_round(state, cfg, self.items, None)
             return
         self.save_unless_there()  # to come back to, however often this is interrupted
@@ -203,7 +203,7 @@ class Training:
 
     def start_model(self) -> LanguageModel | None:
         """The frozen model of the first checkpoint, which the KL term is taken to; loaded if there is such a term."""
-        if self.cfg.rl.kl > 0 and self.reference is None:
+        if self.cfg.rl.kl_coef > 0 and self.reference is None:
             first = checkpoints(self.origin / "checkpoints")[0] / "model"
             self.reference = load_to_train(first, self.cfg, self.model.device)
             self.reference.requires_grad_(False)

@@ -37,26 +37,26 @@ MicroBatch = tuple[Pack, list[Rollout]]
 
 def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Groups, cfg: RL, *, samples: int,
            prompts: int, reference: LanguageModel | None = None, key: tuple[int, ...] = (0, 0)) -> dict:
-    """``cfg.epochs`` passes over this step's groups, ``cfg.minibatches`` optimizer steps each. Returns the figures.
+    """``cfg.num_iterations`` passes over this step's groups, ``cfg.minibatches`` optimizer steps each. Returns the figures.
 
     Args:
         groups: this rank's. prompts: the number of groups of all ranks. samples: k.
-        reference: the model that the KL term is taken to, if ``cfg.kl`` is positive.
+        reference: the model that the KL term is taken to, if ``cfg.kl_coef`` is positive.
         key: seeds the order of the minibatches.
 
     Raises RunFailed, on every rank and before the weights change, when a reward, advantage, log-probability, loss or
-    gradient is not finite, or when sampler and trainer differ by more than ``cfg.mismatch_limit``.
+    gradient is not finite, or when sampler and trainer differ by more than ``cfg.max_logprob_diff``.
     """
-    trained = [[r for r in group if r.advantage != 0.0 or cfg.kl > 0] for group in groups]
-    several = cfg.epochs * cfg.minibatches > 1
+    trained = [[r for r in group if r.advantage != 0.0 or cfg.kl_coef > 0] for group in groups]
+    several = cfg.num_iterations * cfg.minibatches > 1
     count = int(distributed.all_sum([sum(r.advantage != 0.0 for group in groups for r in group)], model.device)[0])
     with distributed.together(model.device):
         _finite((x for group in groups for r in group for x in (r.reward, r.advantage)), "reward or advantage")
-        if cfg.kl > 0:
+        if cfg.kl_coef > 0:
             score(reference, trained, cfg, "reference")
         if several:
             score(model, trained, cfg, "trained")
-        if not count and not cfg.kl:  # nothing to train on: sampler and trainer are compared on one group all the same
+        if not count and not cfg.kl_coef:  # nothing to train on: sampler and trainer are compared on one group all the same
             score(model, groups[:1], cfg, "trained")
     figures = []
     for number, chosen in enumerate(minibatches(prompts, cfg, key)):
@@ -78,12 +78,12 @@ def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Group
     found = {"loss": loss, "grad_norm": norm, "trained": count, **mismatch}
     if objective_of(cfg).ratio != "none":
         found |= {"clipped_low": low, "clipped_high": high}
-    return found | ({"kl": divergence} if cfg.kl > 0 else {})
+    return found | ({"kl": divergence} if cfg.kl_coef > 0 else {})
 
 
 def minibatches(prompts: int, cfg: RL, key: tuple[int, ...]) -> list[set[int]]:
     """Which groups (numbered over all ranks) each optimizer step of a step takes: each group once an epoch."""
-    orders = [np.random.default_rng([*key, epoch]).permutation(prompts).tolist() for epoch in range(cfg.epochs)]
+    orders = [np.random.default_rng([*key, epoch]).permutation(prompts).tolist() for epoch in range(cfg.num_iterations)]
     return [set(order[m :: cfg.minibatches]) for order in orders for m in range(cfg.minibatches)]
 
 
@@ -117,13 +117,13 @@ def backward(model: LanguageModel, groups: Groups, cfg: RL, counts: Counts, numb
 
 def measure(groups: Groups, cfg: RL, model: LanguageModel) -> dict[str, float]:
     """|sampler - trainer| in log-probability, largest and mean over the tokens scored; refused beyond the limit."""
-    device, limit = model.device, cfg.mismatch_limit or (3.0 if model.compute == torch.bfloat16 else 1e-3)
+    device, limit = model.device, cfg.max_logprob_diff or (3.0 if model.compute == torch.bfloat16 else 1e-3)
     gaps = [gap for group in groups for r in group for gap in gaps_of(r.logprobs, r.trained)]
     largest = max(distributed.all_gather([max(gaps, default=0.0)], device))
     total, count = distributed.all_sum([math.fsum(gaps), len(gaps)], device)
     if largest > limit:
         raise RunFailed(f"sampler and trainer disagree by {largest:.3g} in log-probability, more than "
-                        f"rl.mismatch_limit {limit:.3g}: the update is refused")
+                        f"rl.max_logprob_diff {limit:.3g}: the update is refused")
     return {"mismatch": largest, "mismatch_mean": total / max(count, 1)}
 
 

@@ -47,10 +47,10 @@ def weigh(rollouts: list[Rollout], flat: list[float], cfg: RL, counts: Counts, f
     old = leaf.detach() if first else columns(rollouts, [p for r in rollouts for p in r.trained], device)[0]
     advantage = torch.tensor([r.advantage for r in rollouts], dtype=torch.float64, device=device)
     values = policy_loss(leaf, old, advantage, mask, objective)
-    if cfg.kl > 0:
+    if cfg.kl_coef > 0:
         reference = columns(rollouts, [p for r in rollouts for p in r.reference], device)[0]
-        estimate = kl(leaf, reference, old, cfg.kl_estimator, cfg.kl_weighted)
-        values = values + cfg.kl * estimate
+        estimate = kl(leaf, reference, old, cfg.kl_estimator, cfg.kl_importance_weighted)
+        values = values + cfg.kl_coef * estimate
         divergence = aggregate(estimate.detach(), mask, objective.mean, counts).item()
     loss = aggregate(values, mask, objective.mean, counts)
     loss.backward()
@@ -65,7 +65,7 @@ def policy_of(rollouts: list[Rollout], cfg: RL, counts: Counts, first: bool, mod
     On the policy that sampled every ratio is 1, so the coefficients do not depend on the log-probabilities.
     """
     objective = objective_of(cfg)
-    if cfg.kl > 0 or model.deterministic or (objective.ratio == "sequence" and not first):
+    if cfg.kl_coef > 0 or model.deterministic or (objective.ratio == "sequence" and not first):
         return None
     if first or objective.ratio == "none":
         found = weigh(rollouts, [0.0] * sum(len(r.ids) for r in rollouts), cfg, counts, True, torch.device("cpu"))

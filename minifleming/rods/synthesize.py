@@ -112,14 +112,14 @@ def settings(data: Data, graph: Graph) -> dict:
     if not any(relation in graph.code for relation in evidence):
         raise BadInput(f"data.evidence: the graph has none of {', '.join(evidence)}; its relations are "
                        f"{', '.join(graph.relations[:30])}")
-    if data.pins and (data.style == "plain" or data.language != "en"):
-        raise BadInput("data.pins: only the English styles varied and vignette can tell them")
+    if data.qualifiers and (data.style == "plain" or data.language != "en"):
+        raise BadInput("data.qualifiers: only the English styles varied and vignette can tell them")
     if data.language != "en" and data.style == "varied":
         raise BadInput("data.style: in Chinese there is one wording; 'vignette' adds absent findings")
     wording = Wording(data.style, data.language, read_names(data.names, graph) if data.language != "en" else {})
     return {"options": data.options, "findings": tuple(data.findings), "rarity": data.rarity,
-            "rare_boost": data.rare_boost, "roots": data.roots, "evidence": evidence, "pins": data.pins,
-            "both": data.both, "apart": data.apart, "wording": wording}
+            "rare_boost": data.rare_boost, "roots": data.num_diseases, "evidence": evidence, "pins": data.qualifiers,
+            "both": data.two_targets, "apart": data.exclude_variants, "wording": wording}
 
 
 def blind_accuracy(train: list[Item], test: list[Item]) -> float:

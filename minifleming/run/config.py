@@ -41,7 +41,7 @@ def load(path: str | Path | None, overrides: list[str] = ()) -> Config:
 
 def check(config: Config) -> None:
     """Conditions between fields."""
-    for name in ("hops", "longer_hops"):
+    for name in ("hops", "ood_hops"):
         hops = getattr(config.data, name)
         if not hops or not all(1 <= length <= 6 for length in hops):
             raise BadInput(f"data.{name}: path lengths go from 1 to 6, not {hops}")
@@ -52,14 +52,14 @@ def check(config: Config) -> None:
         raise BadInput("rl.betas: must be two numbers in [0, 1)")
     check_objective(config.rl)
     for place, value, allowed in [
-        ("stage2.source", config.stage2.source, ("mined", "uniform")),
+        ("stage2.sampling", config.stage2.sampling, ("mined", "uniform")),
         ("model.dtype", config.model.dtype, ("float32", "bfloat16")),
         ("run.device", config.run.device, ("auto", "cpu", "cuda")),
         ("data.style", config.data.style, ("plain", "varied", "vignette")),
         ("data.language", config.data.language, ("en", "zh")),
         ("rl.objective", config.rl.objective, ("paper", "dr_grpo", "grpo", "dapo", "gspo", "cispo")),
         ("rl.advantage", config.rl.advantage, ("", "centred", "group", "batch", "leave_one_out")),
-        ("model.compute", config.model.compute, ("auto", "float32", "bfloat16")),
+        ("model.compute_dtype", config.model.compute_dtype, ("auto", "float32", "bfloat16")),
         ("rl.rollout_weights", config.rl.rollout_weights, ("copy", "sharded")),
         ("rl.kl_estimator", config.rl.kl_estimator, ("k1", "k2", "k3")),
     ] + [("stage1.mix", tier, ("easy", "moderate", "difficult", "fig2")) for tier in config.stage1.mix]:
@@ -67,21 +67,21 @@ def check(config: Config) -> None:
             raise BadInput(f"{place}: '{value}' is not one of {', '.join(filter(None, allowed))}")
     if not config.stage1.mix or "fig2" in config.stage1.mix and config.stage1.mix != ["fig2"]:
         raise BadInput("stage1.mix: must be tiers, or fig2 alone")
-    if config.stage2.right + config.stage2.wrong == 0:
-        raise BadInput("stage2.right and stage2.wrong: one must be positive")
+    if config.stage2.mastered_parts + config.stage2.failed_parts == 0:
+        raise BadInput("stage2.mastered_parts and stage2.failed_parts: one must be positive")
     if bool(config.data.train_file) != bool(config.data.heldout_file):
         raise BadInput("data.train_file and data.heldout_file: give both or neither")
-    if config.mining.wrong_max >= config.mining.right_min:
-        raise BadInput("mining.wrong_max: must be below mining.right_min")
+    if config.mining.failed_below >= config.mining.mastered_above:
+        raise BadInput("mining.failed_below: must be below mining.mastered_above")
 
 
 def check_objective(rl: RL) -> None:
     """What does not go together, with the reason."""
-    if rl.objective == "paper" and (rl.clip or rl.epochs * rl.minibatches > 1):
-        raise BadInput("rl.objective: 'paper' has no ratio, so rl.clip, rl.epochs and rl.minibatches must stay as they "
+    if rl.objective == "paper" and (rl.clip_eps or rl.num_iterations * rl.minibatches > 1):
+        raise BadInput("rl.objective: 'paper' has no ratio, so rl.clip_eps, rl.num_iterations and rl.minibatches must stay as they "
                        "are: off-policy steps would be biased; take grpo, dr_grpo, dapo, gspo or cispo")
-    if len(rl.clip) not in (0, 2) or rl.clip and rl.clip[0] > 1:
-        raise BadInput("rl.clip: must be [low, high] with low up to 1, or empty")
+    if len(rl.clip_eps) not in (0, 2) or rl.clip_eps and rl.clip_eps[0] > 1:
+        raise BadInput("rl.clip_eps: must be [low, high] with low up to 1, or empty")
     if rl.minibatches > rl.prompts_per_step:
         raise BadInput(f"rl.minibatches: {rl.minibatches} do not fit into {rl.prompts_per_step} prompts")
 
@@ -197,6 +197,6 @@ def _toml(value) -> str:
 
 def differences(first: Config, second: Config) -> list[str]:
     """Fields whose values differ, but for those that change no result."""
-    free = {"run.out", "run.device", "run.checkpoint_every", "run.keep"}
+    free = {"run.out", "run.device", "run.checkpoint_every", "run.keep_last"}
     a, b = dataclasses.asdict(first), dataclasses.asdict(second)
     return [f"{s}.{k}" for s in a for k in a[s] if a[s][k] != b[s][k] and f"{s}.{k}" not in free and s != "alarms"]

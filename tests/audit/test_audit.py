@@ -23,10 +23,10 @@ from minifleming.run.fields import RL, Config, Mining, Run, Stage1, Stage2
 
 def settings(source: str = "mined", **rl) -> Config:
     return Config(
-        run=Run(checkpoint_every=4, keep=1, seed=3),
+        run=Run(checkpoint_every=4, keep_last=1, seed=3),
         rl=RL(max_new_tokens=12, lr=2e-3, prompts_per_step=4, **rl),
-        stage1=Stage1(samples_per_prompt=4, min_steps=3, max_steps=5, sparsity=1.0, window=2),
-        stage2=Stage2(samples_per_prompt=6, rounds=2, steps_per_round=3, source=source), mining=Mining(samples=3))
+        stage1=Stage1(samples_per_prompt=4, min_steps=3, max_steps=5, plateau_threshold=1.0, window=2),
+        stage2=Stage2(samples_per_prompt=6, rounds=2, steps_per_round=3, sampling=source), mining=Mining(samples=3))
 
 
 def make_run(talker, tokenizer, folder, cfg, start=None):
@@ -69,15 +69,15 @@ def test_a_copy_elsewhere_verifies_and_replays(whole, tmp_path):
 
 
 VARIANTS = [settings(objective=name) for name in ("dr_grpo", "grpo", "dapo", "gspo", "cispo")] + [
-    settings(objective="grpo", epochs=2, minibatches=2, kl=0.05),
-    settings(objective="gspo", minibatches=3, clip=[1e-3, 1e-3]),
-    settings(objective="cispo", epochs=2, clip=[1.0, 0.01], kl=0.1, kl_estimator="k2", kl_weighted=False),
-    settings(advantage="leave_one_out", kl=0.1), settings(objective="dapo", advantage="batch", epochs=3),
+    settings(objective="grpo", num_iterations=2, minibatches=2, kl_coef=0.05),
+    settings(objective="gspo", minibatches=3, clip_eps=[1e-3, 1e-3]),
+    settings(objective="cispo", num_iterations=2, clip_eps=[1.0, 0.01], kl_coef=0.1, kl_estimator="k2", kl_importance_weighted=False),
+    settings(advantage="leave_one_out", kl_coef=0.1), settings(objective="dapo", advantage="batch", num_iterations=3),
 ]
 
 
 @pytest.mark.parametrize("cfg", VARIANTS, ids=lambda c: "-".join(
-    str(x) for x in (c.rl.objective, c.rl.advantage, c.rl.epochs, c.rl.minibatches, c.rl.kl)))
+    str(x) for x in (c.rl.objective, c.rl.advantage, c.rl.num_iterations, c.rl.minibatches, c.rl.kl_coef)))
 def test_every_variant_verifies_and_replays(talker, tokenizer, tmp_path, cfg):
     """Several epochs, minibatches, clips and a KL term among them."""
     cfg = dataclasses.replace(cfg, stage1=dataclasses.replace(cfg.stage1, max_steps=3),
@@ -88,8 +88,8 @@ def test_every_variant_verifies_and_replays(talker, tokenizer, tmp_path, cfg):
     metrics = [json.loads(line) for line in read_lines(folder / "metrics.jsonl")]
     steps = [m for m in metrics if m["stage"].startswith("rl_")]
     assert any(m["grad_norm"] > 0 for m in steps)
-    assert all(("kl" in m) == (cfg.rl.kl > 0) and "clipped_low" in m or cfg.rl.objective == "paper" for m in steps)
-    if cfg.rl.epochs * cfg.rl.minibatches > 1 and cfg.rl.clip:
+    assert all(("kl" in m) == (cfg.rl.kl_coef > 0) and "clipped_low" in m or cfg.rl.objective == "paper" for m in steps)
+    if cfg.rl.num_iterations * cfg.rl.minibatches > 1 and cfg.rl.clip_eps:
         assert sum(m["clipped_low"] + m["clipped_high"] for m in steps) > 0
 
 

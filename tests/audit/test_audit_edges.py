@@ -40,11 +40,11 @@ def status(capsys, *arguments) -> tuple[int, str]:
     return code, said[0] if said else ""
 
 
-@pytest.mark.parametrize("start, rl", [(5, {"kl": 0.05}), (5, {}), (8, {}), (0, {})])
+@pytest.mark.parametrize("start, rl", [(5, {"kl_coef": 0.05}), (5, {}), (8, {}), (0, {})])
 def test_a_run_that_goes_on_from_anywhere_in_another_one_verifies_and_replays(talker, tokenizer, tmp_path, start, rl):
     """The middle of stage 2, the end of stage 1 with a KL term to the start, the very beginning."""
     cfg = settings(**rl)
-    cfg.run.keep = 9
+    cfg.run.keep_last = 9
     first = make_run(talker, tokenizer, tmp_path / "first", cfg)
     again = make_run(talker, tokenizer, tmp_path / "again", cfg, first / "checkpoints" / f"step_{start:06d}")
     assert verify(again).differences == [] and verify(again).steps == 11 - start
@@ -151,7 +151,7 @@ def test_a_log_that_ends_before_the_checkpoint_is_not_gone_on_with(talker, token
         make_run(talker, tokenizer, folder, settings())
 
 
-@pytest.mark.parametrize("cfg", [RL(max_new_tokens=12), RL(max_new_tokens=12, objective="dapo", epochs=2)],
+@pytest.mark.parametrize("cfg", [RL(max_new_tokens=12), RL(max_new_tokens=12, objective="dapo", num_iterations=2)],
                          ids=["paper", "several"])
 def test_sampler_and_trainer_are_compared_also_where_nothing_is_trained(talker, tokenizer, cfg):
     fresh, items = talker

@@ -329,7 +329,7 @@ def test_the_model_ends_as_its_best(tmp_path, script, best, on_disk):
     model, held, home = model_of(1), Judged(script), tmp_path / "home" if on_disk else None
     for parameter in model.parameters():
         parameter.data = torch.cat((parameter.data, parameter.data))[: len(parameter)]
-    cfg = settings(200, epochs=6.0, batch=8, lr=1e-2, evaluations=3)
+    cfg = settings(200, epochs=6.0, batch=8, lr=1e-2, num_evals=3)
     train(model, some_examples(24, seed=9), cfg, seed=0, journal=Journal(tmp_path), held=held, home=home)
     assert [all(map(torch.equal, model.parameters(), seen)) for seen in held.seen] == [i == best for i in range(3)]
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -341,7 +341,7 @@ def test_the_model_ends_as_its_best(tmp_path, script, best, on_disk):
 def test_measuring_changes_nothing(tmp_path):
     plain, _ = run(tmp_path / "a", epochs=2.0)
     model, held = model_of(1), Judged([(1.0, 0.1), (1.0, 0.2), (1.0, 0.3)])
-    cfg = settings(200, epochs=2.0, batch=8, lr=1e-2, warmup=0.1, evaluations=3)
+    cfg = settings(200, epochs=2.0, batch=8, lr=1e-2, warmup=0.1, num_evals=3)
     train(model, some_examples(24, seed=9), cfg, seed=0, journal=Journal(tmp_path), held=held,
           home=tmp_path / "home")
     assert all(map(torch.equal, plain.parameters(), model.parameters()))

@@ -25,7 +25,7 @@ EXAMPLES = some_examples(26, seed=4)
 
 
 def settings(**change) -> ColdStart:
-    return ColdStart(**{"epochs": 4.0, "batch": 9, "lr": 1e-2, "evaluations": 3, "micro_batch_tokens": 40,
+    return ColdStart(**{"epochs": 4.0, "batch": 9, "lr": 1e-2, "num_evals": 3, "micro_batch_tokens": 40,
                         "checkpoint_every": 3} | change)
 
 
@@ -114,7 +114,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(whole_run, tmp_path, c
 
 
 def ranked(rank: int, folder, tokenizer, shard: int, killed: bool) -> None:
-    cfg, one_step = Config(run=Run(shard=shard)), sft.one_step
+    cfg, one_step = Config(run=Run(fsdp_size=shard)), sft.one_step
 
     def struck(*arguments):
         if arguments[-1] == 7:

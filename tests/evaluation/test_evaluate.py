@@ -39,7 +39,7 @@ def model():
 @pytest.fixture
 def cfg():
     cfg = Config()
-    cfg.eval.max_new_tokens, cfg.rl.rollout_slots = 12, 4
+    cfg.eval.max_new_tokens, cfg.rl.max_num_seqs = 12, 4
     return cfg
 
 

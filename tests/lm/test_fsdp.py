@@ -175,4 +175,4 @@ def odd_groups(rank: int, folder) -> None:
 def test_groups_that_do_not_divide_the_ranks_are_refused(tiny, toy_tokenizer, tmp_path):
     save_model(tiny("qwen2"), toy_tokenizer, tmp_path / "model")
     assert on_ranks(2, odd_groups, tmp_path) == [0, 0]
-    assert (tmp_path / "1").read_text() == "run.shard: 2 ranks are no whole number of groups of 3"
+    assert (tmp_path / "1").read_text() == "run.fsdp_size: 2 ranks are no whole number of groups of 3"

@@ -60,7 +60,7 @@ def test_what_is_said_aloud(figures, gold, history, names):
 
 def settings(**rl) -> Config:
     return Config(rl=RL(lr=1e-3, prompts_per_step=8, **rl), stage2=Stage2(rounds=0),
-                  stage1=Stage1(samples_per_prompt=4, min_steps=2, max_steps=2, sparsity=1.0))
+                  stage1=Stage1(samples_per_prompt=4, min_steps=2, max_steps=2, plateau_threshold=1.0))
 
 
 def test_a_truncated_run_stops_at_its_first_step_and_leaves_its_samples(talker, tokenizer, tmp_path):
@@ -121,7 +121,7 @@ def test_what_is_not_finite_is_refused_before_the_update(talker, tokenizer, kind
     model, cfg, groups = prepared(talker, tokenizer)
     spoil(kind, model, groups)
     before = [p.detach().clone() for p in model.parameters()]
-    cfg.mismatch_limit = 1e9
+    cfg.max_logprob_diff = 1e9
     with pytest.raises(RunFailed, match=REFUSED[kind]):
         update(model, adamw(model, 1e-3, (0.9, 0.95), 0.0), groups, cfg, samples=8, prompts=6)
     assert all(torch.equal(a.nan_to_num(), b.detach().nan_to_num()) for a, b in zip(before, model.parameters()))
@@ -130,7 +130,7 @@ def test_what_is_not_finite_is_refused_before_the_update(talker, tokenizer, kind
 def rank_refuses(rank: int, talker, tokenizer, folder, kind: str) -> None:
     """Only rank 1 sees the fault; both must stop, with weights as they were."""
     fresh, items = talker
-    model, cfg = fresh(), RL(max_new_tokens=12, mismatch_limit=1e9)
+    model, cfg = fresh(), RL(max_new_tokens=12, max_logprob_diff=1e9)
     groups = roll_out(model, tokenizer, [(item, "") for item in items[:6]], cfg, samples=8, seed=0, step=3)
     if rank == 1:
         spoil(kind, model, groups)

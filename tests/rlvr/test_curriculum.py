@@ -19,7 +19,7 @@ def pool(count: int) -> dict[str, Item]:
 
 
 def settings(prompts: int = 6, **stage2) -> Config:
-    return Config(rl=RL(prompts_per_step=prompts), stage1=Stage1(max_steps=4, min_steps=0, sparsity=0.5, window=2),
+    return Config(rl=RL(prompts_per_step=prompts), stage1=Stage1(max_steps=4, min_steps=0, plateau_threshold=0.5, window=2),
                   stage2=Stage2(**({"rounds": 3, "steps_per_round": 2} | stage2)), mining=Mining(samples=4))
 
 

@@ -17,7 +17,7 @@ from tests.rlvr.test_update import rollouts
 
 @pytest.mark.parametrize("prompts, count", [(5, 1), (5, 2), (7, 3), (4, 4)])
 def test_every_epoch_takes_each_group_once_in_an_order_of_its_own(prompts, count):
-    cfg = RL(objective="grpo", epochs=4, minibatches=count)
+    cfg = RL(objective="grpo", num_iterations=4, minibatches=count)
     chosen = minibatches(prompts, cfg, (1, 2))
     assert len(chosen) == 4 * count
     for epoch in range(4):

@@ -12,7 +12,7 @@ from tests.rlvr.conftest import colour_items
 
 
 def test_classes_by_pass_rate():
-    cfg = Mining(wrong_max=0.25, right_min=0.75)
+    cfg = Mining(failed_below=0.25, mastered_above=0.75)
     assert [classify(p / 4, cfg) for p in range(5)] == ["wrong", "wrong", "middle", "right", "right"]
 
 

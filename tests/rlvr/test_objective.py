@@ -264,7 +264,7 @@ def test_T11_kl_gradients_by_enumeration():
     assert torch.allclose(rho_k3, k2, atol=1e-15), "also for every sample by itself"
 
 
-SETTINGS = [RL(objective=name, max_new_tokens=8, kl=beta, kl_estimator=estimator, kl_weighted=weighted)
+SETTINGS = [RL(objective=name, max_new_tokens=8, kl_coef=beta, kl_estimator=estimator, kl_importance_weighted=weighted)
             for name in OBJECTIVES
             for beta, estimator, weighted in ((0.0, "k3", True), (0.1, "k1", True), (0.1, "k2", False),
                                               (0.1, "k3", False), (0.1, "k3", True))]
@@ -285,12 +285,12 @@ def random_case(cfg: RL):
 def total_loss(logps, old, reference, A, mask, cfg: RL, counts: Counts) -> torch.Tensor:
     objective = objective_of(cfg)
     values = policy_loss(logps, old, A, mask, objective)
-    if cfg.kl:
-        values = values + cfg.kl * kl(logps, reference, old, cfg.kl_estimator, cfg.kl_weighted)
+    if cfg.kl_coef:
+        values = values + cfg.kl_coef * kl(logps, reference, old, cfg.kl_estimator, cfg.kl_importance_weighted)
     return aggregate(values, mask, objective.mean, counts)
 
 
-@pytest.mark.parametrize("cfg", SETTINGS, ids=lambda c: f"{c.objective}-{c.kl}-{c.kl_estimator}-{c.kl_weighted}")
+@pytest.mark.parametrize("cfg", SETTINGS, ids=lambda c: f"{c.objective}-{c.kl_coef}-{c.kl_estimator}-{c.kl_importance_weighted}")
 def test_gradients_by_finite_differences_and_by_the_plain_python_of_the_audit(cfg):
     logps, old, reference, A, mask = random_case(cfg)
     counts = Counts(4, int(mask.sum()), 8)
@@ -339,5 +339,5 @@ def test_order_padding_and_split_of_the_sequences_do_not_matter(cfg):
 
 def test_every_variant_is_a_row_of_its_own_and_fields_override_a_part_of_it():
     assert len(set(OBJECTIVES.values())) == len(OBJECTIVES) == 6
-    assert objective_of(RL(objective="grpo", clip=[0.1, 0.3], advantage="centred")).clip == (0.1, 0.3)
+    assert objective_of(RL(objective="grpo", clip_eps=[0.1, 0.3], advantage="centred")).clip == (0.1, 0.3)
     assert objective_of(RL()) == OBJECTIVES["paper"]

@@ -31,9 +31,9 @@ from tests.ranks import on_ranks
 def settings(shard: int = 1, weights: str = "copy", **rl) -> Config:
     """Five prompts on two ranks: shares of three and two."""
     return Config(
-        run=Run(seed=3, shard=shard),
+        run=Run(seed=3, fsdp_size=shard),
         rl=RL(max_new_tokens=12, lr=1e-3, prompts_per_step=5, rollout_weights=weights, **rl),
-        stage1=Stage1(samples_per_prompt=4, min_steps=2, max_steps=2, sparsity=1.0),
+        stage1=Stage1(samples_per_prompt=4, min_steps=2, max_steps=2, plateau_threshold=1.0),
         stage2=Stage2(samples_per_prompt=3, rounds=1, steps_per_round=1), mining=Mining(samples=2, chunk=20))
 
 
@@ -58,7 +58,7 @@ def results(folder):
 
 @pytest.mark.parametrize(("ranks", "cfg"), [
     (2, settings()), (2, settings(0)), (4, settings(2)), (2, settings(0, "sharded")),
-    (2, settings(0, kl=0.1, activation_checkpointing=True, micro_batch_tokens=30))],
+    (2, settings(0, kl_coef=0.1, activation_checkpointing=True, micro_batch_tokens=30))],
     ids=["replicated", "sharded", "hybrid", "sampled on shards", "sharded, with KL, recomputed"])
 def test_T27_T29_several_ranks_take_the_steps_of_one(talker, base, tokenizer, tmp_path, ranks, cfg):
     """Groups stay whole on a rank, completions end at different lengths on each, and nobody waits for ever."""
@@ -85,7 +85,7 @@ def test_T27_T29_several_ranks_take_the_steps_of_one(talker, base, tokenizer, tm
     for name in ("one", "two"):  # and either log holds
         shutil.copytree(base, tmp_path / name / "base")
         (tmp_path / name / "items").mkdir()
-        write_items(tmp_path / name / "items" / "trainer.jsonl", items)
+        write_items(tmp_path / name / "items" / "train.jsonl", items)
         write_text(tmp_path / name / "config.toml", to_toml(cfg if name == "two" else dataclasses.replace(
             cfg, run=Run(seed=3))))
         assert not verify(tmp_path / name).differences
@@ -98,7 +98,7 @@ def test_a_checkpoint_of_some_ranks_goes_on_on_others(talker, base, tokenizer, t
     items = talker[1]
 
     def go(ranks, shard, folder, start=None):
-        cfg = dataclasses.replace(settings(shard), run=Run(seed=3, shard=shard, checkpoint_every=1, keep=9))
+        cfg = dataclasses.replace(settings(shard), run=Run(seed=3, fsdp_size=shard, checkpoint_every=1, keep_last=9))
         assert on_ranks(ranks, train_from, base, items, tokenizer, folder, cfg, start) == [0] * ranks
 
     go(*before, tmp_path / "first")
@@ -117,9 +117,9 @@ def train_from(rank, base, items, tokenizer, folder, cfg, start) -> None:
 
 def one_step(rank, base, groups, cfg, path, shard=1) -> None:
     """Update on this rank's share of the groups; leave gradient, weights and figures behind."""
-    run, cpu = Config(run=Run(shard=shard)), torch.device("cpu")
+    run, cpu = Config(run=Run(fsdp_size=shard)), torch.device("cpu")
     model, reference = load_to_train(base, run, cpu), None
-    if cfg.kl:
+    if cfg.kl_coef:
         reference = load_to_train(base, run, cpu).requires_grad_(False)
         with torch.no_grad():
             for p in reference.parameters():
@@ -134,12 +134,12 @@ def one_step(rank, base, groups, cfg, path, shard=1) -> None:
 
 
 VARIANTS = [RL(objective=name) for name in OBJECTIVES] + [
-    RL(advantage="batch"), RL(advantage="leave_one_out", kl=0.1), RL(objective="dapo", epochs=2, minibatches=3, kl=0.1),
-    RL(objective="gspo", epochs=2)]
-LAYOUTS = [(2, 1, 16384), (4, 1, 40), (2, 0, 40), (4, 2, 16384), (4, 0, 60)]  # ranks, run.shard, tokens a micro-batch
+    RL(advantage="batch"), RL(advantage="leave_one_out", kl_coef=0.1), RL(objective="dapo", num_iterations=2, minibatches=3, kl_coef=0.1),
+    RL(objective="gspo", num_iterations=2)]
+LAYOUTS = [(2, 1, 16384), (4, 1, 40), (2, 0, 40), (4, 2, 16384), (4, 0, 60)]  # ranks, run.fsdp_size, tokens a micro-batch
 
 
-@pytest.mark.parametrize("cfg", VARIANTS, ids=lambda c: f"{c.objective}-{c.advantage}-{c.epochs}-{c.kl}")
+@pytest.mark.parametrize("cfg", VARIANTS, ids=lambda c: f"{c.objective}-{c.advantage}-{c.num_iterations}-{c.kl_coef}")
 def test_T9_T26_gradient_on_1_2_and_4_ranks(talker, base, tokenizer, tmp_path, cfg):
     """Five groups on four ranks, so some have one and one has two, in whole or cut into other micro-batches; the same
     gradient on every rank, to 1e-6, whether each holds the weights or they share them."""

@@ -20,8 +20,8 @@ from minifleming.run.fields import RL, Config, Mining, Run, Stage1, Stage2
 
 def settings(**stage2) -> Config:
     return Config(
-        run=Run(checkpoint_every=2, keep=2, seed=3), rl=RL(max_new_tokens=12, lr=2e-3, prompts_per_step=4),
-        stage1=Stage1(samples_per_prompt=4, min_steps=3, max_steps=5, sparsity=1.0, window=2),
+        run=Run(checkpoint_every=2, keep_last=2, seed=3), rl=RL(max_new_tokens=12, lr=2e-3, prompts_per_step=4),
+        stage1=Stage1(samples_per_prompt=4, min_steps=3, max_steps=5, plateau_threshold=1.0, window=2),
         stage2=Stage2(samples_per_prompt=6, rounds=2, steps_per_round=3, **stage2), mining=Mining(samples=3))
 
 
@@ -132,7 +132,7 @@ def test_stage_1_trains_no_difficult_item(whole):
 def test_the_control_goes_on_from_the_same_stage_1_without_mining(talker, tokenizer, whole, tmp_path):
     folder, _, _ = whole
     start = folder / "checkpoints" / "step_000005"
-    state, _ = train(talker, tokenizer, tmp_path, settings(source="uniform"), start)
+    state, _ = train(talker, tokenizer, tmp_path, settings(sampling="uniform"), start)
     assert state.step == 11 and {r["event"] for r in records(tmp_path, "mining.jsonl")} == {"begun", "trained"}
     assert [r["step"] for r in records(tmp_path)] == list(range(6, 12))
 
@@ -146,7 +146,7 @@ def test_T37_the_reference_is_the_frozen_start_and_is_loaded_only_for_a_kl_term(
     assert made and all(model is None for model in made)
     made.clear()
     cfg = settings()
-    cfg.rl.kl = 0.1
+    cfg.rl.kl_coef = 0.1
     train(talker, tokenizer, tmp_path / "with", cfg)
     shutil.rmtree(tmp_path / "with" / "checkpoints" / "step_000011")
     train(talker, tokenizer, tmp_path / "with", cfg)

@@ -103,7 +103,7 @@ def rollouts() -> list[list[Rollout]]:
 
 
 def settings(name: str, beta: float, weighted: bool, **others) -> RL:
-    return RL(objective=name, kl=beta, kl_weighted=weighted, max_new_tokens=LONGEST, micro_batch_tokens=100,
+    return RL(objective=name, kl_coef=beta, kl_importance_weighted=weighted, max_new_tokens=LONGEST, micro_batch_tokens=100,
               max_grad_norm=1e9, **others)
 
 

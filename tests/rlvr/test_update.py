@@ -94,7 +94,7 @@ def test_T38_weights_change_and_T6_constant_groups_change_nothing(talker, tokeni
     for group in groups:
         for r in group:
             r.advantage = 0.0
-    cfg.mismatch_limit = 100.0  # the weights are others now
+    cfg.max_logprob_diff = 100.0  # the weights are others now
     result = update(model, adamw(model, 1e-3, (0.9, 0.95), 0.0), groups, cfg, samples=8, prompts=6)
     assert result["trained"] == 0 and result["loss"] == 0.0
     assert torch.equal(after, torch.cat([p.detach().flatten() for p in model.parameters()]))

@@ -121,7 +121,7 @@ def test_a_graph_that_gives_too_few_ends_with_status_1_the_count_and_no_file(tmp
     assert guarded(synth_kg.main, argv) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("minifleming: the graph gave ") and " different items of the 60 asked for; " in last
-    assert re.search(r"; \d+ of 2 hops; more come with fewer --hops or --pins", last)
+    assert re.search(r"; \d+ of 2 hops; more come with fewer --hops or --qualifiers", last)
     assert not out.exists()
 
 
@@ -247,13 +247,14 @@ def test_walks_and_items_follow_rarity_and_boost():
 def test_every_setting_reaches_the_items():
     """Each field of [data] on its own changes what ``synthesise`` is told, and nothing else."""
     base = settings(Data(), GRAPH)
-    changed = {"options": 5, "findings": [1, 3], "rarity": 0.25, "rare_boost": 7.0, "roots": 9, "both": 0.5,
-               "apart": not Data().apart, "evidence": ["has_symptom"]}
-    for name, value in changed.items():
-        how = settings(Data(**{name: value}), GRAPH)
+    changed = {"options": 5, "findings": [1, 3], "rarity": 0.25, "rare_boost": 7.0, "num_diseases": 9,
+               "two_targets": 0.5, "exclude_variants": not Data().exclude_variants, "evidence": ["has_symptom"]}
+    parameters = {"num_diseases": "roots", "two_targets": "both", "exclude_variants": "apart"}
+    for field, value in changed.items():
+        name, how = parameters.get(field, field), settings(Data(**{field: value}), GRAPH)
         assert how[name] == (tuple(value) if isinstance(value, list) else value) != base[name]
         assert {key for key in base if how[key] != base[key]} == {name}
-    how = settings(Data(pins=True, style="varied"), GRAPH)
+    how = settings(Data(qualifiers=True, style="varied"), GRAPH)
     assert how["pins"] is True and how["wording"] == Wording("varied") and base["wording"] == Wording()
     how = settings(Data(language="zh"), GRAPH)
     assert how["wording"].language == "zh" and how["wording"].told("fever") == "\u53d1\u70ed"

@@ -48,9 +48,9 @@ def test_two_configurations_share_no_list():
 
 def test_the_control_recipe_is_the_default_one_without_mining():
     mined, control = (load(ROOT / "recipes" / f"{name}.toml") for name in ("tiny", "tiny-control"))
-    assert set(differences(mined, control)) == {"stage2.source", "stage2.rounds", "stage2.steps_per_round"}
+    assert set(differences(mined, control)) == {"stage2.sampling", "stage2.rounds", "stage2.steps_per_round"}
     steps = [c.stage2.rounds * c.stage2.steps_per_round for c in (mined, control)]
-    assert steps[0] == steps[1] and control.stage2.source == "uniform"
+    assert steps[0] == steps[1] and control.stage2.sampling == "uniform"
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.name)
@@ -78,20 +78,20 @@ def test_what_is_written_is_read_back(seed, tmp_path):
         else:
             continue
         setattr(getattr(config, section), key, new)
-    config.mining.wrong_max, config.mining.right_min = 0.1, 0.9
-    config.stage2.right = 1
+    config.mining.failed_below, config.mining.mastered_above = 0.1, 0.9
+    config.stage2.mastered_parts = 1
     config.rl.objective, config.rl.minibatches = rng.choice(["grpo", "cispo"]), 1
     assert load(written(tmp_path, to_toml(config))) == config
 
 
 def test_sources_win_in_the_order_recipe_set_flag(tmp_path):
-    path = written(tmp_path, "[run]\nseed = 1\nkeep = 4\n[data]\ngraph = 'g'\n")
+    path = written(tmp_path, "[run]\nseed = 1\nkeep_last = 4\n[data]\ngraph = 'g'\n")
     parser = Parser()
     configuration.add_arguments(parser)
-    args = parser.parse_args(["--config", str(path), "--set", "run.seed=2", "--set", "run.keep=5", "--set",
-                              "run.keep=6", "--device", "cpu", "--set", "run.device=cuda"])
+    args = parser.parse_args(["--config", str(path), "--set", "run.seed=2", "--set", "run.keep_last=5", "--set",
+                              "run.keep_last=6", "--device", "cpu", "--set", "run.device=cuda"])
     config = configuration.from_arguments(args, {"run.seed": 3, "data.graph": None})
-    assert (config.run.seed, config.run.keep, config.data.graph, config.run.device) == (3, 6, "g", "cpu")
+    assert (config.run.seed, config.run.keep_last, config.data.graph, config.run.device) == (3, 6, "g", "cpu")
 
 
 @pytest.mark.parametrize("text, wanted", [
@@ -182,8 +182,8 @@ def test_a_number_that_is_not_finite_is_refused(text):
     (["data.hops=[]"], "data.hops: path lengths go from 1 to 6, not []"),
     (["data.hops=[0]"], "data.hops: path lengths go from 1 to 6, not [0]"),
     (["data.hops=[1,7]"], "not [1, 7]"),
-    (["data.longer_hops=[9]"], "data.longer_hops"),
-    (["data.longer_hops=[]"], "data.longer_hops"),
+    (["data.ood_hops=[9]"], "data.ood_hops"),
+    (["data.ood_hops=[]"], "data.ood_hops"),
     (["data.train_file=a.jsonl"], "data.train_file and data.heldout_file: give both or neither"),
     (["stage1.mix=['fig2','easy']"], "stage1.mix: must be tiers, or fig2 alone"),
     (["data.hops=[1,2"], "data.hops: must be a list"),
@@ -194,22 +194,22 @@ def test_a_number_that_is_not_finite_is_refused(text):
     (["rl.objective=ppo"], "rl.objective: 'ppo' is not one of paper, dr_grpo"),
     (["rl.advantage=std"], "rl.advantage: 'std' is not one of centred"),
     (["rl.kl_estimator=k4"], "rl.kl_estimator: 'k4'"),
-    (["rl.epochs=2"], "rl.objective: 'paper' has no ratio"),
+    (["rl.num_iterations=2"], "rl.objective: 'paper' has no ratio"),
     (["rl.minibatches=2"], "rl.objective: 'paper' has no ratio"),
-    (["rl.clip=[0.2,0.2]"], "rl.objective: 'paper' has no ratio"),
-    (["rl.objective=grpo", "rl.clip=[0.2]"], "rl.clip: must be [low, high] with low up to 1, or empty"),
+    (["rl.clip_eps=[0.2,0.2]"], "rl.objective: 'paper' has no ratio"),
+    (["rl.objective=grpo", "rl.clip_eps=[0.2]"], "rl.clip_eps: must be [low, high] with low up to 1, or empty"),
     (["rl.objective=grpo", "rl.minibatches=9", "rl.prompts_per_step=8"], "rl.minibatches: 9 do not fit"),
     (["rl.betas=[0.9]"], "rl.betas"),
     (["rl.betas=[0.9,1.0]"], "rl.betas"),
-    (["stage2.source='all'"], "stage2.source: 'all' is not one of mined, uniform"),
+    (["stage2.sampling='all'"], "stage2.sampling: 'all' is not one of mined, uniform"),
     (["model.dtype=float16"], "model.dtype: 'float16'"),
     (["cold_start.max_grad_norm=0"], "cold_start.max_grad_norm: must be at least"),
     (["rl.max_grad_norm=0"], "rl.max_grad_norm: must be at least"),
     (["run.device=tpu"], "run.device: 'tpu'"),
     (["stage1.mix=[]"], "stage1.mix: must be tiers, or fig2 alone"),
     (["stage1.mix=['hard']"], "stage1.mix: 'hard'"),
-    (["stage2.right=0", "stage2.wrong=0"], "stage2.right and stage2.wrong: one must be positive"),
-    (["mining.wrong_max=0.5", "mining.right_min=0.5"], "mining.wrong_max: must be below mining.right_min"),
+    (["stage2.mastered_parts=0", "stage2.failed_parts=0"], "stage2.mastered_parts and stage2.failed_parts: one must be positive"),
+    (["mining.failed_below=0.5", "mining.mastered_above=0.5"], "mining.failed_below: must be below mining.mastered_above"),
     (['run.out="a\\u0000b"'], "run.out: must be Unicode text without NUL"),
     (["run.out=\udcff"], "run.out: must be Unicode text without NUL"),
     (["run.seed=" + "9" * 5000], "run.seed: must be int"),
@@ -262,7 +262,7 @@ def test_a_difference_is_named_but_for_fields_that_change_no_result(name):
     first, second = load(None), load(None)
     section, key = name.split(".")
     setattr(getattr(second, section), key, "another value")
-    free = section == "alarms" or name in ("run.out", "run.device", "run.checkpoint_every", "run.keep")
+    free = section == "alarms" or name in ("run.out", "run.device", "run.checkpoint_every", "run.keep_last")
     assert differences(first, second) == ([] if free else [name]) and differences(first, first) == []
 
 

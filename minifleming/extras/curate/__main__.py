@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     chosen = settings(args)
     refuse_inputs(args)
     pairs, sources = read_sources(args.sets)
-    against, benchmarks = read_sources(args.against)
+    against, benchmarks = read_sources(args.decontaminate)
     items = pool(pairs)
     missing = sorted(set(chosen.ratios.get("source", {})) - {item.source for item in items})
     if missing:
@@ -63,7 +63,7 @@ def refuse_inputs(args) -> None:
     """No output may fall on an input."""
     outputs = {beside(args.out, end).resolve() for end in ("", ".dropped.jsonl", ".quarantine.jsonl", ".card.md",
                                                             ".funnel.svg")}
-    inputs = [parse(argument)[1] for argument in (*args.sets, *args.against)]
+    inputs = [parse(argument)[1] for argument in (*args.sets, *args.decontaminate)]
     for path in (*inputs, *filter(None, (args.votes, args.tier_votes))):
         if path.resolve() in outputs:
             raise BadInput("is an input, too; nothing is overwritten", path)

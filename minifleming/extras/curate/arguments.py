@@ -16,20 +16,20 @@ from minifleming.rods.item import TIERS
 from minifleming.run.errors import BadInput, Parser
 
 DEFAULT, LIMITS = Settings(), Limits()
-PATHS = ("sets", "against", "votes", "tier_votes", "out")
+PATHS = ("sets", "decontaminate", "votes", "tier_votes", "out")
 MACHINE = ("workers", "examples")  # change no item
 
 
 def parser() -> Parser:
     p = Parser(prog="curate", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, description=(
         "Curation of public question banks (arXiv:2509.15279 §3.1, Fig. 2).\n\n"
-        "    python -m minifleming.rods.curate medqa=train.jsonl kg=items.jsonl --against medqa=test.jsonl --out F\n\n"
+        "    python -m minifleming.rods.curate medqa=train.jsonl kg=items.jsonl --decontaminate medqa=test.jsonl --out F\n\n"
         "writes F (items), F.dropped.jsonl, F.quarantine.jsonl, F.card.md and, with matplotlib, F.funnel.svg."),
         epilog="Research software. Not for clinical use.")
     p.add_argument("sets", nargs="+", metavar="NAME=PATH",
                    help="a public set by the name of its reader, or any other name and a JSONL file of items; of two "
                         "equal items the first stays")
-    p.add_argument("--against", action="append", default=[], metavar="NAME=PATH",
+    p.add_argument("--decontaminate", action="append", default=[], metavar="NAME=PATH",
                    help="a benchmark to be kept out of the items; may be repeated")
     p.add_argument("--votes", type=Path, help="completions of the items by generate.py: verifies labels, rates tiers")
     p.add_argument("--tier-votes", type=Path, help='verdicts of a model: {"id": ..., "tiers": ["easy", ...]} a line')
@@ -86,7 +86,7 @@ def settings(args: argparse.Namespace) -> Settings:
         raise BadInput("--n: must be positive")
     if not re.fullmatch(r"0?\.\d{1,9}|1(\.0{0,9})?|0\.\d{1,9}", args.near) or not Fraction(args.near):
         raise BadInput(f"--near: {args.near} is out of range; a decimal above 0, at most 1")
-    for argument in (*args.sets, *args.against):
+    for argument in (*args.sets, *args.decontaminate):
         parse(argument)
     limits = Limits(args.gram, args.gram_common, args.covered, args.nats, args.similar, args.similar_question,
                     args.retouched)

@@ -124,20 +124,20 @@ def sizes(c: ModelConfig) -> tuple[int, int]:
 def plan(cfg: Config, c: ModelConfig, ranks: int, e: int, gpu: str = "h100", p: int = PROMPT,
          cuda: bool = False) -> Plan:
     """For ``ranks`` ranks that compute in ``e`` bytes. Raises BadInput for groups that do not divide the ranks."""
-    share = cfg.run.shard or ranks
+    share = cfg.run.fsdp_size or ranks
     if ranks % share:
-        raise BadInput(f"run.shard: {ranks} ranks are no whole number of groups of {share}")
+        raise BadInput(f"run.fsdp_size: {ranks} ranks are no whole number of groups of {share}")
     n, block = sizes(c)
     k, prompts = max(cfg.stage1.samples_per_prompt, cfg.stage2.samples_per_prompt), -(-cfg.rl.prompts_per_step // ranks)
     p = min(p, c.max_position_embeddings // 2)
     t = min(cfg.rl.max_new_tokens, c.max_position_embeddings - p)
-    root, spread = n - c.num_hidden_layers * block, cfg.run.shard != 1
+    root, spread = n - c.num_hidden_layers * block, cfg.run.fsdp_size != 1
     r = e if spread else 4  # bytes of an element between the blocks: those of the weights that it comes from
     always = {"weights": 4 * n / share, "gradients": 4 * n / share, "moments": 8 * n / share}
-    if cfg.rl.kl > 0:
+    if cfg.rl.kl_coef > 0:
         always["reference model"] = 4 * n / share
-    groups = min(prompts, max(1, cfg.rl.rollout_slots // k))
-    rows, slots = groups * k, min(prompts, max(cfg.rl.rollout_slots, k), -(-2 * max(cfg.rl.rollout_slots, k) // k))
+    groups = min(prompts, max(1, cfg.rl.max_num_seqs // k))
+    rows, slots = groups * k, min(prompts, max(cfg.rl.max_num_seqs, k), -(-2 * max(cfg.rl.max_num_seqs, k) // k))
     sharded = cfg.rl.rollout_weights == "sharded" and spread
     rollout = {"copy that samples": (2 * block + root if sharded else n if spread or e == 2 else 0) * e,
                "cache": cache(c, rows, slots, p, t, e), "on the way": rows * c.vocab_size * (e + 8.0)}

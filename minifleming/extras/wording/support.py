@@ -1,4 +1,4 @@
-"""Is a distractor right after all? The graph is incomplete, so every graph given with ``--also`` is asked as well.
+"""Is a distractor right after all? The graph is incomplete, so every graph given with ``--support-graph`` is asked as well.
 
     item      ... What is the first-line treatment of this disease?   A hydroxychloroquine   B methotrexate
     also      methotrexate treats lupus                               B is supported: the item is dropped and counted

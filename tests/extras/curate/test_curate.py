@@ -48,7 +48,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-ALL = ["a=a.jsonl", "b=b.jsonl", "--against", "bench=bench.jsonl", "--votes", "votes.jsonl",
+ALL = ["a=a.jsonl", "b=b.jsonl", "--decontaminate", "bench=bench.jsonl", "--votes", "votes.jsonl",
        "--tier-votes", "tiers.jsonl"]
 
 
@@ -184,7 +184,7 @@ def test_cells_cannot_break_a_table():
 def test_curating_the_output_again_changes_no_question_and_drops_nothing(folder):
     assert run() == 0
     first = read_items("out/F.jsonl")
-    assert guarded(main, ["again=out/F.jsonl", "--against", "bench=bench.jsonl", "--out", "two.jsonl"]) == 0
+    assert guarded(main, ["again=out/F.jsonl", "--decontaminate", "bench=bench.jsonl", "--out", "two.jsonl"]) == 0
     second = read_items("two.jsonl")
     assert [(i.id, i.question, i.options, i.answer, i.tier) for i in first] == [
         (i.id, i.question, i.options, i.answer, i.tier) for i in second]
@@ -224,7 +224,7 @@ def test_curate_changes_no_input():
 
 @pytest.mark.parametrize("argv, reason", [
     (["a"], "'a' must be NAME=PATH"), (["=a.jsonl"], "must be NAME=PATH"), (["a=missing.jsonl"], "missing.jsonl"),
-    (["a=a.jsonl", "--against", "x"], "'x' must be"), (["a=a.jsonl", "--near", "2"], "--near"),
+    (["a=a.jsonl", "--decontaminate", "x"], "'x' must be"), (["a=a.jsonl", "--near", "2"], "--near"),
     (["a=a.jsonl", "--near", "0"], "--near"), (["a=a.jsonl", "--near", "nan"], "--near"),
     (["a=a.jsonl", "--covered", "1.5"], "--covered"), (["a=a.jsonl", "--nats", "nan"], "--nats"),
     (["a=a.jsonl", "--workers", "0"], "--workers"), (["a=a.jsonl", "--n", "0"], "--n"),
@@ -238,7 +238,7 @@ def test_curate_changes_no_input():
     (["a=a.jsonl", "--tier-votes", "othertiers.jsonl"], "no line is on any of the 155 items; the first is on 'zz'"),
     (["medqq=public.jsonl"], "public.jsonl:1: missing 'id'"),
     (["medqq=public.jsonl"], "; no public set is called 'medqq': did you mean 'medqa'?"),
-    (["a=a.jsonl", "--against", "MedMCQ=public.jsonl"], "did you mean 'medmcqa'?"),
+    (["a=a.jsonl", "--decontaminate", "MedMCQ=public.jsonl"], "did you mean 'medmcqa'?"),
     (["a=poison.jsonl"], "lineage"), (["a=poison2.jsonl"], "tiers"), (["medqa=a.jsonl"], "a.jsonl"), ([], "required"),
     (["a=a.jsonl", "--seed", "x"], "--seed"), (["a=a.jsonl", "--unknown"], "unrecognized"),
 ])
@@ -256,7 +256,7 @@ def test_bad_input_is_one_line_and_nothing_is_overwritten(folder, capsys, argv, 
 
 
 def test_an_output_that_is_an_input_is_refused(folder):
-    for argv in (["a=a.jsonl", "--out", "a.jsonl"], ["a=a.jsonl", "--against", "b=bench.jsonl", "--out", "bench.jsonl"],
+    for argv in (["a=a.jsonl", "--out", "a.jsonl"], ["a=a.jsonl", "--decontaminate", "b=bench.jsonl", "--out", "bench.jsonl"],
                  ["a=a.jsonl", "--votes", "F.card.md", "--out", "F"]):
         Path("F.card.md").write_text("x")
         with pytest.raises(BadInput, match="is an input, too"):
@@ -265,7 +265,7 @@ def test_an_output_that_is_an_input_is_refused(folder):
 
 def test_nothing_left_and_an_empty_class_are_failed_runs(folder):
     with pytest.raises(RunFailed, match="no item is left: contamination took 80"):
-        main(["a=bench.jsonl", "--against", "bench=bench.jsonl", "--out", "F.jsonl"])
+        main(["a=bench.jsonl", "--decontaminate", "bench=bench.jsonl", "--out", "F.jsonl"])
     with pytest.raises(RunFailed, match="has no items"):
         main(["a=a.jsonl", "--tiers", "easy=1", "--out", "F.jsonl"])
     assert not Path("F.jsonl").exists()

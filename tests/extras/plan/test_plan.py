@@ -143,17 +143,17 @@ def test_weights_gradients_moments_and_cache():
 
 
 def test_shares_and_phases():
-    c, cfg = model_of("qwen2", 500).config, Config(run=Run(shard=0), rl=RL(prompts_per_step=32))
+    c, cfg = model_of("qwen2", 500).config, Config(run=Run(fsdp_size=0), rl=RL(prompts_per_step=32))
     one, four = plan(cfg, c, 1, 4), plan(cfg, c, 4, 4)
     assert {name: size / 4 for name, size in one.always.items()} == four.always
-    hybrid = plan(dataclasses.replace(cfg, run=Run(shard=2)), c, 4, 4)
+    hybrid = plan(dataclasses.replace(cfg, run=Run(fsdp_size=2)), c, 4, 4)
     assert {name: size / 2 for name, size in one.always.items()} == hybrid.always
     assert four.peak == sum(four.always.values()) + max(
         sum(part.values()) for part in (four.rollout, four.update, four.cold_start))
-    resting = plan(dataclasses.replace(cfg, run=Run(shard=0, offload=True)), c, 4, 4)
+    resting = plan(dataclasses.replace(cfg, run=Run(fsdp_size=0, offload=True)), c, 4, 4)
     assert resting.peak == four.peak - sum(four.always.values())
-    with pytest.raises(BadInput, match="run.shard: 4 ranks are no whole number of groups of 3"):
-        plan(dataclasses.replace(cfg, run=Run(shard=3)), c, 4, 4)
+    with pytest.raises(BadInput, match="run.fsdp_size: 4 ranks are no whole number of groups of 3"):
+        plan(dataclasses.replace(cfg, run=Run(fsdp_size=3)), c, 4, 4)
 
 
 def test_the_largest_micro_batch_is_what_the_update_would_cut():

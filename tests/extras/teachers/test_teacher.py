@@ -40,14 +40,14 @@ def test_the_oracle_tells_every_item(arguments, items, tmp_path, capsys):
 
 
 def test_what_errs_is_refined(arguments, tmp_path):
-    assert teacher.main([*arguments, "--errs", "0.7", "--seed", "3"]) == 0
+    assert teacher.main([*arguments, "--error-rate", "0.7", "--seed", "3"]) == 0
     kept = [trace.strategy for trace in read_traces(tmp_path / "out.jsonl")]
     assert {"conditioned", "backtrack", "explore"} <= set(kept)
 
 
 def test_a_model_folder_teaches_and_the_oracle_steps_in(arguments, tmp_path):
     assert teacher.main([*arguments, "--teacher", "tiny", "--fallback", "oracle", "--rounds", "0", "--samples", "1",
-                         "--max-new-tokens", "8", "--longest", "300"]) == 0
+                         "--max-new-tokens", "8", "--max-chars", "300"]) == 0
     assert {trace.teacher for trace in read_traces(tmp_path / "out.jsonl")} == {"oracle"}
     assert "| tiny | blind | 24 | 24 | 0 | 0 |" in (tmp_path / "out.jsonl.card.md").read_text()
 
@@ -92,15 +92,15 @@ def test_a_server_teaches_and_no_answer_is_paid_for_twice(arguments, items, tmp_
 
 def test_nothing_verified_is_a_run_that_failed(arguments, tmp_path):
     with pytest.raises(RunFailed, match="none of 24 items"):
-        teacher.main([*arguments, "--longest", "5"])
+        teacher.main([*arguments, "--max-chars", "5"])
     assert not (tmp_path / "out.jsonl").exists() and (tmp_path / "out.jsonl.card.md").exists()
 
 
 @pytest.mark.parametrize("bad", [
     ["--teacher", "nobody"], ["--fallback", "nobody"], ["--judge", "nobody"], ["--detours", "1.5"],
     ["--detours", "nan"],
-    ["--errs", "-1"], ["--samples", "0"], ["--pass-k", "3"], ["--rounds", "4"], ["--floor", "2"], ["--hard", "-0.1"],
-    ["--chunk", "0"], ["--longest", "0"], ["--seed", "-1"], ["--temperature", "-1"], ["--max-new-tokens", "0"],
+    ["--error-rate", "-1"], ["--samples", "0"], ["--pass-k", "3"], ["--rounds", "4"], ["--min-length-quantile", "2"], ["--hard-below", "-0.1"],
+    ["--chunk", "0"], ["--max-chars", "0"], ["--seed", "-1"], ["--temperature", "-1"], ["--max-new-tokens", "0"],
     ["--guidelines", "none.tsv"], ["--teacher", "http://localhost:1/v1"], ["--graph", ""]])
 def test_bad_arguments_are_named(arguments, bad, tmp_path):
     named = {"nobody": "nobody", "none.tsv": "none.tsv", "http://localhost:1/v1": "--model: which"}

@@ -148,7 +148,7 @@ def test_the_command_says_how_many_were_dropped_and_drops_none_without_another_g
     other.write_text("\n".join("\t".join(row) for row in [COLUMNS, *rows]))
     argv = ["--n", "30", "--hops", "2", "--out", str(out)]
     assert guarded(synth_kg.main, argv) == 0 and "dropped" not in capsys.readouterr().out
-    assert guarded(synth_kg.main, [*argv, "--also", str(other)]) == 0
+    assert guarded(synth_kg.main, [*argv, "--support-graph", str(other)]) == 0
     assert re.search(r"^\d+ items dropped: a distractor is supported by ", capsys.readouterr().out, re.M)
     assert not any(Support([load_graph(str(other))])(item) for item in read_items(out))
 
