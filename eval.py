@@ -20,7 +20,7 @@ from minifleming.evaluation.tables import VARIANTS, write_report
 from minifleming.extras.analysis import robust, votes
 from minifleming.extras.reports.report import write_comparison, write_rows, write_scores
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import fingerprint, load_model, model_folder
+from minifleming.lm.weights import load_model, model_folder, weights_checksum
 from minifleming.rods.item import Item
 from minifleming.rods.readers import load_graph
 from minifleming.run import config as configuration
@@ -85,7 +85,7 @@ def benchmarks(args, cfg: configuration.Config) -> int:
     device = distributed.pick_device(cfg.run.device)
     with distributed.session(device):
         model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
-        weights = fingerprint(model)
+        weights = weights_checksum(model)
 
         def ask(name: str, path: Path, items: list[Item], **how) -> list[dict]:
             graph = load_graph(cfg.data.graph, cfg.data.columns) if any(item.path for item in items) else None

@@ -15,7 +15,7 @@ from minifleming.extras.chat.answers import answer_all, resume
 from minifleming.extras.chat.terminal import talk
 from minifleming.lm.categorical import Truncation
 from minifleming.lm.config import ModelConfig
-from minifleming.lm.tensors import files_of
+from minifleming.lm.tensors import weight_files
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder
 from minifleming.rods.item import read_items
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     if prompts is None:
         return talk(model, tokenizer, settings, system=args.system, history=args.history,
                     thinking=not args.no_thinking)
-    files = [folder / "config.json", *files_of(folder)]
+    files = [folder / "config.json", *weight_files(folder)]
     made_with = {"model": {file.name: sha256(file) for file in files}, "dtype": cfg.model.dtype, "seed": cfg.run.seed,
                  "deterministic": cfg.run.deterministic, "end_ids": tokenizer.end_ids} | {
         name: getattr(args, name) for name in ("temperature", "top_k", "top_p", "min_p", "max_new_tokens", "samples")}

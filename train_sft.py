@@ -15,7 +15,7 @@ from minifleming.cold_start import sft
 from minifleming.cold_start.heldout import split
 from minifleming.cold_start.trace import read_traces
 from minifleming.extras.plan import plan
-from minifleming.lm.load import load_to_train
+from minifleming.lm.load import load_for_training
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import model_folder, write_model
 from minifleming.run import config as configuration
@@ -56,7 +56,7 @@ def train(cfg: configuration.Config, args, device) -> None:
     traces, held = split(read_traces(args.traces), cfg.cold_start.val_fraction, cfg.run.seed)
     if not traces:
         raise BadInput("every trace is held out, none is left to train on (cold_start.val_fraction)", args.traces)
-    model = load_to_train(folder, cfg, device)
+    model = load_for_training(folder, cfg, device)
     examples, dropped = sft.examples_of(traces, tokenizer, cfg.cold_start.max_tokens)
     if not examples:
         raise BadInput(f"all {dropped} traces are longer than cold_start.max_tokens", args.traces)

@@ -135,7 +135,7 @@ class Step:
         h = work.hidden
         self.model = LanguageModel(ModelConfig("qwen2", VOCABULARY, h, 11 * h // 4, LAYERS, HEADS, KV_HEADS, h // HEADS,
                                                1e-6, 1e4, False, 1024))
-        self.model.initialise(0)
+        self.model.init_weights(0)
         self.cfg = RL(max_new_tokens=work.completion, lr=0.0, micro_batch_tokens=2048)
         self.optimizer = adamw(self.model, 0.0, (0.9, 0.95), 0.0)
         rng = torch.Generator().manual_seed(1)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from minifleming.extras.convert.gguf import convert, shipped
-from minifleming.lm.chat import chat
+from minifleming.lm.chat import single_turn
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.sampler import sample
 from minifleming.lm.tokenizer import Tokenizer
@@ -59,7 +59,7 @@ BEGINNINGS = (
 
 def prompts_of(tokenizer: Tokenizer) -> list[list[int]]:
     """Chats and plain beginnings in turn, so that the first few hold both. -> 50 lists of ids"""
-    chats = [chat(SYSTEM, question) for question in QUESTIONS]
+    chats = [single_turn(SYSTEM, question) for question in QUESTIONS]
     return [tokenizer.encode(text) for pair in zip(chats, BEGINNINGS) for text in pair]
 
 

@@ -27,7 +27,7 @@ from minifleming.evaluation.records import read_records, write_records
 from minifleming.evaluation.tables import VARIANTS, write_report
 from minifleming.extras.reports.training import write_page
 from minifleming.extras.wording.support import Support
-from minifleming.lm.load import load_to_answer, load_to_train
+from minifleming.lm.load import load_for_inference, load_for_training
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import model_folder, write_model
 from minifleming.rlvr import train
@@ -166,7 +166,7 @@ class Run:
                            f"all {dropped} traces are longer than cold_start.max_tokens {cfg.max_tokens}")
         if (self.folder / "checkpoints").exists():
             raise BadInput("missing or damaged, but reinforcement learning has begun; choose another run.out", folder)
-        model, home = load_to_train(self.base, self.cfg, self.device), self.folder / "cold_start.checkpoints"
+        model, home = load_for_training(self.base, self.cfg, self.device), self.folder / "cold_start.checkpoints"
         with self.journal.timed("cold_start"):
             sft.train(model, examples, cfg, seed=self.cfg.run.seed, journal=self.journal,
                       held=sft.held_out(held, self.tokenizer, cfg), home=home)
@@ -196,7 +196,7 @@ class Run:
         return traces
 
     def reinforce(self, start: Path, items: list[Item]) -> train.State:
-        model = load_to_train(start, self.cfg, self.device)
+        model = load_for_training(start, self.cfg, self.device)
         return train.train(self.cfg, model, self.tokenizer, items, self.folder, self.start)
 
     def report(self, splits: dict[str, list[Item]], start: Path, state: train.State) -> str:
@@ -223,7 +223,7 @@ class Run:
         if path.exists():
             return read_records(path)
         with self.journal.timed("eval", variant=variant, split=split):
-            found = evaluate(load_to_answer(folder, self.cfg, self.device), self.tokenizer, items, self.cfg,
+            found = evaluate(load_for_inference(folder, self.cfg, self.device), self.tokenizer, items, self.cfg,
                              name=f"{variant} {split}", graph=self.graph)
         if distributed.rank() == 0:
             write_records(path, found)

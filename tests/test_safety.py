@@ -109,7 +109,7 @@ def test_10000_mutated_weights_are_seen_by_the_manifest_and_crash_nothing(tmp_pa
     """Without a manifest a flipped bit of the numbers loads: nothing in the format could tell."""
     folder, rng = tmp_path / "model", random.Random(0)
     weights = {f"model.layers.{i}.weight": torch.randn(3, i + 1) for i in range(4)}
-    write_folder(folder, lambda path: tensors.save(weights, path / "model.safetensors"))
+    write_folder(folder, lambda path: tensors.save_safetensors(weights, path / "model.safetensors"))
     file = folder / "model.safetensors"
     data, refused, loaded = file.read_bytes(), 0, 0
     for _ in range(10_000):
@@ -121,7 +121,7 @@ def test_10000_mutated_weights_are_seen_by_the_manifest_and_crash_nothing(tmp_pa
         with pytest.raises(BadInput, match="model.safetensors is damaged"):
             model_folder(str(folder))
         try:
-            for _, rows, shape in tensors.read(folder):
+            for _, rows, shape in tensors.read_tensors(folder):
                 rows(slice(0, shape[0]) if shape else None)
             loaded += 1
         except BadInput as error:

@@ -20,9 +20,9 @@ import torch
 
 from bench.gpu.common import Bench, main, random_model
 from minifleming.lm.categorical import Truncation
-from minifleming.lm.fsdp import plain_copy
+from minifleming.lm.fsdp import gathered_copy
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.pack import Group, packed_logprobs, packs
+from minifleming.lm.pack import Group, pack_groups, packed_logprobs
 from minifleming.lm.sampler import Completion, sample
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model
@@ -61,10 +61,10 @@ def differences(b: Bench, trainer: LanguageModel, sampler: LanguageModel, what: 
     groups = [Group(p, [c.ids for c in found if c.prompt == i]) for i, p in enumerate(prompts)]
     recorded = [[c.logprobs for c in found if c.prompt == i] for i in range(len(prompts))]
     gaps: list[float] = []
-    for pack in packs(groups, TOKENS):
+    for pack in pack_groups(groups, TOKENS):
         with torch.no_grad():
             scored = packed_logprobs(trainer, pack)[0].tolist()
-        sampled = [p for i in pack.rows for logprobs in recorded[i] for p in logprobs]
+        sampled = [p for i in pack.group_ids for logprobs in recorded[i] for p in logprobs]
         gaps += [abs(x - y) for x, y in zip(scored, sampled, strict=True)]
     shape = f"{name_of(b, words)}, {what}, {len(gaps)} tokens"
     b.row("sampler and trainer, largest |difference| of log π", shape, max(gaps), "", aim={"most": LIMIT}, must=True)
@@ -77,8 +77,8 @@ def name_of(b: Bench, words: bool) -> str:
 
 def as_in_a_run(b: Bench, family: str = "") -> None:
     trainer = model_of(b, torch.float32, family)
-    trainer.compute = torch.bfloat16
-    with plain_copy(trainer, torch.bfloat16) as copy:
+    trainer.compute_dtype = torch.bfloat16
+    with gathered_copy(trainer, torch.bfloat16) as copy:
         differences(b, trainer, copy, f"{family} fp32 weights".strip(), bool(b.model and not family))
 
 

@@ -166,7 +166,7 @@ def random_model(c: ModelConfig, device: torch.device, dtype: torch.dtype) -> La
     """As ``LanguageModel.initialise``, with the device's random numbers."""
     with torch.device("meta"):
         model = LanguageModel(c).to(dtype)
-    model.to_empty(device=device).tie()
+    model.to_empty(device=device).tie_weights()
     for name, parameter in model.named_parameters():
         if parameter.dim() < 2:
             parameter.fill_(0.0 if name.endswith("bias") else 1.0)

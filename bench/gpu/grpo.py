@@ -65,7 +65,7 @@ class Ours:
         self.b, self.c = b, b.shape(SMALL)
         self.words = Words(self.c.vocab_size)
         self.model = random_model(self.c, b.device, torch.float32)
-        self.model.compute = torch.bfloat16
+        self.model.compute_dtype = torch.bfloat16
         count, prompt, new = sizes(b)
         self.cfg = RL(objective="dr_grpo", max_new_tokens=new, max_num_seqs=count * SAMPLES, lr=0.0,
                       micro_batch_tokens=2 * (prompt + SAMPLES * new))

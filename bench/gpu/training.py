@@ -20,7 +20,7 @@ from bench.gpu.common import Bench, free, main, random_model, theirs
 from minifleming.kernels.head import TokenLoss
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.optimizer import adamw
-from minifleming.lm.pack import Group, Pack, pack, packed_loss
+from minifleming.lm.pack import Group, Pack, build_pack, packed_loss
 from minifleming.run.errors import guarded
 
 SMALL, LARGE = "Qwen2.5-0.5B", "Qwen2.5-7B"
@@ -32,15 +32,15 @@ def ids(c, count: int) -> list[int]:
 
 def documents(c, count: int, length: int) -> Pack:
     """A prompt of one token each, so that all others are learned, and one more that nothing follows."""
-    return pack([Group(ids(c, 1), [ids(c, length)]) for _ in range(count)], list(range(count)))
+    return build_pack([Group(ids(c, 1), [ids(c, length)]) for _ in range(count)], list(range(count)))
 
 
 def groups(c, count: int, prompt: int, new: int) -> Pack:
-    return pack([Group(ids(c, prompt), [ids(c, new) for _ in range(8)]) for _ in range(count)], list(range(count)))
+    return build_pack([Group(ids(c, prompt), [ids(c, new) for _ in range(8)]) for _ in range(count)], list(range(count)))
 
 
 def pass_of(model: LanguageModel, batch: Pack) -> Callable[[], None]:
-    policy = TokenLoss("weighted", torch.full((len(batch.targets),), -1 / len(batch.targets), device=model.device))
+    policy = TokenLoss("weighted", torch.full((len(batch.labels),), -1 / len(batch.labels), device=model.device))
 
     def run() -> None:
         model.zero_grad(set_to_none=True)
@@ -63,7 +63,7 @@ def measured(b: Bench, model: LanguageModel, batches: list[Pack], name: str, len
                 raise
             model.zero_grad(set_to_none=True)
             free()
-    N, M = batch.ids.shape[1], len(batch.targets)
+    N, M = batch.ids.shape[1], len(batch.labels)
     memory = f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if b.cuda else ""
     model.zero_grad(set_to_none=True)
     more = peer(batch)
@@ -75,7 +75,7 @@ def measured(b: Bench, model: LanguageModel, batches: list[Pack], name: str, len
 
 def as_in_a_run(b: Bench) -> LanguageModel:
     model = random_model(b.shape(SMALL), b.device, torch.float32)
-    model.compute = torch.bfloat16
+    model.compute_dtype = torch.bfloat16
     return model
 
 
@@ -83,7 +83,7 @@ def small(b: Bench) -> None:
     model, length = as_in_a_run(b), b.size(1024, 24)
     batches = [documents(model.config, n, length) for n in b.size((16, 8), (3,))]
     measured(b, model, batches, b.size("0.5B", "toy"), length, 0.45,
-             lambda batch: b.peers(peers(b, len(batch.rows), length), "tokens/s", len(batch.rows) * length))
+             lambda batch: b.peers(peers(b, len(batch.group_ids), length), "tokens/s", len(batch.group_ids) * length))
 
 
 def peers(b: Bench, count: int, length: int) -> dict[str, Callable[[], float]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from minifleming.lm.load import load_to_train
+from minifleming.lm.load import load_for_training
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rlvr.log import read_lines, read_step, step_path
 from minifleming.rlvr.rollout import Rollout
@@ -50,7 +50,7 @@ def _replay(folder: Path, step: int) -> dict:
     device = distributed.pick_device(manifest["device"])
     if device.type == "cpu":
         torch.set_num_threads(manifest["threads"])
-    model = load_to_train(earlier[-1] / "model", cfg, device)
+    model = load_for_training(earlier[-1] / "model", cfg, device)
     items = read_items(folder / "items" / "train.jsonl")
     with tempfile.TemporaryDirectory() as scratch, torch.inference_mode(False):
         training = Again(cfg, model, Tokenizer(earlier[-1] / "model"), items, Path(scratch))

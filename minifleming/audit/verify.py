@@ -19,7 +19,7 @@ from pathlib import Path
 
 from minifleming.audit.recompute import weigh
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import fingerprint, load_model
+from minifleming.lm.weights import load_model, weights_checksum
 from minifleming.rlvr import curriculum
 from minifleming.rlvr.curriculum import State
 from minifleming.rlvr.log import (
@@ -243,7 +243,7 @@ def _checkpoint(findings: Findings, path: Path, seen: dict[int, list[dict]], wei
     if _plain(json.loads((path / "state.json").read_text())) not in seen.get(step, []):
         findings.differences.append(f"{path / 'state.json'}: is no state that the log comes through")
     if step in weights:
-        found = fingerprint(load_model(path / "model", cfg.model.dtype, "cpu"))
+        found = weights_checksum(load_model(path / "model", cfg.model.dtype, "cpu"))
         findings.expect(found, weights[step], "the checksum of the weights", path / "model")
 
 

@@ -11,7 +11,7 @@ import torch
 from minifleming.cold_start.trace import Trace
 from minifleming.lm.batch import Example
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.pack import packed_logprobs, packs
+from minifleming.lm.pack import pack_groups, packed_logprobs
 from minifleming.lm.sampler import sample
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rods.answer import parse_strict
@@ -54,7 +54,7 @@ class HeldOut:
     def loss(self, model: LanguageModel, rows: list[int]) -> float:
         """Summed over the targets of these rows."""
         return sum(-packed_logprobs(model, pack)[0].sum().item()
-                   for pack in packs([self.examples[i] for i in rows], self.tokens))
+                   for pack in pack_groups([self.examples[i] for i in rows], self.tokens))
 
     def right(self, model: LanguageModel, rows: list[int]) -> int:
         longest = 2 * max(len(example.completion) for example in self.examples)

@@ -13,7 +13,7 @@ import torch
 
 from minifleming.lm import optimizer as optim
 from minifleming.lm import tensors
-from minifleming.lm.fsdp import whole
+from minifleming.lm.fsdp import full_tensor
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.weights import load_weights
 from minifleming.run import distributed
@@ -41,7 +41,7 @@ class Saved:
                 raise BadInput("begun with other traces, another model, other settings or on another number of ranks; "
                                "remove it to begin anew", self.home)
             load_weights(self.model, newest)
-            optim.load_state(self.optimizer, self.model, newest)
+            optim.load_optimizer(self.optimizer, self.model, newest)
             done, self.score, self.best = state["step"], state["score"], state["best"]
         journal.truncate("metrics.jsonl", lambda record: 0 < record["step"] <= done)
         distributed.barrier()
@@ -52,7 +52,7 @@ class Saved:
 
         def fill(folder: Path | None) -> None:
             self._weights(folder)
-            optim.save_state(self.optimizer, self.model, folder)
+            optim.save_optimizer(self.optimizer, self.model, folder)
             if folder:
                 (folder / "state.json").write_text(json.dumps(state) + "\n")
 
@@ -82,8 +82,8 @@ class Saved:
 
     def _weights(self, folder: Path | None) -> None:
         named = dict(self.model.named_parameters())
-        tensors.write(folder, {name: p.numel() * p.element_size() for name, p in named.items()},
-                      lambda name: whole(named[name].detach()))
+        tensors.write_tensors(folder, {name: p.numel() * p.element_size() for name, p in named.items()},
+                      lambda name: full_tensor(named[name].detach()))
 
     def _write(self, name: str, fill) -> None:
         """All ranks gather, the first one writes."""

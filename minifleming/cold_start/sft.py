@@ -24,14 +24,14 @@ from minifleming.cold_start.saved import Saved
 from minifleming.cold_start.trace import Trace
 from minifleming.kernels.head import TokenLoss
 from minifleming.lm import optimizer as optim
-from minifleming.lm.batch import Batch, Example, fits, micro_batches
+from minifleming.lm.batch import Batch, Example, drop_too_long, micro_batches
 from minifleming.lm.checkpointing import activation_checkpointing
-from minifleming.lm.fsdp import even, plain_copy
+from minifleming.lm.fsdp import gathered_copy, pad_batches_across_ranks
 from minifleming.lm.logprobs import completion_logprobs
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.pack import Pack, packed_logprobs, packed_loss, packs
+from minifleming.lm.pack import Pack, pack_groups, packed_logprobs, packed_loss
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import fingerprint
+from minifleming.lm.weights import weights_checksum
 from minifleming.run import distributed
 from minifleming.run.errors import BadInput, Hold, Terminated
 from minifleming.run.fields import ColdStart
@@ -42,7 +42,7 @@ IDLE = Example([0], [0])  # what a rank runs to keep step with the others
 
 def examples_of(traces: list[Trace], tokenizer: Tokenizer, longest: int) -> tuple[list[Example], int]:
     """Each trace as (prompt ids, completion ids + end token), and how many were too long and dropped."""
-    return fits([example_of(trace, tokenizer) for trace in traces], longest)
+    return drop_too_long([example_of(trace, tokenizer) for trace in traces], longest)
 
 
 def example_of(trace: Trace, tokenizer: Tokenizer) -> Example:
@@ -79,7 +79,7 @@ def train(model: LanguageModel, examples: list[Example], cfg: ColdStart, *, seed
     with activation_checkpointing(model, cfg.activation_checkpointing), Hold() as hold:
         for step in bar(range(first, steps), total=steps, initial=first, desc="cold start"):
             drawn = [examples[i] for i in order[step * cfg.batch : (step + 1) * cfg.batch]]
-            optim.set_lr(optimizer, cfg.lr * optim.cosine(step, steps, cfg.warmup))
+            optim.set_lr(optimizer, cfg.lr * optim.cosine_schedule(step, steps, cfg.warmup))
             journal.metric(stage="cold_start", step=step + 1, **one_step(model, optimizer, drawn, cfg, step))
             if held and step + 1 in times:
                 measure(model, held, saved, journal, step + 1)
@@ -94,7 +94,7 @@ def train(model: LanguageModel, examples: list[Example], cfg: ColdStart, *, seed
 
 def measure(model: LanguageModel, held: HeldOut, saved: Saved, journal: Journal, step: int) -> None:
     """How the held-out traces fare, and the weights kept if never better."""
-    with plain_copy(model, model.compute or model.dtype) as copy:
+    with gathered_copy(model, model.compute_dtype or model.dtype) as copy:
         loss, accuracy = held.measure(copy)
     journal.metric(stage="cold_start", step=step, heldout_loss=loss, heldout_accuracy=accuracy,
                    heldout=len(held.examples))
@@ -104,7 +104,7 @@ def measure(model: LanguageModel, held: HeldOut, saved: Saved, journal: Journal,
 def made_from(model: LanguageModel, examples: list[Example], cfg: ColdStart, seed: int) -> str:
     """What identifies a run: its weights, its examples in their order, its settings."""
     listed = json.dumps([[example.prompt, example.completion] for example in examples])
-    text = json.dumps([fingerprint(model), listed, dataclasses.asdict(cfg), seed, distributed.world_size()])
+    text = json.dumps([weights_checksum(model), listed, dataclasses.asdict(cfg), seed, distributed.world_size()])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -121,8 +121,8 @@ def one_step(model: LanguageModel, optimizer: torch.optim.Optimizer, drawn: list
 
 def backward(model: LanguageModel, examples: list[Example], total: int, cfg: ColdStart) -> float:
     """Add the gradient of these examples' share of the loss; ``total`` is the global target count."""
-    loss, cut = 0.0, packs if cfg.packing else micro_batches
-    for batch in even(cut(examples, cfg.micro_batch_tokens), model):
+    loss, cut = 0.0, pack_groups if cfg.packing else micro_batches
+    for batch in pad_batches_across_ranks(cut(examples, cfg.micro_batch_tokens), model):
         part = part_of(model, batch or cut([IDLE], 2)[0], total) * (1 if batch else 0)
         part.backward()
         loss += part.item()
@@ -134,7 +134,7 @@ def part_of(model: LanguageModel, batch: Pack | Batch, total: int) -> Tensor:
     if isinstance(batch, Batch) or model.deterministic:
         logprobs, _ = (completion_logprobs if isinstance(batch, Batch) else packed_logprobs)(model, batch)
         return -logprobs.sum() / total
-    weight = torch.full(batch.targets.shape, -1 / total, device=model.device)
+    weight = torch.full(batch.labels.shape, -1 / total, device=model.device)
     return packed_loss(model, batch, TokenLoss("weighted", weight))[0]
 
 

@@ -32,7 +32,7 @@ from minifleming.extras.teachers.endpoint import Endpoint
 from minifleming.extras.teachers.local import Local
 from minifleming.extras.teachers.prompts import FOLDER
 from minifleming.extras.teachers.record import tell_all
-from minifleming.lm.tensors import files_of
+from minifleming.lm.tensors import weight_files
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder
 from minifleming.rods.graph import Graph
@@ -179,7 +179,7 @@ def made_with(args) -> dict:
         if is_url(name):
             continue
         folder = model_folder(name)
-        files += [folder / "config.json", *files_of(folder)]
+        files += [folder / "config.json", *weight_files(folder)]
     return settings_of(args) | {f"sha256 {file.name}": sha256(file) for file in files}
 
 

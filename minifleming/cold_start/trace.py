@@ -16,7 +16,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minifleming.lm.chat import completion
+from minifleming.lm.chat import format_completion
 from minifleming.rods.answer import parse_strict
 from minifleming.rods.item import Item, read_jsonl
 from minifleming.run.checkpoint import write_text
@@ -38,7 +38,7 @@ class Trace:
 
     @property
     def completion(self) -> str:
-        return completion(self.reasoning, self.answer)
+        return format_completion(self.reasoning, self.answer)
 
     @property
     def verified(self) -> bool:

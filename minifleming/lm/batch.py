@@ -33,7 +33,7 @@ class Batch:
     rows: list[int]  # which examples these are
 
 
-def fits(examples: list[Example], longest: int) -> tuple[list[Example], int]:
+def drop_too_long(examples: list[Example], longest: int) -> tuple[list[Example], int]:
     """The examples of at most ``longest`` tokens, and the number dropped."""
     kept = [example for example in examples if len(example) <= longest]
     return kept, len(examples) - len(kept)

@@ -18,7 +18,7 @@ from torch import Tensor
 ROWS, KEYS = 32, 64
 
 
-def in_blocks(f: Callable, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
+def in_fixed_blocks(f: Callable, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
     """``f`` over blocks of exactly ROWS rows; the last one is filled with zeros.
 
     tensors [..., C] of equal leading dimensions -> what f gives for its rows, with the same leading dimensions.
@@ -55,7 +55,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
     return out.view(B, K, T, H // K, D).transpose(2, 3).reshape(B, H, T, D)
 
 
-def close_up(x: Tensor, lengths: Tensor, padded: int) -> Tensor:
+def remove_padding_gap(x: Tensor, lengths: Tensor, padded: int) -> Tensor:
     """Take the padding out between a prompt and what follows it: row b's column lengths[b] becomes column padded.
 
     x [B, K, padded + T, D] -> the same shape; what stands behind the end of a row repeats its last column.

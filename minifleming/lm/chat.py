@@ -29,17 +29,17 @@ STYLES = {
 }
 
 
-def style_of(template: str) -> str:
+def detect_style(template: str) -> str:
     """The style whose mark a folder's chat template bears; plain ChatML where none does."""
     return next((name for name, style in STYLES.items() if style.mark and style.mark in template), "plain")
 
 
-def chat(system: str, user: str) -> str:
+def single_turn(system: str, user: str) -> str:
     """One question as it is trained: up to where the assistant begins. An empty system text gives no system turn."""
-    return render([("system", system)] * bool(system) + [("user", user)])
+    return render_chat([("system", system)] * bool(system) + [("user", user)])
 
 
-def render(messages: list[Message], style: str = "plain", thinking: bool = True) -> str:
+def render_chat(messages: list[Message], style: str = "plain", thinking: bool = True) -> str:
     """A conversation up to where the assistant's next turn begins.
 
     ``thinking`` = False opens that turn with an empty reasoning, as Qwen3's template does: the model answers at once.
@@ -56,7 +56,7 @@ def turn(role: str, text: str) -> str:
     return f"<|im_start|>{role}\n{text}<|im_end|>\n"
 
 
-def completion(reasoning: str, answer: str) -> str:
+def format_completion(reasoning: str, answer: str) -> str:
     """The format that the strict parser accepts, without the end token."""
     return f"<think>{reasoning}</think><answer>{answer}</answer>"
 

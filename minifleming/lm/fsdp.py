@@ -30,7 +30,7 @@ from minifleming.run import distributed
 from minifleming.run.errors import BadInput
 
 
-def mesh_of(ranks: int, size: int, device: torch.device) -> DeviceMesh:
+def fsdp_mesh(ranks: int, size: int, device: torch.device) -> DeviceMesh:
     """All ranks in a row, or, where ``size`` is smaller, [copies, shards]. Raises BadInput if they do not divide."""
     size = size or ranks
     if ranks % size:
@@ -40,13 +40,13 @@ def mesh_of(ranks: int, size: int, device: torch.device) -> DeviceMesh:
     return init_device_mesh(device.type, (ranks // size, size), mesh_dim_names=("copy", "shard"))
 
 
-def shard(model: LanguageModel, size: int, compute: torch.dtype, device: torch.device, offload: bool = False) -> None:
+def apply_fsdp(model: LanguageModel, size: int, compute: torch.dtype, device: torch.device, offload: bool = False) -> None:
     """Block by block, then the rest (the table, the last norm, the head). ``model`` may be on the meta device.
 
     ``compute``: dtype of gathered weights and of products; sums over ranks are fp32. ``offload``: parts and moments
     in the memory of the CPU.
     """
-    how = {"mesh": mesh_of(distributed.world_size(), size, device),
+    how = {"mesh": fsdp_mesh(distributed.world_size(), size, device),
            "mp_policy": MixedPrecisionPolicy(compute, torch.float32, cast_forward_inputs=False),  # angles stay fp32
            "offload_policy": CPUOffloadPolicy() if offload and device.type == "cuda" else OffloadPolicy()}
     for block in model.model.layers:
@@ -55,10 +55,10 @@ def shard(model: LanguageModel, size: int, compute: torch.dtype, device: torch.d
     for module in (*model.model.layers, model):
         module.set_gradient_divide_factor(1.0)  # sums: every denominator is global already
         module.set_force_sum_reduction_for_comms(True)
-    model.sharded, model.compute, model.place = True, compute, device
+    model.sharded, model.compute_dtype, model.compute_device = True, compute, device
 
 
-def rows_of(parameter: Tensor, total: int) -> slice:
+def local_row_range(parameter: Tensor, total: int) -> slice:
     """Which of the ``total`` rows of dimension 0 this rank holds."""
     if not isinstance(parameter, DTensor):
         return slice(0, total)
@@ -68,23 +68,23 @@ def rows_of(parameter: Tensor, total: int) -> slice:
     return slice(first, min(first + each, total))
 
 
-def local(tensor: Tensor) -> Tensor:
+def to_local(tensor: Tensor) -> Tensor:
     """This rank's rows."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """All rows, on every rank: a collective."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def counts(parameter: Tensor) -> bool:
+def is_first_replica(parameter: Tensor) -> bool:
     """Does this rank belong to the first copy? In sums over all ranks the others stay out."""
     return not isinstance(parameter, DTensor) or parameter.device_mesh.ndim == 1 or \
         parameter.device_mesh.get_local_rank(0) == 0
 
 
-def like(part: Tensor, parameter: Tensor) -> Tensor:
+def shard_like(part: Tensor, parameter: Tensor) -> Tensor:
     """``part``, the rows of this rank, as a tensor sharded as ``parameter`` is."""
     if not isinstance(parameter, DTensor):
         return part
@@ -92,29 +92,29 @@ def like(part: Tensor, parameter: Tensor) -> Tensor:
                               shape=parameter.shape, stride=parameter.stride())
 
 
-def let_go(model: LanguageModel) -> None:
+def reshard(model: LanguageModel) -> None:
     """Of gathered weights, after passes without a gradient: the next step changes them."""
     if model.sharded:
         model.reshard()
 
 
 @contextmanager
-def plain_copy(model: LanguageModel, dtype: torch.dtype) -> Iterator[LanguageModel]:
+def gathered_copy(model: LanguageModel, dtype: torch.dtype) -> Iterator[LanguageModel]:
     """The whole model on this rank in ``dtype``, as it is now: what samples. The model itself if it is just that."""
     if not model.sharded and model.dtype == dtype:
         yield model
         return
     with torch.device("meta"):
         copy = LanguageModel(model.config).to(dtype)
-    copy.to_empty(device=model.device).tie()
+    copy.to_empty(device=model.device).tie_weights()
     copy.deterministic = model.deterministic
     with torch.no_grad():
         for mine, theirs in zip(copy.parameters(), model.parameters(), strict=True):
-            mine.copy_(whole(theirs.detach().to(dtype)))
+            mine.copy_(full_tensor(theirs.detach().to(dtype)))
     yield copy.train(False).requires_grad_(False)
 
 
-def even(batches: list, model: LanguageModel) -> list:
+def pad_batches_across_ranks(batches: list, model: LanguageModel) -> list:
     """The batches, with None behind them until every rank has as many."""
     if not model.sharded:
         return batches
@@ -126,7 +126,7 @@ def sampler(model: LanguageModel, weights: str):
     """What samples in a run: ``rl.rollout_weights``. To be used as a context."""
     if weights == "sharded" and model.sharded:
         return nullcontext(model)
-    return plain_copy(model, model.compute or model.dtype)
+    return gathered_copy(model, model.compute_dtype or model.dtype)
 
 
 @contextmanager

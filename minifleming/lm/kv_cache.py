@@ -192,5 +192,5 @@ class Cache:
         prompts = self.prompts[layer][:, self.slots][:, :, :, : self.reach]
         both = [torch.cat((prompt, own[layer][: len(self), :, : self.longest]), dim=2)
                 for prompt, own in zip(prompts, (self.keys, self.values))]
-        keys, values = (batch_invariant.close_up(x, self.prompt_length, self.reach) for x in both)
+        keys, values = (batch_invariant.remove_padding_gap(x, self.prompt_length, self.reach) for x in both)
         return batch_invariant.attention(q, keys, values, (self.prompt_length + self.length + 1)[:, None])

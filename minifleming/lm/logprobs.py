@@ -14,11 +14,11 @@ from minifleming.lm.batch import Batch
 from minifleming.lm.model import LanguageModel
 
 
-def products(model: LanguageModel) -> torch.autocast:
-    """Matrix products in ``model.compute`` over fp32 weights; sums and log-probabilities stay fp32. A sharded model
+def autocast_for(model: LanguageModel) -> torch.autocast:
+    """Matrix products in ``model.compute_dtype`` over fp32 weights; sums and log-probabilities stay fp32. A sharded model
     gathers its weights in that dtype instead."""
-    enabled = model.compute not in (None, torch.float32) and not model.sharded
-    return torch.autocast(model.device.type, model.compute if enabled else torch.bfloat16, enabled=enabled)
+    enabled = model.compute_dtype not in (None, torch.float32) and not model.sharded
+    return torch.autocast(model.device.type, model.compute_dtype if enabled else torch.bfloat16, enabled=enabled)
 
 
 def completion_logprobs(model: LanguageModel, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -28,21 +28,21 @@ def completion_logprobs(model: LanguageModel, batch: Batch, temperature: float =
     """
     ids, targets = batch.ids.to(model.device), batch.targets.to(model.device)
     rows, columns = targets[:, :-1].nonzero(as_tuple=True)
-    with products(model):
-        hidden = model(ids[:, :-1], wanted=rows * (ids.shape[1] - 1) + columns)  # the last token predicts nothing
-        return next_logprobs(model, hidden, ids[rows, columns + 1], temperature), rows
+    with autocast_for(model):
+        hidden = model(ids[:, :-1], output_positions=rows * (ids.shape[1] - 1) + columns)  # the last token predicts nothing
+        return token_logprobs_from_hidden(model, hidden, ids[rows, columns + 1], temperature), rows
 
 
-def next_logprobs(model: LanguageModel, hidden: Tensor, ids: Tensor, temperature: float) -> Tensor:
+def token_logprobs_from_hidden(model: LanguageModel, hidden: Tensor, ids: Tensor, temperature: float) -> Tensor:
     """log π(ids | hidden), a chunk of logits at a time. hidden [N, C], ids [N] -> [N]"""
     if model.deterministic:
         logits = model.logits(hidden)  # [N, V]
         return model.by_rows(lambda z, i: token_logprobs(z, i[:, 0], temperature), logits, ids[:, None])
-    return linear_logprobs(hidden.to(model.compute or hidden.dtype), model.lm_head.weight, ids, temperature)
+    return linear_logprobs(hidden.to(model.compute_dtype or hidden.dtype), model.lm_head.weight, ids, temperature)
 
 
-def next_loss(model: LanguageModel, hidden: Tensor, ids: Tensor, policy: TokenLoss,
+def policy_loss_from_hidden(model: LanguageModel, hidden: Tensor, ids: Tensor, policy: TokenLoss,
               temperature: float) -> tuple[Tensor, Tensor]:
     """(the policy's loss, whose gradient is made at once; log π(ids | hidden), without one). -> scalar, [N]"""
-    hidden = hidden.to(model.compute or hidden.dtype)
+    hidden = hidden.to(model.compute_dtype or hidden.dtype)
     return linear_policy_loss(hidden, model.lm_head.weight, ids, policy, temperature)[:2]

@@ -20,25 +20,25 @@ from minifleming.lm.config import ARCHITECTURES, ModelConfig
 from minifleming.lm.rope import cos_sin
 
 
-class KeysAndValues(Protocol):
+class AttentionBackend(Protocol):
     """What attention may be given instead of the rows themselves: the cache of a rollout, or the segments of a pack."""
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [B, H, T, D]; k, v [B, K, T, D] of the new tokens -> [B, H, T, D]"""
 
 
-def directly(f: Callable, *tensors: Tensor):
+def apply(f: Callable, *tensors: Tensor):
     """``f`` over all rows at once; its counterpart is ``fixed.in_blocks``."""
     return f(*tensors)
 
 
-def for_products(x: Tensor) -> Tensor:
+def to_matmul_dtype(x: Tensor) -> Tensor:
     """In the dtype of products, once: autocast would make a copy for each product, and each would be kept."""
     kind = x.device.type
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
-def gathered(rows: Tensor, at: Tensor) -> Tensor:
+def gather_rows(rows: Tensor, at: Tensor) -> Tensor:
     """rows[at], whose gradient adds up in the same order every time: on a CPU that of ``index_select`` does, and that
     of indexing adds in the order in which the threads arrive; on a GPU it is the other way round."""
     return rows[at] if rows.is_cuda else rows.index_select(0, at)
@@ -79,7 +79,7 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[..., C] -> q [..., H, D], k and v [..., K, D], before rotary"""
-        x = for_products(x)
+        x = to_matmul_dtype(x)
         q, k, v = (proj(x).unflatten(-1, (-1, self.D)) for proj in (self.q_proj, self.k_proj, self.v_proj))
         return self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype), v  # norms of fp32 weights widen 16 bits
 
@@ -92,7 +92,7 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = for_products(x)
+        x = to_matmul_dtype(x)
         return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
 
 
@@ -107,28 +107,28 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def before(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def pre_attention(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self.self_attn.project(self.input_layernorm(x))
 
-    def after(self, x: Tensor, y: Tensor) -> Tensor:
+    def post_attention(self, x: Tensor, y: Tensor) -> Tensor:
         norm = self.post_attention_layernorm
         h, x = add_rms_norm(self.self_attn.o_proj(y), x, norm.weight, norm.eps)
         return x + self.mlp(h)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], cache: KeysAndValues | None, in_fixed_blocks: bool,
-                wanted: Tensor | None = None):
-        """x [B, T, C], rope [B·T, D] twice -> [B, T, C]; with ``wanted``, places in [0, B·T), what stands there [M, C]
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], cache: AttentionBackend | None, in_fixed_blocks: bool,
+                output_positions: Tensor | None = None):
+        """x [B, T, C], rope [B·T, D] twice -> [B, T, C]; with ``output_positions``, places in [0, B·T), what stands there [M, C]
         """
-        by_rows = batch_invariant.in_blocks if in_fixed_blocks else directly
+        by_rows = batch_invariant.in_fixed_blocks if in_fixed_blocks else apply
         B, T = x.shape[:2]
-        q, k, v = by_rows(self.before, x)  # [B, T, heads, D]
+        q, k, v = by_rows(self.pre_attention, x)  # [B, T, heads, D]
         q, k = rotary_qk(q.flatten(0, 1), k.flatten(0, 1), *rope)
         q, k, v = (heads.view(B, T, -1, heads.shape[-1]).transpose(1, 2) for heads in (q, k, v))  # [B, heads, T, D]
         y = causal_attention(q, k, v, in_fixed_blocks) if cache is None else cache.attend(self.layer, q, k, v)
         y = y.transpose(1, 2).flatten(2)
-        if wanted is not None:
-            x, y = (gathered(rows.flatten(0, 1), wanted) for rows in (x, y))
-        return by_rows(self.after, x, y)
+        if output_positions is not None:
+            x, y = (gather_rows(rows.flatten(0, 1), output_positions) for rows in (x, y))
+        return by_rows(self.post_attention, x, y)
 
 
 class Decoder(nn.Module):
@@ -155,19 +155,19 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.config = config
         self.deterministic, self.sharded = False, False
-        self.compute: torch.dtype | None = None
-        self.place: torch.device | None = None
+        self.compute_dtype: torch.dtype | None = None
+        self.compute_device: torch.device | None = None
         self.model = Decoder(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.tie()
+        self.tie_weights()
 
-    def forward(self, ids: Tensor, positions: Tensor | None = None, cache: KeysAndValues | None = None,
-                wanted: Tensor | None = None) -> Tensor:
+    def forward(self, ids: Tensor, positions: Tensor | None = None, cache: AttentionBackend | None = None,
+                output_positions: Tensor | None = None) -> Tensor:
         """Hidden states after the last norm. ids [B, T], positions [B, T] (default 0..T-1) -> [B, T, C].
 
         Attention is causal over right-padded rows: what stands behind a row's end cannot reach its tokens,
         so there is no mask, and callers ignore the outputs there. Who reads but some of the states says which: with
-        ``wanted``, places in [0, B·T), the last block computes these alone behind its attention. -> [M, C]
+        ``output_positions``, places in [0, B·T), the last block computes these alone behind its attention. -> [M, C]
         """
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
@@ -176,7 +176,7 @@ class LanguageModel(nn.Module):
         *below, last = self.model.layers
         for block in below:
             x = block(x, rope, cache, self.deterministic)
-        x = last(x, rope, cache, self.deterministic, wanted)
+        x = last(x, rope, cache, self.deterministic, output_positions)
         return self.by_rows(self.model.norm, x)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ class LanguageModel(nn.Module):
 
     def by_rows(self, f: Callable, *tensors: Tensor):
         """``f`` over the rows of [..., C]: at once, or in the deterministic mode in blocks of one shape."""
-        return (batch_invariant.in_blocks if self.deterministic else directly)(f, *tensors)
+        return (batch_invariant.in_fixed_blocks if self.deterministic else apply)(f, *tensors)
 
     def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin of every position's angles, for both halves of a head, in fp32. [B, T] -> [B·T, D] each"""
@@ -199,7 +199,7 @@ class LanguageModel(nn.Module):
         return cos, sin
 
     @torch.no_grad()
-    def initialise(self, seed: int) -> None:
+    def init_weights(self, seed: int) -> None:
         """Normal with deviation 0.02, the two projections back into the residual stream scaled by depth."""
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
@@ -211,7 +211,7 @@ class LanguageModel(nn.Module):
                 deviation /= (2 * self.config.num_hidden_layers) ** 0.5
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
 
-    def tie(self) -> LanguageModel:
+    def tie_weights(self) -> LanguageModel:
         """One tensor for the table and the head, where the configuration says so."""
         if self.config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
@@ -219,8 +219,8 @@ class LanguageModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.place or self.model.embed_tokens.weight.device
+        return self.compute_device or self.model.embed_tokens.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.compute if self.sharded else self.model.embed_tokens.weight.dtype
+        return self.compute_dtype if self.sharded else self.model.embed_tokens.weight.dtype

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from minifleming.lm import tensors
-from minifleming.lm.fsdp import like, local, rows_of, whole
+from minifleming.lm.fsdp import full_tensor, local_row_range, shard_like, to_local
 from minifleming.lm.model import LanguageModel
 from minifleming.run import distributed
 from minifleming.run.errors import BadInput, RunFailed
@@ -34,7 +34,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def cosine(step: int, steps: int, warmup: float, floor: float = 0.1) -> float:
+def cosine_schedule(step: int, steps: int, warmup: float, floor: float = 0.1) -> float:
     """Factor on the peak learning rate at ``step`` of 0..steps-1: linear rise, then cosine down to ``floor``."""
     rise = warmup * steps
     if step < rise:
@@ -53,14 +53,14 @@ def optimizer_step(model: LanguageModel, optimizer: torch.optim.Optimizer, max_g
     parameters = list(model.parameters())
     if not model.sharded:  # FSDP has already summed them in the backward pass
         distributed.sum_gradients(parameters)
-    norm = whole(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)).item()
+    norm = full_tensor(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)).item()
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise RunFailed(f"{where}loss {loss}, gradient norm {norm}: the update is refused")
     optimizer.step()
     return norm
 
 
-def save_state(optimizer: torch.optim.AdamW, model: LanguageModel, folder: Path | None,
+def save_optimizer(optimizer: torch.optim.AdamW, model: LanguageModel, folder: Path | None,
                shard_bytes: int = tensors.SHARD_BYTES) -> None:
     """First and second moments and step counts, under the parameters' names: ``optimizer.safetensors``, or shards.
 
@@ -68,16 +68,16 @@ def save_state(optimizer: torch.optim.AdamW, model: LanguageModel, folder: Path 
     """
     held = {f"{name}|{what}": value.detach() for name, parameter in model.named_parameters()
             for what, value in optimizer.state.get(parameter, {}).items()}
-    tensors.write(folder, {name: value.numel() * value.element_size() for name, value in held.items()},
-                  lambda name: whole(held[name]), STEM, shard_bytes)
+    tensors.write_tensors(folder, {name: value.numel() * value.element_size() for name, value in held.items()},
+                  lambda name: full_tensor(held[name]), STEM, shard_bytes)
 
 
-def load_state(optimizer: torch.optim.AdamW, model: LanguageModel, folder: Path) -> None:
+def load_optimizer(optimizer: torch.optim.AdamW, model: LanguageModel, folder: Path) -> None:
     """Take up what ``save_state`` wrote for this very model, on any number of ranks; an empty state is that of before
     the first step."""
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     shapes: dict[str, dict] = {}
-    for key, _, shape in tensors.read(folder, STEM):
+    for key, _, shape in tensors.read_tensors(folder, STEM):
         name, _, what = key.rpartition("|")
         shapes.setdefault(name, {})[what] = shape
     for name in sorted(shapes.keys() ^ parameters.keys()) if shapes else []:
@@ -86,8 +86,8 @@ def load_state(optimizer: torch.optim.AdamW, model: LanguageModel, folder: Path)
         shape = tuple(parameters[name].shape)
         if found != {"step": (), "exp_avg": shape, "exp_avg_sq": shape}:
             raise BadInput(f"{name} has other moments, or of another shape", folder / f"{STEM}.safetensors")
-    for key, rows, shape in tensors.read(folder, STEM):
+    for key, rows, shape in tensors.read_tensors(folder, STEM):
         name, _, what = key.rpartition("|")
         parameter = parameters[name]
-        part = rows(rows_of(parameter, shape[0]) if shape else None).to(local(parameter).device)
-        optimizer.state[parameter][what] = like(part, parameter) if shape else part
+        part = rows(local_row_range(parameter, shape[0]) if shape else None).to(to_local(parameter).device)
+        optimizer.state[parameter][what] = shard_like(part, parameter) if shape else part

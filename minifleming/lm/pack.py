@@ -24,7 +24,7 @@ from minifleming.kernels.head import TokenLoss
 from minifleming.kernels.segments import Segments
 from minifleming.lm import batch_invariant
 from minifleming.lm.batch import Example
-from minifleming.lm.logprobs import next_logprobs, next_loss, products
+from minifleming.lm.logprobs import autocast_for, policy_loss_from_hidden, token_logprobs_from_hidden
 from minifleming.lm.model import LanguageModel
 
 
@@ -47,13 +47,13 @@ class Pack:
     ids: Tensor  # [1, N]
     positions: Tensor  # [1, N]
     segments: Segments
-    sources: Tensor  # [M], the places whose hidden states predict them
-    targets: Tensor  # [M], their ids
-    owner: Tensor  # [M], which completion of the pack each belongs to
-    rows: list[int]  # which groups these are
+    logit_positions: Tensor  # [M], the places whose hidden states predict them
+    labels: Tensor  # [M], their ids
+    sequence_ids: Tensor  # [M], which completion of the pack each belongs to
+    group_ids: list[int]  # which groups these are
 
 
-class Packed:
+class PackedAttention:
     """Attention within a pack (see model.KeysAndValues)."""
 
     def __init__(self, segments: Segments, deterministic: bool = False):
@@ -80,7 +80,7 @@ def in_fixed_order(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tenso
     return torch.cat(found)
 
 
-def packs(groups: list[Group] | list[Example], tokens: int) -> list[Pack]:
+def pack_groups(groups: list[Group] | list[Example], tokens: int) -> list[Pack]:
     """Every group once: the longest first, each into the first pack that has room in its ``tokens``.
 
     A group longer than ``tokens`` has a pack of its own: nothing is cut.
@@ -95,14 +95,14 @@ def packs(groups: list[Group] | list[Example], tokens: int) -> list[Pack]:
             room.append(tokens)
         bins[at].append(i)
         room[at] -= len(trees[i])
-    return [pack([trees[i] for i in rows], rows) for rows in bins]
+    return [build_pack([trees[i] for i in rows], rows) for rows in bins]
 
 
 def as_group(example: Group | Example) -> Group:
     return example if isinstance(example, Group) else Group(example.prompt, [example.completion])
 
 
-def pack(groups: list[Group] | list[Example], rows: list[int]) -> Pack:
+def build_pack(groups: list[Group] | list[Example], rows: list[int]) -> Pack:
     ids, positions, lengths, reads, sources, targets, owner = [], [], [], [], [], [], []
     completions = 0
     for group in map(as_group, groups):
@@ -132,7 +132,7 @@ def pack(groups: list[Group] | list[Example], rows: list[int]) -> Pack:
 def packed_logprobs(model: LanguageModel, pack: Pack, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """log π(token | what stands before it in its document) of every learned token, and its completion. -> [M], [M]"""
     _, logprobs = packed_loss(model, pack, None, temperature)
-    return logprobs, pack.owner.to(model.device)
+    return logprobs, pack.sequence_ids.to(model.device)
 
 
 def packed_loss(model: LanguageModel, pack: Pack, policy: TokenLoss | None,
@@ -142,15 +142,15 @@ def packed_loss(model: LanguageModel, pack: Pack, policy: TokenLoss | None,
     -> scalar, [M]
     """
     device = model.device
-    with products(model):
-        hidden = model(pack.ids.to(device), pack.positions.to(device), Packed(pack.segments, model.deterministic),
-                       pack.sources.to(device))
-        targets = pack.targets.to(device)
+    with autocast_for(model):
+        hidden = model(pack.ids.to(device), pack.positions.to(device), PackedAttention(pack.segments, model.deterministic),
+                       pack.logit_positions.to(device))
+        targets = pack.labels.to(device)
         if policy is None:
-            return None, next_logprobs(model, hidden, targets, temperature)
-        return next_loss(model, hidden, targets, policy, temperature)
+            return None, token_logprobs_from_hidden(model, hidden, targets, temperature)
+        return policy_loss_from_hidden(model, hidden, targets, policy, temperature)
 
 
-def idle_logprobs(model: LanguageModel) -> Tensor:
+def dummy_forward(model: LanguageModel) -> Tensor:
     """Of a completion that nobody asked for: what a rank runs to keep step with the others (shard.py). -> [2]"""
-    return packed_logprobs(model, pack([Group([0], [[0, 0]])], [0]))[0]
+    return packed_logprobs(model, build_pack([Group([0], [[0, 0]])], [0]))[0]

@@ -207,6 +207,6 @@ def _prefill(model: LanguageModel, cache: Cache, prompts: list[list[int]], sampl
     """Run the prompts once and give each ``samples`` rows. -> last hidden states [prompts * samples, C]"""
     ids, lengths = padded(prompts, model.device)
     cache.begin_prefill([len(prompt) for prompt in prompts])
-    hidden = model(ids, cache=cache, wanted=last_places(ids, lengths))
+    hidden = model(ids, cache=cache, output_positions=last_places(ids, lengths))
     cache.admit(samples)
     return hidden.repeat_interleave(samples, 0)

@@ -21,7 +21,7 @@ from minifleming.run.errors import BadInput
 SHARD_BYTES = 5 * 10**9
 
 
-def files_of(folder: Path, stem: str = "model") -> list[Path]:
+def weight_files(folder: Path, stem: str = "model") -> list[Path]:
     """``stem.safetensors``, or the shards that its index names: plain file names, nothing outside of the folder."""
     index = folder / f"{stem}.safetensors.index.json"
     if not index.exists():
@@ -37,7 +37,7 @@ def files_of(folder: Path, stem: str = "model") -> list[Path]:
 
 
 @contextmanager
-def opened(file: Path):
+def open_safetensors(file: Path):
     """The file as ``safe_open`` has it. Raises BadInput if it is none."""
     try:
         with safe_open(file, framework="pt") as tensors:
@@ -48,10 +48,10 @@ def opened(file: Path):
         raise BadInput(f"not a readable safetensors file: {error}", file) from None
 
 
-def read(folder: Path, stem: str = "model") -> Iterator[tuple[str, Callable[[slice | None], Tensor], tuple[int, ...]]]:
+def read_tensors(folder: Path, stem: str = "model") -> Iterator[tuple[str, Callable[[slice | None], Tensor], tuple[int, ...]]]:
     """Name, a function that reads rows (all, for None), and shape, of every tensor of a folder."""
-    for file in files_of(folder, stem):
-        with opened(file) as tensors:
+    for file in weight_files(folder, stem):
+        with open_safetensors(file) as tensors:
             for name in tensors.keys():
                 stored = tensors.get_slice(name)
                 shape = tuple(stored.get_shape())
@@ -59,13 +59,13 @@ def read(folder: Path, stem: str = "model") -> Iterator[tuple[str, Callable[[sli
                 yield name, (lambda rows, stored=stored, whole=whole: stored[rows] if rows else whole()), shape
 
 
-def write(folder: Path | None, sizes: dict[str, int], tensor_of: Callable[[str], Tensor], stem: str = "model",
+def write_tensors(folder: Path | None, sizes: dict[str, int], tensor_of: Callable[[str], Tensor], stem: str = "model",
           shard_bytes: int = SHARD_BYTES) -> None:
     """Write the tensors that ``tensor_of`` gives for the names of ``sizes`` (name -> bytes).
 
     To gather a tensor may take all ranks: those that write nothing come along with ``folder`` None.
     """
-    shards, places = shards_of(sizes, shard_bytes), {}
+    shards, places = split_into_files(sizes, shard_bytes), {}
     for i, names in enumerate(shards):
         file = f"{stem}.safetensors" if len(shards) == 1 else f"{stem}-{i + 1:05d}-of-{len(shards):05d}.safetensors"
         tensors = {}
@@ -74,14 +74,14 @@ def write(folder: Path | None, sizes: dict[str, int], tensor_of: Callable[[str],
             if folder:
                 tensors[name] = tensor.cpu().contiguous()
         if folder:
-            save(tensors, folder / file)
+            save_safetensors(tensors, folder / file)
         places |= dict.fromkeys(names, file)
     if folder and len(shards) > 1:
         index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": dict(sorted(places.items()))}
         (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
-def save(tensors: dict[str, Tensor], file: Path) -> None:
+def save_safetensors(tensors: dict[str, Tensor], file: Path) -> None:
     """One file. Raises OSError if less than all of it arrived."""
     try:
         save_file(tensors, file, metadata={"format": "pt"})
@@ -93,7 +93,7 @@ def save(tensors: dict[str, Tensor], file: Path) -> None:
         raise OSError(None, "was written short", str(file))
 
 
-def shards_of(sizes: dict[str, int], most: int) -> list[list[str]]:
+def split_into_files(sizes: dict[str, int], most: int) -> list[list[str]]:
     """Names in their order, cut into files of at most ``most`` bytes (or one tensor)."""
     shards: list[list[str]] = [[]]
     room = most

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer as Backend
 
-from minifleming.lm.chat import Message, chat, render, style_of
+from minifleming.lm.chat import Message, detect_style, render_chat, single_turn
 from minifleming.run.checkpoint import read_json
 from minifleming.run.errors import BadInput
 
@@ -48,7 +48,7 @@ class Tokenizer:
         template = config.get("chat_template")
         if isinstance(template, list):  # several, by name
             template = next((t.get("template") for t in template if isinstance(t, dict)), "")
-        self.style = style_of(template if isinstance(template, str) else "")
+        self.style = detect_style(template if isinstance(template, str) else "")
         special = [token.content for token in self.backend.get_added_tokens_decoder().values() if token.special]
         others = [f"{re.escape(s[0])}(?={re.escape(s[1:])})" for s in special if not TAG.match(s)]
         self._control = re.compile("|".join([TAG.pattern, *others]), re.IGNORECASE)
@@ -65,12 +65,12 @@ class Tokenizer:
         self._chatml()
         lines = [self._harmless(question)]
         lines += [self.option.format(label=k, text=self._harmless(v)) for k, v in options.items()]
-        return chat(self.instruction, "\n".join(lines))
+        return single_turn(self.instruction, "\n".join(lines))
 
     def conversation(self, messages: list[Message], thinking: bool = True) -> str:
         """A chat in the style of this folder's template, up to where the assistant's next turn begins."""
         self._chatml()
-        return render(messages, self.style, thinking)
+        return render_chat(messages, self.style, thinking)
 
     def _chatml(self) -> None:
         if self.backend.token_to_id("<|im_start|>") is None:

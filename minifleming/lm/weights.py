@@ -19,7 +19,7 @@ import torch
 
 from minifleming.lm import tensors
 from minifleming.lm.config import ModelConfig
-from minifleming.lm.fsdp import counts, local, rows_of, whole
+from minifleming.lm.fsdp import full_tensor, is_first_replica, local_row_range, to_local
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.run import distributed
@@ -57,7 +57,7 @@ def load_model(folder: Path, dtype: str = "float32", device: torch.device | str 
     check_weights(model, folder)
     if spread:
         spread(model)
-    model.to_empty(device=device).tie()
+    model.to_empty(device=device).tie_weights()
     load_weights(model, folder)
     model.deterministic = deterministic
     return model.train(False)
@@ -69,9 +69,9 @@ def load_weights(model: LanguageModel, folder: Path) -> None:
     then copies nothing."""
     check_weights(model, folder)
     wanted = dict(model.named_parameters())
-    for name, rows, shape in tensors.read(folder):
+    for name, rows, shape in tensors.read_tensors(folder):
         if name in wanted:  # all but the head that some tied folders store again
-            local(wanted[name]).copy_(rows(rows_of(wanted[name], shape[0])))
+            to_local(wanted[name]).copy_(rows(local_row_range(wanted[name], shape[0])))
 
 
 def check_weights(model: LanguageModel, folder: Path) -> None:
@@ -81,8 +81,8 @@ def check_weights(model: LanguageModel, folder: Path) -> None:
     """
     wanted = {name: list(p.shape) for name, p in model.named_parameters()}
     found, faults = set(), []
-    for file in tensors.files_of(folder):
-        with tensors.opened(file) as held:
+    for file in tensors.weight_files(folder):
+        with tensors.open_safetensors(file) as held:
             for name in held.keys():
                 stored = held.get_slice(name)
                 if name in found:
@@ -118,8 +118,8 @@ def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path | None, 
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
     kind, parameters = dtype or model.model.embed_tokens.weight.dtype, dict(model.named_parameters())
-    tensors.write(folder, {name: p.numel() * kind.itemsize for name, p in parameters.items()},
-                  lambda name: whole(parameters[name].detach()).to(kind), shard_bytes=shard_bytes)
+    tensors.write_tensors(folder, {name: p.numel() * kind.itemsize for name, p in parameters.items()},
+                  lambda name: full_tensor(parameters[name].detach()).to(kind), shard_bytes=shard_bytes)
     if folder is None:
         return
     (folder / "config.json").write_text(model.config.to_json(kind, tokenizer.end_ids))
@@ -139,7 +139,7 @@ def write_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> Non
     distributed.barrier()
 
 
-def fingerprint(model: LanguageModel) -> str:
+def weights_checksum(model: LanguageModel) -> str:
     """A checksum of every bit of the weights: of each tensor Σ b_i · (2 i + 1) · ODD mod 2^64, b_i the bits of value i.
 
     Whole numbers give one sum in any order, on any machine and however a tensor is cut up; one changed bit changes it.
@@ -147,13 +147,13 @@ def fingerprint(model: LanguageModel) -> str:
     """
     sums = []
     for parameter in model.parameters():
-        part, (count, *inner) = local(parameter.detach()), parameter.shape
+        part, (count, *inner) = to_local(parameter.detach()), parameter.shape
         whole_type = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[part.element_size()]
-        first, total = rows_of(parameter, count).start * math.prod(inner), 0
+        first, total = local_row_range(parameter, count).start * math.prod(inner), 0
         for at, bits in enumerate(part.reshape(-1).view(whole_type).split(CHUNK)):
             place = torch.arange(first + at * CHUNK, first + at * CHUNK + len(bits), device=bits.device)
             total += (bits.long() * (2 * place + 1) * ODD).sum().item()
-        sums.append(total if counts(parameter) else 0)
+        sums.append(total if is_first_replica(parameter) else 0)
     everyone = distributed.all_gather([sums], model.device) if model.sharded else [sums]
     digest = hashlib.sha256()
     for (name, parameter), *totals in zip(model.named_parameters(), *everyone, strict=True):

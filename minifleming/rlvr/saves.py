@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from minifleming.lm import optimizer as optim
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.weights import fingerprint, load_weights, save_model
+from minifleming.lm.weights import load_weights, save_model, weights_checksum
 from minifleming.rlvr.curriculum import State
 from minifleming.rlvr.log import first_step, sha256_text
 from minifleming.rods.item import Item
@@ -57,7 +57,7 @@ def save(run: Training) -> None:
 def fill(run: Training, folder: Path | None) -> None:
     """All ranks gather what is sharded, the first one writes."""
     save_model(run.model, run.tokenizer, folder and folder / "model")
-    optim.save_state(run.optimizer, run.model, folder)
+    optim.save_optimizer(run.optimizer, run.model, folder)
     if folder:
         (folder / "state.json").write_text(json.dumps(dataclasses.asdict(run.state), sort_keys=True) + "\n")
 
@@ -65,7 +65,7 @@ def fill(run: Training, folder: Path | None) -> None:
 def restore(run: Training, path: Path) -> None:
     """Continue from a checkpoint, and drop the records of later steps."""
     load_weights(run.model, path / "model")
-    optim.load_state(run.optimizer, run.model, path)
+    optim.load_optimizer(run.optimizer, run.model, path)
     run.state = read_state(path / "state.json", run.items)
     step, done, switched = run.state.step, run.state.round, run.state.stage != "rl_stage1"
     run.journal.truncate("metrics.jsonl", lambda r: r["stage"] == "cold_start" or r["step"] < step or (
@@ -107,7 +107,7 @@ def facts(cfg: Config, items: dict[str, Item], model: LanguageModel, step: int, 
     """What a run is made from, as its first record: ``chain`` is the hash that it goes on from, if it does."""
     listed = json.dumps([dataclasses.asdict(item) for item in items.values()], sort_keys=True)
     return {"event": "begun", "round": 0, "step": step, "from": chain, "items": sha256_text(listed),
-            "config": sha256_text(configuration.to_toml(cfg)), "weights": fingerprint(model)}
+            "config": sha256_text(configuration.to_toml(cfg)), "weights": weights_checksum(model)}
 
 
 def read_state(path: Path, items: dict[str, Item]) -> State:

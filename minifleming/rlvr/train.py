@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from minifleming.lm import optimizer as optim
 from minifleming.lm.fsdp import sampler
-from minifleming.lm.load import load_to_train
+from minifleming.lm.load import load_for_training
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import fingerprint
+from minifleming.lm.weights import weights_checksum
 from minifleming.rlvr import alarms, curriculum, saves
 from minifleming.rlvr.curriculum import State
 from minifleming.rlvr.log import brief, figures, record, seal, step_path, write_lines, write_step
@@ -115,7 +115,7 @@ class Training:
                    "samples": samples} for i, (item, why) in enumerate(drawn)]
         self.write("mining.jsonl", passes)
         self.write("metrics.jsonl", [{"stage": state.stage, "step": state.step, "round": state.round, **found,
-                                      **result, "weights": fingerprint(self.model)}])
+                                      **result, "weights": weights_checksum(self.model)}])
         self.warn(alarms.warnings(found, [item.answer for item, _ in drawn], state.history, cfg.alarms))
         progress.set_postfix_str(f"{state.stage} reward {found['reward']:.2f} acc {found['accuracy']:.2f} "
                                  f"sparsity {found['sparsity']:.2f}", refresh=False)
@@ -205,7 +205,7 @@ class Training:
         """The frozen model of the first checkpoint, which the KL term is taken to; loaded if there is such a term."""
         if self.cfg.rl.kl_coef > 0 and self.reference is None:
             first = checkpoints(self.origin / "checkpoints")[0] / "model"
-            self.reference = load_to_train(first, self.cfg, self.model.device)
+            self.reference = load_for_training(first, self.cfg, self.model.device)
             self.reference.requires_grad_(False)
         return self.reference
 

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 
 from minifleming.lm.checkpointing import activation_checkpointing
-from minifleming.lm.fsdp import even, let_go
+from minifleming.lm.fsdp import pad_batches_across_ranks, reshard
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.optimizer import optimizer_step
-from minifleming.lm.pack import Group, Pack, idle_logprobs, packed_logprobs, packed_loss, packs
+from minifleming.lm.pack import Group, Pack, dummy_forward, pack_groups, packed_logprobs, packed_loss
 from minifleming.rlvr.objective import Counts, objective_of
 from minifleming.rlvr.rollout import Rollout, short
 from minifleming.rlvr.weigh import Weighed, divisor_of, policy_of, weigh
@@ -93,9 +93,9 @@ def backward(model: LanguageModel, groups: Groups, cfg: RL, counts: Counts, numb
     Returns that part of the loss, the tokens clipped below and above, and the part of the mean KL.
     """
     total, finite, first = [0.0, 0.0, 0.0, 0.0], True, number is None
-    for batch in even(micro_batches(groups, cfg.micro_batch_tokens), model):
+    for batch in pad_batches_across_ranks(micro_batches(groups, cfg.micro_batch_tokens), model):
         if batch is None:
-            idle_logprobs(model).sum().mul(0).backward()
+            dummy_forward(model).sum().mul(0).backward()
             continue
         pack, rollouts = batch
         policy = policy_of(rollouts, cfg, counts, first, model)
@@ -117,7 +117,7 @@ def backward(model: LanguageModel, groups: Groups, cfg: RL, counts: Counts, numb
 
 def measure(groups: Groups, cfg: RL, model: LanguageModel) -> dict[str, float]:
     """|sampler - trainer| in log-probability, largest and mean over the tokens scored; refused beyond the limit."""
-    device, limit = model.device, cfg.max_logprob_diff or (3.0 if model.compute == torch.bfloat16 else 1e-3)
+    device, limit = model.device, cfg.max_logprob_diff or (3.0 if model.compute_dtype == torch.bfloat16 else 1e-3)
     gaps = [gap for group in groups for r in group for gap in gaps_of(r.logprobs, r.trained)]
     largest = max(distributed.all_gather([max(gaps, default=0.0)], device))
     total, count = distributed.all_sum([math.fsum(gaps), len(gaps)], device)
@@ -134,13 +134,13 @@ def gaps_of(logprobs: list[float], trained: list[float]) -> list[float]:
 def score(model: LanguageModel, groups: Groups, cfg: RL, field: str) -> None:
     """Store the model's log-probabilities of the rollouts under ``field``, without a gradient."""
     finite = True
-    for batch in even(micro_batches(groups, cfg.micro_batch_tokens), model):
+    for batch in pad_batches_across_ranks(micro_batches(groups, cfg.micro_batch_tokens), model):
         with torch.no_grad():
-            logprobs = packed_logprobs(model, batch[0], cfg.temperature)[0] if batch else idle_logprobs(model)
+            logprobs = packed_logprobs(model, batch[0], cfg.temperature)[0] if batch else dummy_forward(model)
         if batch:
             finite &= bool(logprobs.isfinite().all())
             _store(batch[1], short(logprobs.tolist()), field)
-    let_go(model)
+    reshard(model)
     _refuse_unless(finite)
 
 
@@ -148,8 +148,8 @@ def micro_batches(groups: Groups, tokens: int) -> list[MicroBatch]:
     """Packs of whole groups of at most ``tokens`` tokens (or one completion), and the rollouts of each in its order; a
     group that is longer is cut, and its prompt runs with every part."""
     parts = [part for group in groups if group for part in cut(group, tokens)]
-    made = packs([Group(part[0].prompt_ids, [r.ids for r in part]) for part in parts], tokens)
-    return [(pack, [r for i in pack.rows for r in parts[i]]) for pack in made]
+    made = pack_groups([Group(part[0].prompt_ids, [r.ids for r in part]) for part in parts], tokens)
+    return [(pack, [r for i in pack.group_ids for r in parts[i]]) for pack in made]
 
 
 def cut(group: list[Rollout], tokens: int) -> Groups:

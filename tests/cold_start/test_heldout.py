@@ -52,7 +52,7 @@ def student(tmp_path_factory):
     traces = [t for t, in Oracle(graph, 0.0).propose(synthesise(graph, 12, [1], seed=5))]
     size = tokenizer.backend.get_vocab_size()
     model = LanguageModel(ModelConfig("qwen3", size, 64, 128, 2, 4, 2, 16, 1e-6, 10000.0, True, 256))
-    model.initialise(0)
+    model.init_weights(0)
     examples, _ = examples_of(traces, tokenizer, 256)
     train(model, examples, ColdStart(epochs=120, batch=12, lr=3e-3), seed=0, journal=Journal(folder))
     return model, tokenizer, traces

@@ -28,7 +28,7 @@ V, END = 40, 39
 
 def model_of(seed: int = 0, layers: int = 2) -> LanguageModel:
     model = LanguageModel(ModelConfig("qwen3", V, 32, 64, layers, 4, 2, 8, 1e-6, 10000.0, True, 128))
-    model.initialise(seed)
+    model.init_weights(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.0 if parameter.dim() < 2 else 5.0)  # far from uniform, so that mistakes show
@@ -68,15 +68,15 @@ def target_count(examples: list[Example]) -> int:
 class Bigram(nn.Module):
     """The next token depends on the token before it and on nothing else."""
 
-    sharded, compute = False, None
+    sharded, compute_dtype = False, None
 
     def __init__(self):
         super().__init__()
         self.table = nn.Parameter(torch.randn(V, V, generator=torch.Generator().manual_seed(0)))
         self.lm_head = SimpleNamespace(weight=torch.eye(V))  # its hidden states are the logits
 
-    def forward(self, ids, positions=None, cache=None, wanted=None):
-        return self.table[ids.flatten()[wanted]]
+    def forward(self, ids, positions=None, cache=None, output_positions=None):
+        return self.table[ids.flatten()[output_positions]]
 
     deterministic = False
 
@@ -103,13 +103,13 @@ def test_the_loss_is_the_mean_over_completion_tokens_row_by_row():
 def test_only_what_predicts_a_completion_reaches_the_head():
     examples, model = some_examples(6), model_of()
     batch, seen = collate(examples, list(range(6))), []
-    model.register_forward_hook(lambda module, inputs, named, hidden: seen.append((named["wanted"], hidden)),
+    model.register_forward_hook(lambda module, inputs, named, hidden: seen.append((named["output_positions"], hidden)),
                                 with_kwargs=True)
     logprobs, _ = completion_logprobs(model, batch)
-    [(wanted, hidden)] = seen
+    [(output_positions, hidden)] = seen
     assert target_count(examples) == len(logprobs) == len(hidden)
     width = max(map(len, examples)) - 1  # of a row; position t predicts token t + 1
-    assert wanted.tolist() == [row * width + t for row, example in enumerate(examples)
+    assert output_positions.tolist() == [row * width + t for row, example in enumerate(examples)
                                for t in range(len(example.prompt) - 1, len(example) - 1)]
 
 
@@ -300,7 +300,7 @@ def test_bf16_products_keep_fp32_weights_and_nearly_the_gradient():
     examples = some_examples(17, seed=5)
     total, model = target_count(examples), model_of()
     loss, grad = gradient_of(examples, total, 100)
-    model.compute = torch.bfloat16
+    model.compute_dtype = torch.bfloat16
     rough = backward(model, examples, total, settings(100))
     found = gradients(model)
     assert found.dtype == torch.float32 and rough != loss

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from minifleming.cold_start import saved, sft
-from minifleming.lm.load import load_to_train
+from minifleming.lm.load import load_for_training
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import TINY, fingerprint, load_model, save_model, write_model
+from minifleming.lm.weights import TINY, load_model, save_model, weights_checksum, write_model
 from minifleming.run.errors import BadInput, Terminated
 from minifleming.run.fields import ColdStart, Config, Run
 from minifleming.run.progress import Journal
@@ -67,7 +67,7 @@ def test_T34_a_killed_run_goes_on_and_ends_bit_for_bit(whole_run, tmp_path, monk
         f"step_{n:06d}" for n in range(3, begun + 1, 3)][-saved.KEEP:]
     done = sum(begun >= at for at in (4, 8))
     model, log = run(tmp_path, script=SCRIPT[done:])
-    assert log == whole_run[1] and fingerprint(model) == fingerprint(whole_run[0])
+    assert log == whole_run[1] and weights_checksum(model) == weights_checksum(whole_run[0])
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
@@ -84,7 +84,7 @@ def test_an_interrupted_run_saves_after_the_step_that_it_is_at(whole_run, tmp_pa
         run(tmp_path)
     assert (tmp_path / "home" / "step_000005").exists()
     model, log = run(tmp_path, script=SCRIPT[1:])
-    assert log == whole_run[1] and fingerprint(model) == fingerprint(whole_run[0])
+    assert log == whole_run[1] and weights_checksum(model) == weights_checksum(whole_run[0])
 
 
 @pytest.mark.parametrize("change", ["traces", "model", "settings"])
@@ -109,7 +109,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(whole_run, tmp_path, c
     (newest / "optimizer.safetensors").write_bytes(data)
     capsys.readouterr()
     model, log = run(tmp_path, script=SCRIPT[1:])
-    assert log == whole_run[1] and fingerprint(model) == fingerprint(whole_run[0])
+    assert log == whole_run[1] and weights_checksum(model) == weights_checksum(whole_run[0])
     assert capsys.readouterr().out.count("warning") == 1
 
 
@@ -122,7 +122,7 @@ def ranked(rank: int, folder, tokenizer, shard: int, killed: bool) -> None:
         return one_step(*arguments)
 
     def begin():
-        model = load_to_train(folder / "model", cfg, CPU)
+        model = load_for_training(folder / "model", cfg, CPU)
         sft.train(model, EXAMPLES, settings(), seed=1, journal=Journal(folder), home=folder / "home")
         return model
 
@@ -143,7 +143,7 @@ def test_several_ranks_take_the_steps_of_one_and_resume(tmp_path, ranks, shard):
         save_model(alone, tokenizer, tmp_path / name / "model")
         assert on_ranks(ranks, ranked, tmp_path / name, tokenizer, shard, killed) == [0] * ranks
         ends.append(load_model(tmp_path / name / "out"))
-    assert fingerprint(ends[0]) == fingerprint(ends[1])
+    assert weights_checksum(ends[0]) == weights_checksum(ends[1])
     logs = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("plain", "killed")]
     assert logs[0] == logs[1]
     sft.train(alone, EXAMPLES, settings(), seed=1, journal=Journal(tmp_path))

@@ -14,7 +14,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from minifleming.lm.model import LanguageModel, ModelConfig
-from minifleming.lm.pack import Group, pack, packed_logprobs
+from minifleming.lm.pack import Group, build_pack, packed_logprobs
 
 KINDS = ("qwen2", "qwen3", "llama")
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<think>", "</think>", "<answer>", "</answer>", "</s>")
@@ -32,7 +32,7 @@ def group_logprobs(model: LanguageModel, prompts: list[list[int]], owner: list[i
     -> [M], [M]: completion after completion in the order given, and the completion of each.
     """
     used = sorted(set(owner))
-    made = pack([Group(prompts[p], [c for c, o in zip(completions, owner) if o == p]) for p in used], used)
+    made = build_pack([Group(prompts[p], [c for c, o in zip(completions, owner) if o == p]) for p in used], used)
     values, rows = packed_logprobs(model, made, temperature)
     order = sorted(range(len(owner)), key=lambda b: owner[b])  # as they stand in the pack
     back = torch.cat([(rows == order.index(b)).nonzero()[:, 0] for b in range(len(owner))])

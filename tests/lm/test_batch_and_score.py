@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import torch
 
-from minifleming.lm.batch import Example, collate, fits, micro_batches
+from minifleming.lm.batch import Example, collate, drop_too_long, micro_batches
 from minifleming.lm.logprobs import completion_logprobs
 from tests.lm.conftest import row_sums
 
@@ -71,9 +71,9 @@ def test_T17_T19_targets_are_the_completion_with_its_end_token():
 
 def test_longer_examples_are_dropped_and_counted():
     given = examples(7, 50)
-    kept, dropped = fits(given, 10)
+    kept, dropped = drop_too_long(given, 10)
     assert kept == [e for e in given if len(e.prompt) + len(e.completion) <= 10] and 0 < dropped == 50 - len(kept)
-    assert fits(given, max(map(len, given))) == (given, 0)
+    assert drop_too_long(given, max(map(len, given))) == (given, 0)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 1.6])

@@ -109,5 +109,5 @@ def test_attention_in_blocks(shape, seen):
 def test_close_up():
     """Prompts of 3 and 1 padded to 3, then two tokens: the padding goes, what follows moves up."""
     x = torch.tensor([[0.0, 1, 2, 10, 11], [5, -1, -1, 20, 21]])[:, None, :, None]
-    found = batch_invariant.close_up(x, torch.tensor([3, 1]), 3)[:, 0, :, 0]
+    found = batch_invariant.remove_padding_gap(x, torch.tensor([3, 1]), 3)[:, 0, :, 0]
     assert found[0].tolist() == [0, 1, 2, 10, 11] and found[1, :3].tolist() == [5, 20, 21]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minifleming.lm.chat import STYLES, chat, completion, render, style_of
+from minifleming.lm.chat import STYLES, detect_style, format_completion, render_chat, single_turn
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.run.errors import BadInput
 
@@ -17,16 +17,16 @@ QWEN3 = Path(os.environ.get("MINIFLEMING_DATA", "nowhere")) / "tokenizers" / "qw
 
 def test_chatml_golden_string():
     """Byte for byte, up to where the assistant begins; without a system text, no system turn."""
-    assert chat("Be brief.", "Which?\nA. x") == (
+    assert single_turn("Be brief.", "Which?\nA. x") == (
         "<|im_start|>system\nBe brief.<|im_end|>\n"
         "<|im_start|>user\nWhich?\nA. x<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
-    assert chat("", "Which?") == "<|im_start|>user\nWhich?<|im_end|>\n<|im_start|>assistant\n"
+    assert single_turn("", "Which?") == "<|im_start|>user\nWhich?<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_completion_golden_string():
-    assert completion(" a so b", "C") == "<think> a so b</think><answer>C</answer>"
+    assert format_completion(" a so b", "C") == "<think> a so b</think><answer>C</answer>"
 
 
 TALK = [("user", "Hi"), ("assistant", "<think>\nhm\n</think>\n\nHello"), ("user", "Why?")]
@@ -43,18 +43,18 @@ TALK = [("user", "Hi"), ("assistant", "<think>\nhm\n</think>\n\nHello"), ("user"
 ])
 def test_styles_golden_strings(style, opening, answer):
     """The system text that stands in, and whether earlier reasoning is kept."""
-    assert render(TALK, style) == (
+    assert render_chat(TALK, style) == (
         f"{opening}<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
         "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n")
     own = [("system", "S"), *TALK]
-    assert render(own, style).startswith("<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nHi")
-    assert render(TALK, style, thinking=False) == render(TALK, style) + "<think>\n\n</think>\n\n"
+    assert render_chat(own, style).startswith("<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nHi")
+    assert render_chat(TALK, style, thinking=False) == render_chat(TALK, style) + "<think>\n\n</think>\n\n"
 
 
 def test_styles_are_told_apart_by_their_templates():
-    assert style_of("") == style_of("{% for message in messages %}") == "plain"
+    assert detect_style("") == detect_style("{% for message in messages %}") == "plain"
     for name, style in STYLES.items():
-        assert style_of(f"{{{{ x }}}} {style.mark} {{{{ y }}}}") == name
+        assert detect_style(f"{{{{ x }}}} {style.mark} {{{{ y }}}}") == name
 
 
 def test_a_tokenizer_without_chatml_does_not_chat(tmp_path, tokenizer_writer):

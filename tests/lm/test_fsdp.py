@@ -11,11 +11,19 @@ from safetensors.torch import load_file, save_file
 from minifleming.lm import optimizer as optim
 from minifleming.lm import tensors
 from minifleming.lm.checkpointing import activation_checkpointing
-from minifleming.lm.fsdp import even, in_step, local, plain_copy, rows_of, shard, whole
-from minifleming.lm.pack import idle_logprobs
+from minifleming.lm.fsdp import (
+    apply_fsdp,
+    full_tensor,
+    gathered_copy,
+    in_step,
+    local_row_range,
+    pad_batches_across_ranks,
+    to_local,
+)
+from minifleming.lm.pack import dummy_forward
 from minifleming.lm.sampler import sample
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import fingerprint, load_model, save_model
+from minifleming.lm.weights import load_model, save_model, weights_checksum
 from minifleming.run import distributed
 from minifleming.run.errors import BadInput
 from tests.lm.conftest import group_logprobs
@@ -40,12 +48,12 @@ def train(model, steps: int, mine: list[tuple], recompute: bool = False):
     for _ in range(steps):
         optimizer.zero_grad(set_to_none=True)
         with activation_checkpointing(model, recompute):
-            for batch in even(mine, model):
-                loss = -group_logprobs(model, *batch)[0].sum() / 17 if batch else idle_logprobs(model).sum() * 0
+            for batch in pad_batches_across_ranks(mine, model):
+                loss = -group_logprobs(model, *batch)[0].sum() / 17 if batch else dummy_forward(model).sum() * 0
                 loss.backward()
         if not model.sharded:
             distributed.sum_gradients(list(model.parameters()))
-        first = first or {n: whole(p.grad.detach()).clone() for n, p in model.named_parameters()}
+        first = first or {n: full_tensor(p.grad.detach()).clone() for n, p in model.named_parameters()}
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         optimizer.step()
     return first, optimizer
@@ -57,33 +65,33 @@ def toy_tokenizer(tokenizer_folder) -> Tokenizer:
 
 
 def sharded_run(rank: int, folder, tokenizer, size: int, recompute: bool) -> None:
-    model = load_model(folder / "model", device=CPU, spread=lambda m: shard(m, size, torch.float32, CPU))
+    model = load_model(folder / "model", device=CPU, spread=lambda m: apply_fsdp(m, size, torch.float32, CPU))
     for name, parameter in model.named_parameters():
-        rows = rows_of(parameter, parameter.shape[0])
-        assert torch.equal(local(parameter), whole(parameter)[rows]), name
-    before = fingerprint(model)
+        rows = local_row_range(parameter, parameter.shape[0])
+        assert torch.equal(to_local(parameter), full_tensor(parameter)[rows]), name
+    before = weights_checksum(model)
     if model.config.tie_word_embeddings:
         assert model.lm_head.weight is model.model.embed_tokens.weight
     gradient, optimizer = train(model, 2, distributed.share(batches()), recompute)
     home = folder / "out" if rank == 0 else None
     save_model(model, tokenizer, home)
-    optim.save_state(optimizer, model, home, shard_bytes=20_000)
-    after = fingerprint(model)
+    optim.save_optimizer(optimizer, model, home, shard_bytes=20_000)
+    after = weights_checksum(model)
     distributed.barrier()
-    with plain_copy(model, torch.float32) as copy:
-        assert fingerprint(copy) == after
-    again = load_model(folder / "out", device=CPU, spread=lambda m: shard(m, size, torch.float32, CPU))
+    with gathered_copy(model, torch.float32) as copy:
+        assert weights_checksum(copy) == after
+    again = load_model(folder / "out", device=CPU, spread=lambda m: apply_fsdp(m, size, torch.float32, CPU))
     resumed = optim.adamw(again, 1e-2, (0.9, 0.95), 0.1)
-    optim.load_state(resumed, again, folder / "out")
+    optim.load_optimizer(resumed, again, folder / "out")
     for a, b in zip(model.parameters(), again.parameters()):
-        assert torch.equal(local(a), local(b))
+        assert torch.equal(to_local(a), to_local(b))
         for what, value in optimizer.state[a].items():
-            assert torch.equal(local(value), local(resumed.state[b][what])), what
+            assert torch.equal(to_local(value), to_local(resumed.state[b][what])), what
     for which, its in ((model, optimizer), (again, resumed)):  # and on they go alike
         its.zero_grad(set_to_none=True)
         group_logprobs(which, *batches()[0])[0].sum().backward()
         its.step()
-    assert all(torch.equal(local(a), local(b)) for a, b in zip(model.parameters(), again.parameters()))
+    assert all(torch.equal(to_local(a), to_local(b)) for a, b in zip(model.parameters(), again.parameters()))
     save_file(gradient, folder / f"gradient.{rank}.safetensors")
     (folder / f"{rank}.json").write_text(json.dumps([before, after]))
 
@@ -91,7 +99,7 @@ def sharded_run(rank: int, folder, tokenizer, size: int, recompute: bool) -> Non
 def bf16_gradients(rank: int, folder) -> None:
     """Of a model that gathers its weights in bf16, as the large recipes do: as it is, and recomputed."""
     for recompute in (False, True):
-        model = load_model(folder / "model", device=CPU, spread=lambda m: shard(m, 0, torch.bfloat16, CPU))
+        model = load_model(folder / "model", device=CPU, spread=lambda m: apply_fsdp(m, 0, torch.bfloat16, CPU))
         gradient, _ = train(model, 1, distributed.share(batches()[:2]), recompute)  # one each
         save_file(gradient, folder / f"{rank}.{recompute}.safetensors")
 
@@ -118,7 +126,7 @@ def test_T30_a_sharded_model_takes_the_steps_of_one_rank(tiny, toy_tokenizer, tm
     """Vocabulary and widths that the ranks do not divide, a tied head, ranks with fewer batches than others."""
     alone = tiny("qwen3", tie_word_embeddings=tied)
     save_model(alone, toy_tokenizer, tmp_path / "model")
-    before = fingerprint(alone)
+    before = weights_checksum(alone)
     assert on_ranks(ranks, sharded_run, tmp_path, toy_tokenizer, size, recompute) == [0] * ranks
     gradient, optimizer = train(alone, 2, batches())
     for rank in range(ranks):
@@ -128,23 +136,23 @@ def test_T30_a_sharded_model_takes_the_steps_of_one_rank(tiny, toy_tokenizer, tm
             assert (found[name] - g).abs().max() <= 1e-6, name
         assert json.loads((tmp_path / f"{rank}.json").read_text())[0] == before
     there = load_model(tmp_path / "out")  # what several ranks wrote, one rank reads
-    assert fingerprint(there) == json.loads((tmp_path / "0.json").read_text())[1]
+    assert weights_checksum(there) == json.loads((tmp_path / "0.json").read_text())[1]
     for a, b in zip(alone.parameters(), there.parameters()):
         assert (a - b).abs().max() <= 1e-5
-    assert len(tensors.files_of(tmp_path / "out", "optimizer")) > 1
+    assert len(tensors.weight_files(tmp_path / "out", "optimizer")) > 1
     resumed = optim.adamw(there, 1e-2, (0.9, 0.95), 0.1)
-    optim.load_state(resumed, there, tmp_path / "out")
+    optim.load_optimizer(resumed, there, tmp_path / "out")
     for a, b in zip(alone.parameters(), there.parameters()):
         for what, value in optimizer.state[a].items():
             assert (value - resumed.state[b][what]).abs().max() <= 1e-5
 
 
 def sharded_samples(rank: int, folder, size: int) -> None:
-    model = load_model(folder / "model", device=CPU, spread=lambda m: shard(m, size, torch.float32, CPU))
+    model = load_model(folder / "model", device=CPU, spread=lambda m: apply_fsdp(m, size, torch.float32, CPU))
     mine = PROMPTS[: rank + 1] if rank != 1 else []  # one rank has nothing at all to do
     settings = dict(samples=3, max_new_tokens=6 + 5 * rank, end_ids=[0], seed=1, slots=4)
     keys = [str(i) for i in range(len(mine))]
-    with plain_copy(model, torch.float32) as copy:
+    with gathered_copy(model, torch.float32) as copy:
         gathered = sample(copy, mine, keys, **settings)
     with in_step(model):
         spread = sample(model, mine, keys, **settings)
@@ -167,7 +175,7 @@ def test_T27_ragged_sampling_on_shards_ends_and_gives_the_same_tokens(tiny, toy_
 
 def odd_groups(rank: int, folder) -> None:
     try:
-        load_model(folder / "model", device=CPU, spread=lambda m: shard(m, 3, torch.float32, CPU))
+        load_model(folder / "model", device=CPU, spread=lambda m: apply_fsdp(m, 3, torch.float32, CPU))
     except BadInput as error:
         (folder / str(rank)).write_text(str(error))
 

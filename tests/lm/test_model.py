@@ -136,7 +136,7 @@ def test_wanted_states_are_those_of_the_whole_pass(tiny, kind, deterministic):
     model, wanted = tiny(kind).double(), torch.tensor([3, 11, 11, 0, 7])
     model.deterministic = deterministic
     ids, found = torch.randint(0, 41, (2, 6), generator=torch.Generator().manual_seed(6)), []
-    for hidden in (model(ids).flatten(0, 1)[wanted], model(ids, wanted=wanted)):
+    for hidden in (model(ids).flatten(0, 1)[wanted], model(ids, output_positions=wanted)):
         model.zero_grad()
         (hidden * torch.arange(hidden.numel(), dtype=torch.float64).view(hidden.shape)).sum().backward()
         found.append([hidden, *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
@@ -185,10 +185,10 @@ def test_T32_bfloat16_stays_near(tiny, kind):
 def test_initialise_depends_on_the_seed_alone(tiny, kind):
     """Same seed, same weights, whatever the global generator; the deviations are those the docstring gives."""
     first, second = tiny(kind, hidden_size=64), tiny(kind, seed=9, hidden_size=64)
-    first.initialise(5)
+    first.init_weights(5)
     torch.manual_seed(123)
     state = torch.get_rng_state()
-    second.initialise(5)
+    second.init_weights(5)
     assert torch.equal(torch.get_rng_state(), state)
     for (name, a), b in zip(first.named_parameters(), second.parameters()):
         assert torch.equal(a, b), name
@@ -197,7 +197,7 @@ def test_initialise_depends_on_the_seed_alone(tiny, kind):
             assert abs(a.std().item() / wanted - 1) < 0.15, name
         else:
             assert (a == (0.0 if name.endswith("bias") else 1.0)).all(), name
-    second.initialise(6)
+    second.init_weights(6)
     assert not torch.equal(first.lm_head.weight, second.lm_head.weight)
 
 

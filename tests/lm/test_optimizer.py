@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minifleming.extras.tiny_base.muon import Muon, orthogonalise
-from minifleming.lm.optimizer import adamw, cosine, load_state, save_state, set_lr
+from minifleming.lm.optimizer import adamw, cosine_schedule, load_optimizer, save_optimizer, set_lr
 from minifleming.run.errors import BadInput
 
 SETTINGS = dict(lr=1e-2, betas=(0.9, 0.95), weight_decay=0.1)
@@ -56,11 +56,11 @@ def test_T34_resumed_equals_uninterrupted(tmp_path, tiny, kind, tied):
     optimizer = adamw(first, **SETTINGS)
     for seed in range(2):
         step(first, optimizer, seed)
-    save_state(optimizer, first, tmp_path)
+    save_optimizer(optimizer, first, tmp_path)
     second = tiny(kind, seed=9, tie_word_embeddings=tied)
     second.load_state_dict(first.state_dict())
     resumed = adamw(second, **SETTINGS)
-    load_state(resumed, second, tmp_path)
+    load_optimizer(resumed, second, tmp_path)
     for seed in range(2, 4):
         step(first, optimizer, seed)
         step(second, resumed, seed)
@@ -75,8 +75,8 @@ def test_T34_a_state_before_the_first_step(tmp_path, tiny):
     """An optimizer that has not stepped saves nothing and resumes as new."""
     model = tiny()
     optimizer = adamw(model, **SETTINGS)
-    save_state(optimizer, model, tmp_path)
-    load_state(optimizer, model, tmp_path)
+    save_optimizer(optimizer, model, tmp_path)
+    load_optimizer(optimizer, model, tmp_path)
     assert not optimizer.state
     step(model, optimizer, 0)
     assert all(state["step"] == 1 for state in optimizer.state.values())
@@ -103,11 +103,11 @@ def test_a_state_of_another_model_is_refused(tmp_path, tiny, name):
     optimizer = adamw(model, **SETTINGS)
     step(model, optimizer, 0)
     path = tmp_path / "optimizer.safetensors"
-    save_state(optimizer, model, tmp_path)
+    save_optimizer(optimizer, model, tmp_path)
     save_file(change(load_file(path), name), path)
     fresh = adamw(model, **SETTINGS)
     with pytest.raises(BadInput, match="model.layers.") as caught:
-        load_state(fresh, model, tmp_path)
+        load_optimizer(fresh, model, tmp_path)
     assert "\n" not in str(caught.value) and not fresh.state
 
 
@@ -117,13 +117,13 @@ def test_an_unreadable_state_is_one_line(tmp_path, tiny, data):
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(BadInput, match="optimizer.safetensors"):
-        load_state(adamw(model, **SETTINGS), model, tmp_path)
+        load_optimizer(adamw(model, **SETTINGS), model, tmp_path)
 
 
 @pytest.mark.parametrize("steps, warmup", [(1, 0.0), (1, 0.5), (10, 0.1), (100, 0.05), (250, 0.0), (30, 1.0)])
 def test_T35_cosine(steps, warmup):
     """Rises in equal parts, never above 1, then falls without a jump towards the floor; never 0."""
-    values = [cosine(i, steps, warmup) for i in range(steps)]
+    values = [cosine_schedule(i, steps, warmup) for i in range(steps)]
     assert all(0 < value <= 1 for value in values)
     rising = [value for i, value in enumerate(values) if i < warmup * steps]
     gaps = [b - a for a, b in zip(rising, rising[1:])]
@@ -132,10 +132,10 @@ def test_T35_cosine(steps, warmup):
     assert falling == sorted(falling, reverse=True) and all(value >= 0.1 for value in falling)
     if falling:
         assert max(values) > 0.99 and (steps < 100 or falling[-1] < 0.101)
-        middle = cosine((steps + warmup * steps) / 2, steps, warmup)
+        middle = cosine_schedule((steps + warmup * steps) / 2, steps, warmup)
         assert middle == pytest.approx(0.55)
     if steps > 1 and warmup < 1:
-        assert cosine(steps, steps, warmup, floor=0.0) == pytest.approx(0.0)
+        assert cosine_schedule(steps, steps, warmup, floor=0.0) == pytest.approx(0.0)
 
 
 def test_set_lr_reaches_every_group(tiny):

@@ -95,7 +95,7 @@ def test_shards_are_put_together(saved):
     model, folder = saved
     shard(folder)
     assert torch.equal(logits_of(load_model(folder)), logits_of(model))
-    assert {name for name, _, _ in tensors.read(folder)} == set(model.state_dict())
+    assert {name for name, _, _ in tensors.read_tensors(folder)} == set(model.state_dict())
 
 
 @pytest.mark.parametrize("file", ["../one.safetensors", "/etc/passwd", "a/../../one.safetensors", "sub/one.safetensors",

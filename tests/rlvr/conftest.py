@@ -58,7 +58,7 @@ def talker(tokenizer, tmp_path_factory):
     torch.set_num_threads(1)
     config = ModelConfig("qwen3", tokenizer.backend.get_vocab_size(), 32, 64, 2, 4, 2, 8, 1e-6, 1e4, True, 128)
     model = LanguageModel(config)
-    model.initialise(0)
+    model.init_weights(0)
     items = colour_items(48)
     rng = np.random.default_rng(0)
     traces = [Trace(item.id, item.question, item.options, " so",

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minifleming.audit.verify import verify
-from minifleming.lm.fsdp import whole
-from minifleming.lm.load import load_to_train
+from minifleming.lm.fsdp import full_tensor
+from minifleming.lm.load import load_for_training
 from minifleming.lm.weights import load_model, save_model
 from minifleming.rlvr import train as trainer
 from minifleming.rlvr.objective import OBJECTIVES
@@ -38,7 +38,7 @@ def settings(shard: int = 1, weights: str = "copy", **rl) -> Config:
 
 
 def train(rank, base, items, tokenizer, folder, cfg) -> None:
-    trainer.train(cfg, load_to_train(base, cfg, torch.device("cpu")), tokenizer, items, folder)
+    trainer.train(cfg, load_for_training(base, cfg, torch.device("cpu")), tokenizer, items, folder)
 
 
 @pytest.fixture(scope="module")
@@ -112,22 +112,22 @@ def test_a_checkpoint_of_some_ranks_goes_on_on_others(talker, base, tokenizer, t
 
 
 def train_from(rank, base, items, tokenizer, folder, cfg, start) -> None:
-    trainer.train(cfg, load_to_train(base, cfg, torch.device("cpu")), tokenizer, items, folder, start)
+    trainer.train(cfg, load_for_training(base, cfg, torch.device("cpu")), tokenizer, items, folder, start)
 
 
 def one_step(rank, base, groups, cfg, path, shard=1) -> None:
     """Update on this rank's share of the groups; leave gradient, weights and figures behind."""
     run, cpu = Config(run=Run(fsdp_size=shard)), torch.device("cpu")
-    model, reference = load_to_train(base, run, cpu), None
+    model, reference = load_for_training(base, run, cpu), None
     if cfg.kl_coef:
-        reference = load_to_train(base, run, cpu).requires_grad_(False)
+        reference = load_for_training(base, run, cpu).requires_grad_(False)
         with torch.no_grad():
             for p in reference.parameters():
                 p.mul_(1.01)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     found = update(model, optimizer, distributed.share(groups), cfg, samples=8, prompts=len(groups), reference=reference,
                    key=(1, 2))
-    gradient, weights = (torch.cat([whole(x.detach()).flatten() for x in xs]) for xs in (
+    gradient, weights = (torch.cat([full_tensor(x.detach()).flatten() for x in xs]) for xs in (
         [p.grad for p in model.parameters()], list(model.parameters())))
     save_file({"gradient": gradient, "weights": weights}, f"{path}.{rank}.safetensors")
     (path.with_suffix(f".{rank}.json")).write_text(json.dumps(found))

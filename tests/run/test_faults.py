@@ -28,9 +28,9 @@ def fill(folder: Path, text: str = "one") -> None:
     """Like a checkpoint: a model in a folder of its own, moments, a state."""
     (folder / "model").mkdir()
     weights = {"a": torch.full((40, 3), float(len(text))), "b": torch.ones(7)}
-    tensors.save(weights, folder / "model" / "model.safetensors")
+    tensors.save_safetensors(weights, folder / "model" / "model.safetensors")
     (folder / "model" / "config.json").write_text('{"text": "' + text + '"}\n')
-    tensors.save({"a|exp_avg": torch.zeros(40, 3)}, folder / "optimizer.safetensors")
+    tensors.save_safetensors({"a|exp_avg": torch.zeros(40, 3)}, folder / "optimizer.safetensors")
     (folder / "state.json").write_text('{"step": 1}\n')
 
 

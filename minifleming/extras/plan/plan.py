@@ -22,7 +22,7 @@ import torch
 from minifleming.extras.plan.model_shapes import shape_of
 from minifleming.kernels.head import chunk_rows
 from minifleming.lm.config import ARCHITECTURES, ModelConfig
-from minifleming.lm.load import compute_of
+from minifleming.lm.load import compute_dtype_of
 from minifleming.lm.model import LanguageModel
 from minifleming.run import config as configuration
 from minifleming.run.errors import BadInput
@@ -234,6 +234,6 @@ def dry_run(cfg: Config, args) -> str:
     if ranks < 1:
         raise BadInput("--ranks: must be positive")
     on_gpu = bool(args.gpu) or cfg.run.device == "cuda" or (cfg.run.device == "auto" and torch.cuda.is_available())
-    e, gpu = compute_of(cfg, torch.device("cuda" if on_gpu else "cpu")).itemsize, args.gpu or "h100"
+    e, gpu = compute_dtype_of(cfg, torch.device("cuda" if on_gpu else "cpu")).itemsize, args.gpu or "h100"
     found = plan(cfg, shape_of(cfg.model.base), ranks, e, gpu, cuda=on_gpu)
     return f"{configuration.to_toml(cfg)}\n{describe(found, ranks, gpu, on_gpu)}"

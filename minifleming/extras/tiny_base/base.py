@@ -157,7 +157,7 @@ def build(args, staging: Path) -> None:
 
     tokenizer = build_tokenizer(graph, staging)
     model = LanguageModel(tiny_config(tokenizer.backend.get_vocab_size(), args.width, args.layers))
-    model.initialise(args.seed)
+    model.init_weights(args.seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {model.config.vocab_size} tokens")
     train(model, tokenizer, Corpus(graph), steps=args.steps, rows=args.rows, width=args.tokens,
           seed=args.seed, watch=save)

@@ -160,7 +160,7 @@ class CudaGraphDecoder:
         slots = [self.free.pop() for _ in prompts]
         ids, lengths = padded(prompts, self.model.device)
         hidden = self.model(ids, cache=Prefill(self, torch.tensor(slots, device=ids.device)),
-                            wanted=last_places(ids, lengths))
+                            output_positions=last_places(ids, lengths))
         self.prompt_lengths[slots] = lengths.int()
         self.slots += [slot for slot in slots for _ in range(k)]
         self.lengths += [1] * (len(self) - first)

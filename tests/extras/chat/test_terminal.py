@@ -6,7 +6,7 @@ import pytest
 
 from minifleming.extras.chat import terminal
 from minifleming.extras.chat.terminal import Display, talk
-from minifleming.lm.chat import chat
+from minifleming.lm.chat import single_turn
 from minifleming.lm.tokenizer import Tokenizer
 
 SETTINGS = dict(temperature=0.0, max_new_tokens=12)
@@ -65,7 +65,7 @@ def converse(speaker, monkeypatch, lines, **how) -> list[str]:
 
 def test_every_line_is_a_question_of_its_own_unless_there_is_history(speaker, monkeypatch, capsys):
     alone = converse(speaker, monkeypatch, ["one", "two\\nlines", ""])
-    assert alone == [chat("S", "one"), chat("S", "two\nlines")]
+    assert alone == [single_turn("S", "one"), single_turn("S", "two\nlines")]
     monkeypatch.undo()
     both = converse(speaker, monkeypatch, ["one", "two", ""], history=True, thinking=False)
     assert both[0] == alone[0] + "<think>\n\n</think>\n\n"
@@ -76,12 +76,12 @@ def test_every_line_is_a_question_of_its_own_unless_there_is_history(speaker, mo
 def test_a_full_conversation_forgets_and_goes_on(speaker, monkeypatch, capsys):
     """After the message, the next question stands alone and is answered."""
     given = converse(speaker, monkeypatch, ["x" * 200, "y" * 200, "z" * 200, "short", ""], history=True)
-    assert "forgotten" in capsys.readouterr().err and given[-1] == chat("S", "short")
+    assert "forgotten" in capsys.readouterr().err and given[-1] == single_turn("S", "short")
 
 
 def test_bytes_that_are_no_utf8_are_shown_as_such(speaker, monkeypatch):
     """What a terminal hands over as surrogates does not reach the tokenizer."""
-    assert converse(speaker, monkeypatch, ["bad \udcff utf", ""]) == [chat("S", "bad \ufffd utf")]
+    assert converse(speaker, monkeypatch, ["bad \udcff utf", ""]) == [single_turn("S", "bad \ufffd utf")]
 
 
 def test_the_end_of_input_ends(speaker, monkeypatch):

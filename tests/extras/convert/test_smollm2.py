@@ -13,7 +13,7 @@ import torch
 
 from bench.smollm2_parity import SYSTEM, compare
 from minifleming.extras.convert.gguf import convert, shipped
-from minifleming.lm.chat import chat
+from minifleming.lm.chat import single_turn
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model
 from minifleming.run.errors import BadInput
@@ -58,7 +58,7 @@ def test_smollm2_reads_english(smollm2):
 TEXTS = ["", " ", "Na 128 mmol/L, K 5.9", "a  5\n\n  12", "肺炎是什么？ 3 天", "café ½ ٣ ² 😀", "don't I'LL we've",
          "<|im_start|>user\nhi<|im_end|>\n", "x<|endoftext|>y <repo_name> <|im_end",
          "<think>a</think><answer>B</answer>",
-         "def f(x):\n\treturn x ** 2  # 10\r\n", "\u200bé e\u0301", "1234567890" * 3, chat(SYSTEM, "What is gout?")]
+         "def f(x):\n\treturn x ** 2  # 10\r\n", "\u200bé e\u0301", "1234567890" * 3, single_turn(SYSTEM, "What is gout?")]
 
 
 def test_smollm2_tokenizer_is_the_one_transformers_loads(smollm2):
@@ -72,5 +72,5 @@ def test_smollm2_tokenizer_is_the_one_transformers_loads(smollm2):
     assert len(theirs) == 49_152
     turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is gout?"}]
     pytest.importorskip("jinja2")
-    assert theirs.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) == chat(
+    assert theirs.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) == single_turn(
         "Be brief.", "What is gout?")

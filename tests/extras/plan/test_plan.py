@@ -21,7 +21,7 @@ from minifleming.lm.batch import Example
 from minifleming.lm.checkpointing import activation_checkpointing
 from minifleming.lm.kv_cache import Cache
 from minifleming.lm.model import LanguageModel, ModelConfig
-from minifleming.lm.pack import Group, Pack, packed_loss, packs
+from minifleming.lm.pack import Group, Pack, pack_groups, packed_loss
 from minifleming.run import config as configuration
 from minifleming.run.errors import BadInput
 from minifleming.run.fields import RL, ColdStart, Config, Run
@@ -52,7 +52,7 @@ class Live(TorchDispatchMode):
 
 def model_of(kind: str, vocabulary: int, dtype=torch.float32) -> LanguageModel:
     model = LanguageModel(ModelConfig(kind, vocabulary, 64, 160, 3, 4, 2, 16, 1e-6, 1e4, False, 512))
-    model.initialise(0)
+    model.init_weights(0)
     return model.to(dtype)
 
 
@@ -73,7 +73,7 @@ def passes(model: LanguageModel, made: Pack, recompute: bool) -> tuple[int, int]
     handle = model.model.norm.register_forward_hook(note)
     with activation_checkpointing(model, recompute), Live([*model.parameters(), *(p.grad for p in model.parameters())]
                                                           ) as live:
-        loss, _ = packed_loss(model, made, TokenLoss("weighted", torch.ones(len(made.targets))))
+        loss, _ = packed_loss(model, made, TokenLoss("weighted", torch.ones(len(made.labels))))
         loss.backward()
     handle.remove()
     return kept[0], live.peak
@@ -86,9 +86,9 @@ def passes(model: LanguageModel, made: Pack, recompute: bool) -> tuple[int, int]
 def test_activations_and_peak_of_an_update_to_10_per_cent(kind, dtype, weights, batch, recompute):
     """fp32, bf16, and products in bf16 over fp32 weights, as one GPU trains."""
     model, e = model_of(kind, 4000, dtype if weights == dtype.itemsize else torch.float32), dtype.itemsize
-    model.compute = dtype
-    [made] = packs(trees(batch), 10**6)
-    assert made.segments.tokens == batch.tokens and len(made.targets) == batch.learned
+    model.compute_dtype = dtype
+    [made] = pack_groups(trees(batch), 10**6)
+    assert made.segments.tokens == batch.tokens and len(made.labels) == batch.learned
     kept, peak = passes(model, made, recompute)
     copies, table = 0, 0  # that autocast makes of the blocks' matrices, and the head of its own, while it works
     if weights > e:
@@ -104,7 +104,7 @@ def test_activations_and_peak_of_an_update_to_10_per_cent(kind, dtype, weights, 
 def test_where_the_vocabulary_is_small_a_block_is_the_peak(dtype):
     batch, e = Batch(2, 60, 16, 100), dtype.itemsize
     model = model_of("qwen3", 60, dtype)
-    [made] = packs(trees(batch), 10**6)
+    [made] = pack_groups(trees(batch), 10**6)
     for recompute in (False, True):
         planned = at_once(model.config, batch, e, recompute, e, False)
         assert planned > head(model.config, batch.learned, e, False)
@@ -117,7 +117,7 @@ def test_where_the_vocabulary_is_small_a_block_is_the_peak(dtype):
 def test_the_cold_starts_pack_to_10_per_cent(kind, recompute):
     model, tokens = model_of(kind, 3000), 600
     cfg = Config(cold_start=ColdStart(micro_batch_tokens=tokens, activation_checkpointing=recompute))
-    [made] = packs([Example([1], [2] * 120)] * 5, tokens)
+    [made] = pack_groups([Example([1], [2] * 120)] * 5, tokens)
     _, peak = passes(model, made, recompute)
     assert sum(planning.cold_start(cfg, model.config, 4, 4, False).values()) == pytest.approx(peak, rel=0.1)
 
