@@ -12,7 +12,6 @@ import shutil
 from pathlib import Path
 
 from minifleming.cold_start import sft
-from minifleming.cold_start.heldout import split
 from minifleming.cold_start.trace import read_traces
 from minifleming.extras.plan import plan
 from minifleming.lm.load import load_for_training
@@ -53,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 def train(cfg: configuration.Config, args, device) -> None:
     folder = model_folder(cfg.model.base)
     tokenizer = Tokenizer(folder)
-    traces, held = split(read_traces(args.traces), cfg.cold_start.val_fraction, cfg.run.seed)
+    traces, held = sft.split_traces(read_traces(args.traces), cfg.cold_start.val_fraction, cfg.run.seed)
     if not traces:
         raise BadInput("every trace is held out, none is left to train on (cold_start.val_fraction)", args.traces)
     model = load_for_training(folder, cfg, device)
@@ -70,7 +69,7 @@ def train(cfg: configuration.Config, args, device) -> None:
     if distributed.rank() == 0:
         write_text(told, configuration.to_toml(cfg))
     sft.train(model, examples, cfg.cold_start, seed=cfg.run.seed, journal=journal,
-              held=sft.held_out(held, tokenizer, cfg.cold_start), home=home)
+              validation=sft.ValidationSet.of(held, tokenizer, cfg.cold_start), folder=home)
     write_model(model, tokenizer, args.out)
     if distributed.rank() == 0:
         shutil.rmtree(home, ignore_errors=True)

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 
 from minifleming import __version__
-from minifleming.cold_start import heldout, sft
+from minifleming.cold_start import sft
 from minifleming.cold_start.checks import Checks
-from minifleming.cold_start.oracle import Oracle, tells
-from minifleming.cold_start.refine import collect
+from minifleming.cold_start.oracle import Oracle, has_path
+from minifleming.cold_start.refine import collect_traces
 from minifleming.cold_start.trace import Trace, read_traces, write_traces
 from minifleming.evaluation.evaluate import evaluate
 from minifleming.evaluation.records import read_records, write_records
@@ -159,7 +159,7 @@ class Run:
         for trace in traces:
             if asked(trace.question, trace.options) in self.tested:
                 raise BadInput(f"the trace of '{trace.item}' tells an item that is evaluated", cfg.traces_file)
-        traces, held = heldout.split(traces, cfg.val_fraction, self.cfg.run.seed)
+        traces, held = sft.split_traces(traces, cfg.val_fraction, self.cfg.run.seed)
         examples, dropped = sft.examples_of(traces, self.tokenizer, cfg.max_tokens)
         if not examples:
             raise BadInput("every trace is held out (cold_start.val_fraction)" if not traces else
@@ -169,7 +169,7 @@ class Run:
         model, home = load_for_training(self.base, self.cfg, self.device), self.folder / "cold_start.checkpoints"
         with self.journal.timed("cold_start"):
             sft.train(model, examples, cfg, seed=self.cfg.run.seed, journal=self.journal,
-                      held=sft.held_out(held, self.tokenizer, cfg), home=home)
+                      validation=sft.ValidationSet.of(held, self.tokenizer, cfg), folder=home)
         self.journal.metric(stage="cold_start", step=0, traces=len(examples), dropped=dropped)
         write_model(model, self.tokenizer, folder)
         if distributed.rank() == 0:
@@ -183,11 +183,11 @@ class Run:
             return read_traces(Path(cfg.traces_file))
         if self.graph is None:
             raise BadInput("cold_start.traces_file: needed when there is no graph to tell paths from")
-        mine = [i for i in items if tells(i, self.graph) and covered(i.provenance["root"], cfg.disease_fraction)][: cfg.traces]
+        mine = [i for i in items if has_path(i, self.graph) and covered(i.provenance["root"], cfg.disease_fraction)][: cfg.traces]
         if not mine:
             raise BadInput("cold_start.disease_fraction: no training item is covered")
         oracle = Oracle(self.graph, cfg.detour_fraction, seed=self.cfg.run.seed)
-        told = collect(mine, [oracle], Checks(self.graph), samples=1)
+        told = collect_traces(mine, [oracle], Checks(self.graph), samples=1)
         traces = [one.kept for one in told if one.kept]
         if not traces:
             raise RunFailed(f"none of {len(told)} traces passed its checks")

@@ -219,7 +219,7 @@ def test_a_broken_item_file(name, workplace, capsys):
     (teacher.main, ["--items", "none.jsonl", "--out", "precious.jsonl"], "none.jsonl: No such file"),
     (teacher.main, ["--items", "good.jsonl", "--out", "x"], "good.jsonl: no item has a path"),
     (teacher.main, ["--items", "good.jsonl", "--out", "x", "--teacher", "gpt"], "--teacher: 'gpt' is not a teacher"),
-    (teacher.main, ["--items", "good.jsonl", "--out", "x", "--detours", "2"], "--detours: must lie between 0 and 1"),
+    (teacher.main, ["--items", "good.jsonl", "--out", "x", "--detour-fraction", "2"], "--detour-fraction: must lie between 0 and 1"),
     (teacher.main, ["--items", "good.jsonl", "--out", "precious.jsonl"], "precious.jsonl: exists already"),
     (teacher.main, ["--items", "good.jsonl"], "--out"),
 ], ids=range(10))

@@ -1,1 +1,1 @@
-"""§3.2 Chain-of-thought cold start: traces, packing, supervised fine-tuning."""
+"""§3.2 Chain-of-thought cold start: reasoning traces, their checks, and supervised fine-tuning."""

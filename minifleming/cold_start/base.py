@@ -1,4 +1,4 @@
-"""Forwards to `minifleming.extras.tiny_base.base`: the command keeps its name."""
+"""Forwards to `minifleming.extras.tiny_base.base`, so that the command keeps its name."""
 
 from minifleming.extras.tiny_base.base import main
 from minifleming.run.errors import guarded

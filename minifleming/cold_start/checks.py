@@ -1,105 +1,132 @@
-"""The verification of a trace (§1 item 2, §3.2): each check is a function of text, and each verdict is recorded.
+"""Verification of a trace (§1 item 2, §3.2): named checks of its text, and a verdict for each.
 
-    format        think block, answer block, and nothing else (rods/answer.py)
+    format        think block, answer block, nothing else (rods/answer.py)
     answer        the label is the item's
-    leak          no words of someone who was told the answer (leaks.txt)
-    brevity       at most ``longest`` characters
-    numbers       every equation in it is right; units.py
-    units         no number of the question comes back with another unit of its kind; units.py
-    assumptions   a quantity that is neither in the question nor computed is said to be an assumption or a norm
-    guidelines    no snippet that applies is contradicted (guidelines.py)
-    hops          graph items: every hop that can be read is an edge, the last one at the answer (rods/reasoning.py)
-    resolved      the reasoning alone, its labels struck out, leads to the answer
+    leak          no phrase of leaks.txt: the reasoning does not mention that the answer was given
+    brevity       at most ``max_chars`` characters
+    (extra)       checks passed in, such as those of extras/numbers: calculations, units, guidelines
+    hops          graph items: every stated hop is an edge, the last one touches the answer
+    resolved      the reasoning without its labels leads to the answer
 
-A check that does not apply is left out. The last asks a teacher or the graph, so it comes last and only for those that
-passed the others.
+A check that does not apply is left out. `resolved` queries a teacher, so it runs last and only on
+traces that passed all other checks.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from minifleming.cold_start.protocol import Teacher
-from minifleming.cold_start.trace import Trace
-from minifleming.extras.numbers.guidelines import Snippet, agrees
-from minifleming.extras.numbers.units import assumed, equations_hold, units_kept
+from minifleming.cold_start.trace import Teacher, Trace
 from minifleming.rods.answer import parse_strict
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item
 from minifleming.rods.reasoning import support
 
+# (reasoning, question and options) -> name of the check -> passed, or None if it does not apply
+ExtraCheck = Callable[[str, str], dict[str, bool | None]]
+
 LEAKS = Path(__file__).with_name("leaks.txt")
-NAMED = r"(?i:vitamin|hepatitis|influenza|type|group|class|factor|grade|stage|category|ha?emophilia|protein|panel)s?"
-KEPT = rf"\b{NAMED} [A-Z]\b|\b(?i:type|group|class|grade|stage|category) \([A-Z]\)"  # of these, the letter is a name
+NAMED = (
+    r"(?i:vitamin|hepatitis|influenza|type|group|class|factor|grade|stage|category|ha?emophilia"
+    r"|protein|panel)s?"
+)
+NAME = rf"\b{NAMED} [A-Z]\b|\b(?i:type|group|class|grade|stage|category) \([A-Z]\)"
 ONE = r"(?:\(?[A-Z]\)?(?![\w-])(?! (?:cell|lymphocyte|virus|symptom)))"
-LABEL = re.compile("|".join([
-    rf"(?P<kept>{KEPT})", r"[(\[（][A-Z][)\]）]", r"\*\*[A-Z]\*\*",
+LABEL_PATTERNS = [
+    rf"(?P<name>{NAME})",  # a letter that belongs to a name is no label
+    r"[(\[（][A-Z][)\]）]",
+    r"\*\*[A-Z]\*\*",
     rf"\b(?:[Oo]ption|[Cc]hoice)s? {ONE}(?:(?:, (?:and |or )?| and | or |/){ONE})*",
-    rf"\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice)(?: (?:is|must be|should be|would be|has to be))?:? ?{ONE}",
+    r"\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice)"
+    rf"(?: (?:is|must be|should be|would be|has to be))?:? ?{ONE}",
     rf"\b(?:[Cc]hoose|[Pp]ick|[Ss]elect) {ONE}",
-    rf"\b{ONE} (?:is|was|must be) (?:the )?(?:only |most )?(?:correct|right|best|wrong|incorrect|false|true|out)\b",
+    rf"\b{ONE} (?:is|was|must be) (?:the )?(?:only |most )?"
+    r"(?:correct|right|best|wrong|incorrect|false|true|out)\b",
     r"^[ \t]*[A-Z][.):](?=\s)",
     r"(?:选项?|答案(?:应?[是为])?|应选)[：: ]?[(（]?[A-Z][)）]?(?![A-Za-z0-9-])",
     r"(?<![A-Za-z0-9-])[A-Z] ?(?:选?项|正确|错误)",
-]), re.MULTILINE)
+]
+LABEL = re.compile("|".join(LABEL_PATTERNS), re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Checks:
-    """What to check with; a check that lacks what it needs is left out.
+    """Checks traces. A check whose requirements are missing is left out.
 
-    ``judge`` resolves the traces of all teachers; without one, each teacher its own. ``resolve``: at all.
+    graph      for `hops`
+    judge      the teacher that resolves every trace; None: each teacher resolves its own traces
+    resolve    False: no `resolved` check
+    extra      further checks of the text
+    max_chars  for `brevity`
     """
 
     graph: Graph | None = None
     judge: Teacher | None = None
     resolve: bool = True
-    guidelines: tuple[Snippet, ...] = ()
-    longest: int = 4000
+    extra: Sequence[ExtraCheck] = ()
+    max_chars: int = 4000
 
-    def __call__(self, items: Sequence[Item], traces: Sequence[Trace], teacher: Teacher | None = None) -> None:
-        """Fill ``checks`` of every trace, all of one teacher."""
+    def __call__(
+        self, items: Sequence[Item], traces: Sequence[Trace], teacher: Teacher | None = None
+    ) -> None:
+        """Sets ``checks`` of every trace; all traces are from one teacher."""
+        passed = []
         for item, trace in zip(items, traces, strict=True):
-            trace.checks = self.of_text(item, trace)
-        judge = (self.judge or teacher) if self.resolve else None
-        asked = [(item, trace) for item, trace in zip(items, traces) if trace.verified]
-        if judge is None or not asked:
+            trace.checks = self.check_text(item, trace)
+            if trace.verified:
+                passed.append((item, trace))
+        judge = self.judge or teacher
+        if not self.resolve or judge is None or not passed:
             return
-        found = judge.resolve([item for item, _ in asked], [blinded(trace.reasoning) for _, trace in asked])
-        for (item, trace), label in zip(asked, found, strict=True):
+        blind = [without_labels(trace.reasoning) for _, trace in passed]
+        labels = judge.resolve([item for item, _ in passed], blind)
+        for (item, trace), label in zip(passed, labels, strict=True):
             trace.checks["resolved"] = label == item.answer
 
-    def of_text(self, item: Item, trace: Trace) -> dict[str, bool]:
-        verdict, text = parse_strict(trace.completion, item.labels), trace.reasoning
+    def check_text(self, item: Item, trace: Trace) -> dict[str, bool]:
+        """Returns the verdicts of all checks that need no teacher."""
+        text = trace.reasoning
         known = "\n".join((item.question, *item.options.values()))
-        found = {"format": verdict.formatted, "answer": trace.answer == item.answer, "leak": not leaks(text),
-                 "brevity": len(text) <= self.longest, "numbers": equations_hold(text),
-                 "units": units_kept(text, known), "assumptions": assumed(text, known),
-                 "guidelines": agrees(text, known, self.guidelines)}
-        if self.graph and item.path and item.provenance.get("root") in self.graph.number:
-            carried = support(text, item.nodes(item.answer)[-1], self.graph)
-            found["hops"] = None if carried == "unread" else carried == "chain"
-        return {name: passed for name, passed in found.items() if passed is not None}
+        verdicts: dict[str, bool | None] = {
+            "format": parse_strict(trace.completion, item.labels).formatted,
+            "answer": trace.answer == item.answer,
+            "leak": not leaks(text),
+            "brevity": len(text) <= self.max_chars,
+        }
+        for check in self.extra:
+            verdicts |= check(text, known)
+        verdicts["hops"] = self.check_hops(item, text)
+        return {name: passed for name, passed in verdicts.items() if passed is not None}
+
+    def check_hops(self, item: Item, text: str) -> bool | None:
+        """Returns None if the item is not from this graph, or no hop could be read."""
+        if not self.graph or not item.path:
+            return None
+        if item.provenance.get("root") not in self.graph.number:
+            return None
+        outcome = support(text, item.nodes(item.answer)[-1], self.graph)
+        return None if outcome == "unread" else outcome == "chain"
 
 
 @cache
 def leak_pattern() -> re.Pattern:
     lines = LEAKS.read_text(encoding="utf-8").splitlines()
-    return re.compile("|".join(line for line in lines if line and not line.startswith("#")), re.IGNORECASE)
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    return re.compile("|".join(patterns), re.IGNORECASE)
 
 
 def leaks(text: str) -> bool:
-    """Does the reasoning speak of an answer that it was given?"""
+    """True if the reasoning mentions that its answer was given."""
     return leak_pattern().search(text) is not None
 
 
-def blinded(text: str) -> str:
-    """The reasoning without the labels that it names: "so colchicine (B)" -> "so colchicine  "
+def without_labels(text: str) -> str:
+    """Returns the reasoning with its option labels blanked: "so colchicine (B)" -> "so colchicine  "
 
-    Letters that belong to a name stay ("vitamin B", "Factor V", "group (A)"), and so do bare ones.
+    Letters of a name stay ("vitamin B", "Factor V", "group (A)"), and so do bare letters.
     """
-    return LABEL.sub(lambda found: found["kept"] or " ", text)
+    return LABEL.sub(lambda match: match["name"] or " ", text)

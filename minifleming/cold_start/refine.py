@@ -1,11 +1,12 @@
-"""From items to one verified trace each, or to none: selection, then refinement of the hard cases (§3.2).
+"""From items to at most one verified trace each: selection, then refinement of hard cases (§3.2).
 
-    blind         k samples of each item; of the verified ones the shortest above a length floor is kept
-    conditioned   only where none is: the right option is told
-    backtrack, explore, self-correct     only where that fails too, at most ``rounds`` of them, in this order
+    blind           k samples per item; the shortest verified one above a length floor is kept
+    conditioned     items without one: the teacher is given the right option
+    backtrack, explore, self-correct     items that still have none; at most ``rounds`` of them
 
-An item is *hard* if the unbiased pass@k of its blind samples is not above ``hard``; with the default 0 these are the
-items with no verified sample. Every proposal is recorded with its checks, whatever became of it.
+An item is *hard* if the unbiased pass@k of its blind samples is at most ``hard_at_most``; with the
+default 0 these are the items without a verified sample. All proposals are recorded with their
+checks.
 """
 
 from __future__ import annotations
@@ -15,18 +16,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from minifleming.cold_start.protocol import Teacher
-from minifleming.cold_start.trace import Trace
-from minifleming.extras.teachers.prompts import ROUNDS
+from minifleming.cold_start.trace import ROUNDS, Teacher, Trace
 from minifleming.rods.answer import pass_at_k
 from minifleming.rods.item import Item
 
-Check = Callable[[Sequence[Item], Sequence[Trace], Teacher], None]  # fills ``checks`` of each of a teacher's traces
+# sets ``checks`` of the traces, all of one teacher; see checks.Checks
+Check = Callable[[Sequence[Item], Sequence[Trace], Teacher], None]
 
 
 @dataclass
-class Told:
-    """What became of an item: all that was proposed, in order, and which one was kept."""
+class TeacherResult:
+    """All traces proposed for an item, in order, and the one that was kept."""
 
     item: Item
     proposals: list[Trace] = field(default_factory=list)
@@ -34,67 +34,92 @@ class Told:
     hard: bool = False  # for the first teacher
 
     def attempts(self) -> dict[str, list[int]]:
-        """"teacher strategy" -> [proposed, verified]"""
-        count: dict[str, list[int]] = {}
+        """Returns "teacher strategy" -> [proposed, verified]."""
+        counts: dict[str, list[int]] = {}
         for trace in self.proposals:
-            pair = count.setdefault(f"{trace.teacher} {trace.strategy}", [0, 0])
+            pair = counts.setdefault(f"{trace.teacher} {trace.strategy}", [0, 0])
             pair[0] += 1
             pair[1] += trace.verified
-        return count
+        return counts
 
 
-def collect(items: Sequence[Item], teachers: Sequence[Teacher], check: Check, *, samples: int = 8, pass_k: int = 1,
-            hard: float = 0.0, floor: float = 0.25, rounds: int = len(ROUNDS)) -> list[Told]:
-    """One ``Told`` an item, in their order. A later teacher is asked where the earlier ones gave nothing.
+def collect_traces(
+    items: Sequence[Item],
+    teachers: Sequence[Teacher],
+    check: Check,
+    *,
+    samples: int = 8,
+    pass_k: int = 1,
+    hard_at_most: float = 0.0,
+    min_length_quantile: float = 0.25,
+    rounds: int = len(ROUNDS),
+) -> list[TeacherResult]:
+    """Returns one result per item, in order. A later teacher gets the items still without a trace.
 
     Raises ValueError unless 1 <= pass_k <= samples.
     """
-    found = [Told(item) for item in items]
+    results = [TeacherResult(item) for item in items]
     for teacher in teachers:
-        still = [told for told in found if told.kept is None]
-        unsolved = []
-        for told, traces in zip(still, propose(still, teacher, check, "blind", samples)):
-            told.kept = choose(traces, floor)
-            if pass_at_k(samples, sum(trace.verified for trace in traces), pass_k) <= hard:
-                unsolved.append(told)
-        refine(unsolved, teacher, check, rounds)
-        for told in unsolved if teacher is teachers[0] else []:
-            told.hard = True
-    for told in found:
-        if told.kept:
-            told.kept.attempts = told.attempts()
-    return found
+        remaining = [result for result in results if result.kept is None]
+        proposals = propose(remaining, teacher, check, "blind", samples)
+        hard = []
+        for result, traces in zip(remaining, proposals):
+            result.kept = select(traces, min_length_quantile)
+            num_verified = sum(trace.verified for trace in traces)
+            if pass_at_k(samples, num_verified, pass_k) <= hard_at_most:
+                hard.append(result)
+                result.hard |= teacher is teachers[0]
+        refine(hard, teacher, check, rounds)
+    for result in results:
+        if result.kept:
+            result.kept.attempts = result.attempts()
+    return results
 
 
-def refine(hard: list[Told], teacher: Teacher, check: Check, rounds: int) -> None:
-    """The right option is told; where that gives no verified trace, the rounds follow, each on the last failure."""
+def refine(hard: list[TeacherResult], teacher: Teacher, check: Check, rounds: int) -> None:
+    """Requests a conditioned trace, then the rounds, each shown the failure before it."""
     for strategy in ("conditioned", *ROUNDS[:rounds]):
-        for told, (trace,) in zip(hard, propose(hard, teacher, check, strategy, 1)):
-            told.kept = trace if trace.verified else told.kept
-        hard = [told for told in hard if not told.proposals[-1].verified]
+        failed = []
+        for result, traces in zip(hard, propose(hard, teacher, check, strategy, 1)):
+            if traces[0].verified:
+                result.kept = traces[0]
+            else:
+                failed.append(result)
+        hard = failed
 
 
-def propose(found: list[Told], teacher: Teacher, check: Check, strategy: str, samples: int) -> list[list[Trace]]:
-    """Ask, check and record."""
-    if not found:
+def propose(
+    results: list[TeacherResult], teacher: Teacher, check: Check, strategy: str, samples: int
+) -> list[list[Trace]]:
+    """Returns ``samples`` checked traces for each item and appends them to its proposals."""
+    if not results:
         return []
-    earlier = [told.proposals[-1] for told in found] if strategy in ROUNDS else []
-    proposed = teacher.propose([told.item for told in found], strategy, samples, earlier)
-    check([told.item for told, traces in zip(found, proposed) for _ in traces],
-          [trace for traces in proposed for trace in traces], teacher)
-    for told, traces in zip(found, proposed):
-        told.proposals += traces
-    return proposed
+    items = [result.item for result in results]
+    earlier = []
+    if strategy in ROUNDS:
+        earlier = [result.proposals[-1] for result in results]
+    proposals = teacher.propose(items, strategy, samples, earlier)
+    item_of_trace = []
+    all_traces = []
+    for result, traces in zip(results, proposals):
+        item_of_trace += [result.item] * len(traces)
+        all_traces += traces
+        result.proposals += traces
+    check(item_of_trace, all_traces, teacher)
+    return proposals
 
 
-def choose(traces: Sequence[Trace], floor: float) -> Trace | None:
-    """The shortest verified trace among those not below the ``floor`` quantile of their lengths, the first of equals.
+def select(traces: Sequence[Trace], min_length_quantile: float) -> Trace | None:
+    """Returns the shortest verified trace that is not below a quantile of the verified lengths.
 
-    Brevity is a signal of §1; the floor keeps out what was cut to nothing. Lengths are in characters. The quantile is
-    the length of one of them, the lower where it falls between two: of two or three the first quarter drops none.
+    Brevity is a quality signal of §1; the quantile excludes traces cut to nothing. Lengths are in
+    characters. The quantile is the length of one of the traces, the lower one if it falls between
+    two, so a quartile of up to four traces excludes none. Of equal lengths the first is kept.
     """
-    right = [trace for trace in traces if trace.verified]
-    if not right:
+    verified = [trace for trace in traces if trace.verified]
+    if not verified:
         return None
-    least = np.quantile([len(trace.reasoning) for trace in right], floor, method="lower")
-    return min((trace for trace in right if len(trace.reasoning) >= least), key=lambda trace: len(trace.reasoning))
+    lengths = [len(trace.reasoning) for trace in verified]
+    floor = np.quantile(lengths, min_length_quantile, method="lower")
+    long_enough = [trace for trace in verified if len(trace.reasoning) >= floor]
+    return min(long_enough, key=lambda trace: len(trace.reasoning))

@@ -1,10 +1,11 @@
 """Supervised fine-tuning on traces (arXiv:2509.15279 §3.2).
 
-    L = - (1/N) Σ_(x,y) Σ_t log π(y_t | x, y_<t)        N = target tokens of the optimizer step, over all ranks
+    L = - (1/N) Σ_(x,y) Σ_t log π(y_t | x, y_<t)     N = target tokens of the step, over all ranks
 
-Targets are the completion's tokens and the end token; the prompt is masked. Documents are packed without padding, and
-none sees another (lm/pack.py). AdamW, linear warm-up, cosine, clipping; on a GPU the products run in bf16 over fp32
-weights. Held-out traces are measured along the way, and the model ends as the best of these times.
+Targets are the completion's tokens and the end token; the prompt is masked. Sequences are packed
+without padding and do not attend to each other (lm/pack.py). AdamW with linear warm-up, cosine
+decay and gradient clipping; on a GPU matrix products run in bf16 over fp32 weights. Validation
+traces are measured along the way, and the model ends with the weights of the best measurement.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from minifleming.cold_start.heldout import HeldOut
-from minifleming.cold_start.saved import Saved
+from minifleming.cold_start.sft_checkpoint import SftCheckpointer
 from minifleming.cold_start.trace import Trace
 from minifleming.kernels.head import TokenLoss
 from minifleming.lm import optimizer as optim
@@ -30,119 +32,247 @@ from minifleming.lm.fsdp import gathered_copy, pad_batches_across_ranks
 from minifleming.lm.logprobs import completion_logprobs
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.pack import Pack, pack_groups, packed_logprobs, packed_loss
+from minifleming.lm.sampler import sample
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import weights_checksum
+from minifleming.rods.answer import parse_strict
 from minifleming.run import distributed
 from minifleming.run.errors import BadInput, Hold, Terminated
 from minifleming.run.fields import ColdStart
 from minifleming.run.progress import Journal, bar
 
-IDLE = Example([0], [0])  # what a rank runs to keep step with the others
+DUMMY = Example([0], [0])  # run by a rank without a batch, so that it joins the FSDP collectives
+EPOCH_STREAM = 0x5F7  # separates the shuffles from other uses of the seed
 
 
-def examples_of(traces: list[Trace], tokenizer: Tokenizer, longest: int) -> tuple[list[Example], int]:
-    """Each trace as (prompt ids, completion ids + end token), and how many were too long and dropped."""
-    return drop_too_long([example_of(trace, tokenizer) for trace in traces], longest)
+def split_traces(
+    traces: Sequence[Trace], fraction: float, seed: int
+) -> tuple[list[Trace], list[Trace]]:
+    """Returns training and validation traces, in order; a hash of the item id decides."""
+    training, validation = [], []
+    for trace in traces:
+        digest = hashlib.sha256(f"{seed}\x1f{trace.item}".encode()).digest()
+        is_validation = int.from_bytes(digest[:8], "big") < fraction * 2**64
+        (validation if is_validation else training).append(trace)
+    return training, validation
+
+
+def examples_of(
+    traces: list[Trace], tokenizer: Tokenizer, max_tokens: int
+) -> tuple[list[Example], int]:
+    """Returns the tokenized traces, and how many were dropped because they were too long."""
+    return drop_too_long([example_of(trace, tokenizer) for trace in traces], max_tokens)
 
 
 def example_of(trace: Trace, tokenizer: Tokenizer) -> Example:
-    return Example(tokenizer.encode(tokenizer.prompt(trace.question, trace.options)),
-                   tokenizer.encode(trace.completion) + tokenizer.end_ids[:1])
+    prompt = tokenizer.prompt(trace.question, trace.options)
+    completion = tokenizer.encode(trace.completion) + tokenizer.end_ids[:1]
+    return Example(tokenizer.encode(prompt), completion)
 
 
-def held_out(traces: list[Trace], tokenizer: Tokenizer, cfg: ColdStart) -> HeldOut | None:
-    """What is measured while training; None if no held-out trace fits."""
-    pairs = [(example_of(trace, tokenizer), trace) for trace in traces]
-    pairs = [(example, trace) for example, trace in pairs if len(example) <= cfg.max_tokens]
-    return HeldOut([example for example, _ in pairs], ["".join(trace.options) for _, trace in pairs],
-                   [trace.answer for _, trace in pairs], tokenizer, cfg.micro_batch_tokens) if pairs else None
+@dataclass(frozen=True)
+class ValidationSet:
+    """Held-out traces as examples, each with its option labels and its answer."""
+
+    examples: list[Example]
+    labels: list[str]
+    answers: list[str]
+    tokenizer: Tokenizer
+    micro_batch_tokens: int
+    slots: int = 256  # sequences sampled at a time
+
+    @classmethod
+    def of(cls, traces: list[Trace], tokenizer: Tokenizer, cfg: ColdStart) -> ValidationSet | None:
+        """Returns None if no trace drop_too_long into ``cfg.max_tokens``."""
+        examples, labels, answers = [], [], []
+        for trace in traces:
+            example = example_of(trace, tokenizer)
+            if len(example) <= cfg.max_tokens:
+                examples.append(example)
+                labels.append("".join(trace.options))
+                answers.append(trace.answer)
+        if not examples:
+            return None
+        return cls(examples, labels, answers, tokenizer, cfg.micro_batch_tokens)
+
+    def measure(self, model: LanguageModel) -> tuple[float, float]:
+        """Returns the mean loss (nats per target token) and the strict greedy accuracy.
+
+        An answer may be twice as long as the longest trace; a longer one is wrong.
+        """
+        mine = distributed.share(list(range(len(self.examples))))
+        sums = [self.sum_loss(model, mine), self.num_correct(model, mine)]
+        loss, correct = distributed.all_sum(sums, model.device)
+        num_targets = sum(len(example.completion) for example in self.examples)
+        return loss / num_targets, correct / len(self.examples)
+
+    @torch.inference_mode()
+    def sum_loss(self, model: LanguageModel, rows: list[int]) -> float:
+        total = 0.0
+        for pack in pack_groups([self.examples[i] for i in rows], self.micro_batch_tokens):
+            logprobs, _ = packed_logprobs(model, pack)
+            total += -logprobs.sum().item()
+        return total
+
+    def num_correct(self, model: LanguageModel, rows: list[int]) -> int:
+        longest = max(len(example.completion) for example in self.examples)
+        completions = sample(
+            model,
+            [self.examples[i].prompt for i in rows],
+            [str(i) for i in rows],
+            temperature=0,
+            max_new_tokens=2 * longest,
+            end_ids=self.tokenizer.end_ids,
+            slots=self.slots,
+        )
+        correct = 0
+        for row in completions:
+            i = rows[row.prompt]
+            text = self.tokenizer.decode(row.ids[:-1] if row.finished else row.ids)
+            verdict = parse_strict(text, self.labels[i], row.finished)
+            correct += verdict.label == self.answers[i]
+        return correct
 
 
-def train(model: LanguageModel, examples: list[Example], cfg: ColdStart, *, seed: int, journal: Journal,
-          held: HeldOut | None = None, home: Path | None = None) -> None:
-    """``cfg.epochs`` passes in seeded order, ``cfg.batch`` sequences a step.
+def train(
+    model: LanguageModel,
+    examples: list[Example],
+    cfg: ColdStart,
+    *,
+    seed: int,
+    journal: Journal,
+    validation: ValidationSet | None = None,
+    folder: Path | None = None,
+) -> None:
+    """Trains for ``cfg.epochs`` passes in seeded order, ``cfg.batch`` sequences per step.
 
-    With ``held`` the model ends as it was at the measurement with the best accuracy (of equals, the lower loss).
-    ``home`` is a folder for checkpoints: a killed run goes on from the newest, an interrupted one saves and leaves.
-    It is to be removed when the model is written. Raises BadInput if an example is too long for the model, or if
-    ``home`` is of another run.
+    With ``validation`` the model ends with the weights of the best accuracy (ties: lower loss).
+    ``folder`` holds checkpoints: a killed run resumes from the newest, an interrupted run saves
+    and exits. Remove it once the model is written. Raises BadInput if an example exceeds the
+    model's positions, or if ``folder`` belongs to another run.
     """
-    longest, room = max(map(len, examples)), model.config.max_position_embeddings
-    if longest > room:
-        raise BadInput(f"cold_start.max_tokens: a trace has {longest} tokens, and the model {room} positions")
+    longest = max(map(len, examples))
+    positions = model.config.max_position_embeddings
+    if longest > positions:
+        reason = f"a trace has {longest} tokens, and the model {positions} positions"
+        raise BadInput(f"cold_start.max_tokens: {reason}")
     steps = max(1, math.ceil(cfg.epochs * len(examples) / cfg.batch))
     order = epoch_order(len(examples), steps * cfg.batch, seed)
+    measured = {round(steps * (i + 1) / cfg.num_evals) for i in range(cfg.num_evals)}
     optimizer = optim.adamw(model, cfg.lr, (0.9, 0.95), cfg.weight_decay)
-    saved = Saved(model, optimizer, home, made_from(model, examples, cfg, seed) if home else "")
-    first = saved.restore(journal)
-    times = {round(steps * (i + 1) / cfg.num_evals) for i in range(cfg.num_evals)}
-    with activation_checkpointing(model, cfg.activation_checkpointing), Hold() as hold:
+    run = run_fingerprint(model, examples, cfg, seed) if folder else ""
+    checkpointer = SftCheckpointer(model, optimizer, folder, run)
+    first = checkpointer.restore(journal)
+    with activation_checkpointing(model, cfg.activation_checkpointing), Hold() as signals:
         for step in bar(range(first, steps), total=steps, initial=first, desc="cold start"):
-            drawn = [examples[i] for i in order[step * cfg.batch : (step + 1) * cfg.batch]]
+            batch = [examples[i] for i in order[step * cfg.batch : (step + 1) * cfg.batch]]
             optim.set_lr(optimizer, cfg.lr * optim.cosine_schedule(step, steps, cfg.warmup))
-            journal.metric(stage="cold_start", step=step + 1, **one_step(model, optimizer, drawn, cfg, step))
-            if held and step + 1 in times:
-                measure(model, held, saved, journal, step + 1)
-            left = distributed.anyone(hold.came is not None, model.device)
-            if home and (left or (step + 1) % cfg.checkpoint_every == 0 and step + 1 < steps):
-                saved.save(step + 1, journal)
-            if left:
-                raise hold.came or Terminated()
+            metrics = one_step(model, optimizer, batch, cfg, step)
+            journal.metric(stage="cold_start", step=step + 1, **metrics)
+            if validation and step + 1 in measured:
+                measure(model, validation, checkpointer, journal, step + 1)
+            interrupted = distributed.anyone(signals.came is not None, model.device)
+            is_due = (step + 1) % cfg.checkpoint_every == 0 and step + 1 < steps
+            if folder and (interrupted or is_due):
+                checkpointer.save(step + 1, journal)
+            if interrupted:
+                raise signals.came or Terminated()
     optimizer.zero_grad(set_to_none=True)
-    saved.take_best(steps)
+    checkpointer.load_best(steps)
 
 
-def measure(model: LanguageModel, held: HeldOut, saved: Saved, journal: Journal, step: int) -> None:
-    """How the held-out traces fare, and the weights kept if never better."""
+def measure(
+    model: LanguageModel,
+    validation: ValidationSet,
+    checkpointer: SftCheckpointer,
+    journal: Journal,
+    step: int,
+) -> None:
+    """Measures the validation traces, logs the result, and keeps the weights if they are best."""
     with gathered_copy(model, model.compute_dtype or model.dtype) as copy:
-        loss, accuracy = held.measure(copy)
-    journal.metric(stage="cold_start", step=step, heldout_loss=loss, heldout_accuracy=accuracy,
-                   heldout=len(held.examples))
-    saved.measured(step, accuracy, loss)
+        loss, accuracy = validation.measure(copy)
+    journal.metric(
+        stage="cold_start",
+        step=step,
+        val_loss=loss,
+        val_accuracy=accuracy,
+        val_traces=len(validation.examples),
+    )
+    checkpointer.update_best(step, accuracy, loss)
 
 
-def made_from(model: LanguageModel, examples: list[Example], cfg: ColdStart, seed: int) -> str:
-    """What identifies a run: its weights, its examples in their order, its settings."""
-    listed = json.dumps([[example.prompt, example.completion] for example in examples])
-    text = json.dumps([weights_checksum(model), listed, dataclasses.asdict(cfg), seed, distributed.world_size()])
+def run_fingerprint(
+    model: LanguageModel, examples: list[Example], cfg: ColdStart, seed: int
+) -> str:
+    """Returns a hash of the weights, the examples in order, the settings and the world size."""
+    pairs = json.dumps([[example.prompt, example.completion] for example in examples])
+    settings = dataclasses.asdict(cfg)
+    world_size = distributed.world_size()
+    text = json.dumps([weights_checksum(model), pairs, settings, seed, world_size])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def one_step(model: LanguageModel, optimizer: torch.optim.Optimizer, drawn: list[Example], cfg: ColdStart,
-             step: int) -> dict[str, float]:
-    """Forward, backward, sums over ranks, clipping, update. Raises RunFailed before an update that is not finite."""
-    total = sum(len(example.completion) for example in drawn)
+def one_step(
+    model: LanguageModel,
+    optimizer: torch.optim.Optimizer,
+    batch: list[Example],
+    cfg: ColdStart,
+    step: int,
+) -> dict[str, float]:
+    """Takes one optimizer step on the global batch and returns its metrics.
+
+    Raises RunFailed before the update if the loss or the gradient norm is not finite.
+    """
+    num_targets = sum(len(example.completion) for example in batch)
     optimizer.zero_grad(set_to_none=True)
-    loss = backward(model, distributed.share(drawn), total, cfg)
+    loss = backward(model, distributed.share(batch), num_targets, cfg)
     loss = distributed.all_sum([loss], model.device)[0]
-    norm = optim.optimizer_step(model, optimizer, cfg.max_grad_norm, loss, f"cold start, step {step + 1}: ")
-    return {"loss": loss, "grad_norm": norm, "lr": optimizer.param_groups[0]["lr"], "target_tokens": total}
+    where = f"cold start, step {step + 1}: "
+    norm = optim.optimizer_step(model, optimizer, cfg.max_grad_norm, loss, where)
+    lr = optimizer.param_groups[0]["lr"]
+    return {"loss": loss, "grad_norm": norm, "lr": lr, "target_tokens": num_targets}
 
 
-def backward(model: LanguageModel, examples: list[Example], total: int, cfg: ColdStart) -> float:
-    """Add the gradient of these examples' share of the loss; ``total`` is the global target count."""
-    loss, cut = 0.0, pack_groups if cfg.packing else micro_batches
-    for batch in pad_batches_across_ranks(cut(examples, cfg.micro_batch_tokens), model):
-        part = part_of(model, batch or cut([IDLE], 2)[0], total) * (1 if batch else 0)
-        part.backward()
-        loss += part.item()
+def backward(
+    model: LanguageModel, examples: list[Example], num_targets: int, cfg: ColdStart
+) -> float:
+    """Accumulates the gradient of these examples' share of the loss and returns that share.
+
+    ``num_targets`` is the global number of target tokens.
+    """
+    make_batches = pack_groups if cfg.packing else micro_batches
+    batches = make_batches(examples, cfg.micro_batch_tokens)
+    total = 0.0
+    for batch in pad_batches_across_ranks(batches, model):
+        if batch is None:
+            dummy = make_batches([DUMMY], 2)[0]
+            loss = micro_batch_loss(model, dummy, num_targets) * 0
+        else:
+            loss = micro_batch_loss(model, batch, num_targets)
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def micro_batch_loss(model: LanguageModel, batch: Pack | Batch, num_targets: int) -> Tensor:
+    """Returns what a micro-batch adds to the loss, as a scalar with a gradient."""
+    if isinstance(batch, Batch):
+        logprobs, _ = completion_logprobs(model, batch)
+        return -logprobs.sum() / num_targets
+    if model.deterministic:
+        logprobs, _ = packed_logprobs(model, batch)
+        return -logprobs.sum() / num_targets
+    weight = torch.full(batch.labels.shape, -1 / num_targets, device=model.device)
+    loss, _ = packed_loss(model, batch, TokenLoss("weighted", weight))
     return loss
 
 
-def part_of(model: LanguageModel, batch: Pack | Batch, total: int) -> Tensor:
-    """What a micro-batch adds to the loss."""
-    if isinstance(batch, Batch) or model.deterministic:
-        logprobs, _ = (completion_logprobs if isinstance(batch, Batch) else packed_logprobs)(model, batch)
-        return -logprobs.sum() / total
-    weight = torch.full(batch.labels.shape, -1 / total, device=model.device)
-    return packed_loss(model, batch, TokenLoss("weighted", weight))[0]
-
-
 def epoch_order(count: int, length: int, seed: int) -> list[int]:
-    """``length`` indices: one seeded permutation of range(count) after the other."""
+    """Returns ``length`` indices: seeded permutations of range(count), one after the other."""
     order: list[int] = []
     epoch = 0
     while len(order) < length:
-        order += np.random.default_rng([seed, 0x5F7, epoch]).permutation(count).tolist()
+        rng = np.random.default_rng([seed, EPOCH_STREAM, epoch])
+        order += rng.permutation(count).tolist()
         epoch += 1
     return order[:length]

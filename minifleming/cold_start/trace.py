@@ -1,26 +1,44 @@
-"""A trace: one reasoning that leads from a question to its answer. One JSON object a line.
+"""A reasoning trace from a question to its answer, its JSONL file, and the interface of a teacher.
 
-    {"item": "kg-2-5d41a2c07be9", "question": "A patient has fever and rash . ...", "options": {"A": "prednisone", ...},
-     "reasoning": " fever and rash point to lupus . ...", "answer": "B", "strategy": "blind", "teacher": "oracle",
-     "checks": {"format": true, "answer": true, "hops": true}, "attempts": {"oracle blind": [8, 3]}}
+    {"item": "kg-2-5d41a2c07be9", "question": "A patient has fever and rash . ...",
+     "options": {"A": "prednisone", ...}, "reasoning": " fever and rash point to lupus . ...",
+     "answer": "B", "strategy": "blind", "teacher": "oracle",
+     "checks": {"format": true, "answer": true, "hops": true},
+     "attempts": {"oracle blind": [8, 3]}, "detour": ""}
 
-``strategy`` is one of prompts.STRATEGIES, the one that was asked; ``detour`` (the graph's traces) the one of its rounds
-that a blind trace goes through all the same, or ""; ``checks`` what checks.py found; ``attempts`` how many traces each
-teacher proposed for this item by each strategy, and how many of them were verified.
+``strategy``  the strategy that was requested, one of STRATEGIES
+``checks``    the verdicts of checks.py
+``attempts``  "teacher strategy" -> [traces proposed for this item, traces verified]
+``detour``    the round of ROUNDS whose style a trace of the graph imitates, or ""
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from minifleming.lm.chat import format_completion
 from minifleming.rods.answer import parse_strict
 from minifleming.rods.item import Item, read_jsonl
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput
+
+ROUNDS = ("backtrack", "explore", "self-correct")  # rounds of refinement, in this order
+STRATEGIES = ("blind", "conditioned", *ROUNDS)
+REQUIRED = {
+    "item": str,
+    "question": str,
+    "options": dict,
+    "reasoning": str,
+    "answer": str,
+    "strategy": str,
+    "teacher": str,
+}
+OPTIONAL = {"checks": dict, "attempts": dict, "detour": str}
 
 
 @dataclass(slots=True)
@@ -29,7 +47,7 @@ class Trace:
     question: str
     options: dict[str, str]
     reasoning: str
-    answer: str  # a label; "" where the teacher gave none
+    answer: str  # a label; "" if the teacher's answer could not be read
     strategy: str
     teacher: str
     checks: dict[str, bool] = field(default_factory=dict)
@@ -38,51 +56,92 @@ class Trace:
 
     @property
     def completion(self) -> str:
+        """The training target, without the end token."""
         return format_completion(self.reasoning, self.answer)
 
     @property
     def verified(self) -> bool:
-        """Every check that applied was passed."""
+        """True if the trace was checked and passed every check that applied."""
         return bool(self.checks) and all(self.checks.values())
 
 
-def trace_of(item: Item, reasoning: str, answer: str, strategy: str, teacher: str, detour: str = "") -> Trace:
-    return Trace(item.id, item.question, item.options, reasoning, answer, strategy, teacher, detour=detour)
+class Teacher(Protocol):
+    """Anything that writes traces: the graph (oracle.py), a local model or a server (extras)."""
+
+    name: str  # recorded in every trace
+
+    def propose(
+        self,
+        items: Sequence[Item],
+        strategy: str = "blind",
+        samples: int = 1,
+        earlier: Sequence[Trace] = (),
+    ) -> list[list[Trace]]:
+        """Returns ``samples`` traces per item, written with one of STRATEGIES.
+
+        In a round of refinement ``earlier`` holds one failed trace per item, with its ``checks``.
+        An answer that cannot be read becomes a trace with answer ""; it counts as an attempt.
+        """
+
+    def resolve(self, items: Sequence[Item], reasonings: Sequence[str]) -> list[str]:
+        """Returns the label that each reasoning leads to without its question; "" if none."""
 
 
-def to_line(trace: Trace) -> str:
-    return json.dumps(dataclasses.asdict(trace), ensure_ascii=False) + "\n"
+def new_trace(
+    item: Item, reasoning: str, answer: str, strategy: str, teacher: str, detour: str = ""
+) -> Trace:
+    return Trace(
+        item.id, item.question, item.options, reasoning, answer, strategy, teacher, detour=detour
+    )
 
 
 def write_traces(path: Path, traces: list[Trace]) -> None:
-    write_text(path, "".join(map(to_line, traces)))
+    """Writes one JSON object per line and replaces the file atomically."""
+    lines = []
+    for trace in traces:
+        lines.append(json.dumps(dataclasses.asdict(trace), ensure_ascii=False) + "\n")
+    write_text(path, "".join(lines))
 
 
 def read_traces(path: Path) -> list[Trace]:
-    """Traces of a JSONL file; a bad line, or one that would teach a broken format, is refused with file and line."""
-    traces, names = [], [f.name for f in dataclasses.fields(Trace)]
+    """Returns the traces of a JSONL file.
+
+    Raises BadInput with file and line for a malformed line, for a trace that failed a check, and
+    for a trace that would teach a broken format.
+    """
+    traces = []
     for number, record in read_jsonl(path):
-        unknown = sorted(set(record) - set(names))
-        if unknown:
-            raise BadInput(f"unknown field '{unknown[0]}'", path, number)
-        for name in ("item", "question", "reasoning", "answer", "strategy", "teacher"):
-            if not isinstance(record.get(name), str):
-                raise BadInput(f"'{name}' is missing or no text", path, number)
-        options = record.get("options")
-        if not isinstance(options, dict) or not all(isinstance(text, str) for text in options.values()):
-            raise BadInput("'options' is missing or does not map labels to texts", path, number)
-        if len(options) < 2:
-            raise BadInput("'options' must be two or more", path, number)
-        for name, kind in (("checks", dict), ("attempts", dict), ("detour", str)):
-            if not isinstance(record.get(name, kind()), kind):
-                raise BadInput(f"'{name}' is not {'an object' if kind is dict else 'a text'}", path, number)
+        check_fields(record, path, number)
         trace = Trace(**record)
-        if failed := [name for name, passed in trace.checks.items() if passed is not True]:
-            raise BadInput(f"the trace failed its check '{failed[0]}'", path, number)
-        verdict = parse_strict(trace.completion, "".join(options))
-        if not verdict.formatted:
-            raise BadInput(f"reasoning and answer break the strict format ({verdict.rule})", path, number)
+        check_trace(trace, path, number)
         traces.append(trace)
     if not traces:
         raise BadInput("no traces", path)
     return traces
+
+
+def check_fields(record: dict, path: Path, number: int) -> None:
+    """Raises BadInput unless the record has the fields of a trace, with the right types."""
+    types = REQUIRED | OPTIONAL
+    for name in sorted(record.keys() - types.keys()):
+        raise BadInput(f"unknown field '{name}'", path, number)
+    for name, kind in types.items():
+        if name not in record and name in OPTIONAL:
+            continue
+        if not isinstance(record.get(name), kind):
+            wanted = "a text" if kind is str else "an object"
+            raise BadInput(f"'{name}' is missing or not {wanted}", path, number)
+    options = record["options"]
+    if len(options) < 2 or not all(isinstance(text, str) for text in options.values()):
+        raise BadInput("'options' must map two or more labels to texts", path, number)
+
+
+def check_trace(trace: Trace, path: Path, number: int) -> None:
+    """Raises BadInput if the trace must not be trained on."""
+    for name, passed in trace.checks.items():
+        if passed is not True:
+            raise BadInput(f"the trace failed its check '{name}'", path, number)
+    verdict = parse_strict(trace.completion, "".join(trace.options))
+    if not verdict.formatted:
+        reason = f"reasoning and answer break the strict format ({verdict.rule})"
+        raise BadInput(reason, path, number)

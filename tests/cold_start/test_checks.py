@@ -8,15 +8,16 @@ import time
 
 import pytest
 
-from minifleming.cold_start.checks import Checks, blinded
+from minifleming.cold_start.checks import Checks, without_labels
 from minifleming.cold_start.oracle import Oracle
-from minifleming.cold_start.trace import trace_of
-from minifleming.extras.numbers.guidelines import Snippet
+from minifleming.cold_start.trace import new_trace
+from minifleming.extras.numbers.guidelines import Snippet, check_guidelines
+from minifleming.extras.numbers.units import check_numbers
 from minifleming.rods.item import Item
 from tests.rods.toy_graphs import clinic
 
 QUESTION = "A patient of 70 kg has s1 and s2 and s3 . He takes 5 mg of x9 . Which drug is first-line ?"
-GUIDELINE = Snippet("g", ("x9",), (), ("double x9",))
+EXTRA = (check_numbers, check_guidelines((Snippet("g", ("x9",), (), ("double x9",)),)))
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +47,8 @@ class Judge:
 
 
 def found(item: Item, reasoning: str, answer: str = "A", **settings) -> dict[str, bool]:
-    trace = trace_of(item, reasoning, answer, "blind", "test")
-    Checks(guidelines=(GUIDELINE,), longest=200, **settings)([item], [trace])
+    trace = new_trace(item, reasoning, answer, "blind", "test")
+    Checks(extra=EXTRA, max_chars=200, **settings)([item], [trace])
     return trace.checks
 
 
@@ -92,7 +93,7 @@ def test_a_reasoning_that_leads_elsewhere_is_not_resolved(item, graph):
 
 def test_what_does_not_apply_is_left_out(item):
     assert set(found(item, "a rash")) == {"format", "answer", "leak", "brevity", "guidelines"}
-    trace = trace_of(item, "a rash", "A", "blind", "test")
+    trace = new_trace(item, "a rash", "A", "blind", "test")
     Checks()([item], [trace])
     assert set(trace.checks) == {"format", "answer", "leak", "brevity"} and trace.verified
     prose = "His s1 and s2 are classic for d1, whose treatment is x1."
@@ -108,10 +109,10 @@ def test_a_trace_without_answer_is_no_error(item):
 
 def test_checks_do_not_depend_on_neighbours_or_order_or_earlier_checks(item, graph):
     texts = [WHOLE, "a rash", WHOLE + " . he weighs 80 kg", "2 + 2 = 5", WHOLE + " , a rash"]
-    checks = Checks(graph, Oracle(graph), guidelines=(GUIDELINE,), longest=200)
+    checks = Checks(graph, Oracle(graph), extra=EXTRA, max_chars=200)
 
     def run(order: list[int]) -> dict[int, dict]:
-        traces = [trace_of(item, texts[i], "A", "blind", "test") for i in order]
+        traces = [new_trace(item, texts[i], "A", "blind", "test") for i in order]
         for trace in traces:
             trace.checks = {"stale": False}
         checks([item] * len(order), traces)
@@ -126,9 +127,9 @@ def test_checks_do_not_depend_on_neighbours_or_order_or_earlier_checks(item, gra
 
 def test_the_judge_sees_no_label_and_nothing_of_the_rest(item, graph):
     judge = Judge()
-    traces = [trace_of(item, text, "A", "blind", "test") for text in (WHOLE, "2 + 2 = 5 (A)", "the rash says option A")]
+    traces = [new_trace(item, text, "A", "blind", "test") for text in (WHOLE, "2 + 2 = 5 (A)", "the rash says option A")]
     Checks(judge=judge)([item] * 3, traces)
-    assert judge.asked == [[blinded(WHOLE), blinded(traces[2].reasoning)]]
+    assert judge.asked == [[without_labels(WHOLE), without_labels(traces[2].reasoning)]]
     assert "A" not in judge.asked[0][0] and "resolved" not in traces[1].checks
     judge = Judge()
     Checks(judge=judge)([], [])
@@ -139,9 +140,9 @@ def test_as_many_verdicts_as_questions_or_an_error(item):
     judge = Judge()
     judge.resolve = lambda items, reasonings: []
     with pytest.raises(ValueError):
-        Checks(judge=judge)([item], [trace_of(item, "a rash", "A", "blind", "test")])
+        Checks(judge=judge)([item], [new_trace(item, "a rash", "A", "blind", "test")])
     with pytest.raises(ValueError):
-        Checks()([item, item], [trace_of(item, "a rash", "A", "blind", "test")])
+        Checks()([item, item], [new_trace(item, "a rash", "A", "blind", "test")])
 
 
 @pytest.mark.parametrize("text", """so colchicine (B)|colchicine [B] fits|option B fits|Option (B)|choice B
@@ -153,7 +154,7 @@ B. colchicine|B) colchicine
 答案：B|答案为（B）|B选项|B项|B正确
 应选B。""".replace("\n", "|").split("|"))
 def test_a_label_is_struck_out(text):
-    assert not re.search(r"(?<![A-Za-z])[A-Z](?![A-Za-z])", blinded(text))
+    assert not re.search(r"(?<![A-Za-z])[A-Z](?![A-Za-z])", without_labels(text))
 
 
 @pytest.mark.parametrize("text", """vitamin B|vitamin B12|hepatitis B|Hepatitis B is wrong|type A|blood group A
@@ -162,11 +163,11 @@ HLA-B27|choose B cell depletion|the answer is B12|answer: Bell palsy|A fever|A p
 B symptoms|Select B-type natriuretic peptide|维生素B|乙型肝炎|the DNA (DNA)|(AB)
 options are few""".replace("\n", "|").split("|"))
 def test_a_letter_of_a_name_stays(text):
-    assert blinded(text) == text
+    assert without_labels(text) == text
 
 
 def test_only_the_label_of_two_letters_goes():
-    assert blinded(" group A streptococcus (B)") == " group A streptococcus  "
+    assert without_labels(" group A streptococcus (B)") == " group A streptococcus  "
 
 
 @pytest.mark.parametrize("unit", ["(A)", "option A, ", "A", "A is ", "answer is ", "group ", "(", "选",
@@ -174,5 +175,5 @@ def test_only_the_label_of_two_letters_goes():
 def test_a_megabyte_is_blinded_in_linear_time(unit):
     text = "options A" + unit * (500_000 // len(unit))
     start = time.process_time()
-    blinded(text)
+    without_labels(text)
     assert time.process_time() - start < 2

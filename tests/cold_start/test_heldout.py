@@ -7,9 +7,8 @@ import math
 import pytest
 import torch
 
-from minifleming.cold_start.heldout import split
 from minifleming.cold_start.oracle import Oracle
-from minifleming.cold_start.sft import examples_of, held_out, train
+from minifleming.cold_start.sft import ValidationSet, examples_of, split_traces, train
 from minifleming.cold_start.trace import Trace
 from minifleming.extras.tiny_base.base import build_tokenizer
 from minifleming.lm.model import LanguageModel, ModelConfig
@@ -27,7 +26,7 @@ def trace(number: int) -> Trace:
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.9])
 def test_the_share_is_kept_and_an_item_is_on_one_side(share):
     traces = [trace(i) for i in range(2000) for _ in range(2)]
-    train_, held = split(traces, share, seed=3)
+    train_, held = split_traces(traces, share, seed=3)
     assert sorted(t.item for t in train_ + held) == sorted(t.item for t in traces)
     assert not {t.item for t in train_} & {t.item for t in held}
     spread = 5 * math.sqrt(share * (1 - share) / 2000) + 1e-12
@@ -37,11 +36,11 @@ def test_the_share_is_kept_and_an_item_is_on_one_side(share):
 
 def test_an_items_side_depends_on_seed_and_id_alone():
     traces = [trace(i) for i in range(300)]
-    held = {t.item for t in split(traces, 0.3, 1)[1]}
-    assert held == {t.item for t in split(traces[::-1], 0.3, 1)[1]}
-    assert held & {t.item for t in traces[:50]} == {t.item for t in split(traces[:50], 0.3, 1)[1]}
-    assert held != {t.item for t in split(traces, 0.3, 2)[1]}
-    assert held < {t.item for t in split(traces, 0.6, 1)[1]}
+    held = {t.item for t in split_traces(traces, 0.3, 1)[1]}
+    assert held == {t.item for t in split_traces(traces[::-1], 0.3, 1)[1]}
+    assert held & {t.item for t in traces[:50]} == {t.item for t in split_traces(traces[:50], 0.3, 1)[1]}
+    assert held != {t.item for t in split_traces(traces, 0.3, 2)[1]}
+    assert held < {t.item for t in split_traces(traces, 0.6, 1)[1]}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,7 @@ def student(tmp_path_factory):
 
 def test_the_loss_is_that_of_one_token_at_a_time(student):
     model, tokenizer, traces = student
-    held = held_out(traces, tokenizer, ColdStart(max_tokens=256, micro_batch_tokens=100))
+    held = ValidationSet.of(traces, tokenizer, ColdStart(max_tokens=256, micro_batch_tokens=100))
     total, count = 0.0, 0
     with torch.no_grad():
         for example in held.examples:
@@ -76,7 +75,7 @@ def test_accuracy_is_strict_and_greedy(student):
     model, tokenizer, traces = student
     traces = traces[:9] + [Trace(t.item, t.question, t.options, t.reasoning, "A" if t.answer != "A" else "B", "blind",
                                  "t") for t in traces[9:]]  # three whose answer is another one
-    held = held_out(traces, tokenizer, ColdStart(max_tokens=256))
+    held = ValidationSet.of(traces, tokenizer, ColdStart(max_tokens=256))
     right = 0
     for trace, example in zip(traces, held.examples):
         row, = sample(model, [example.prompt], ["x"], temperature=0, max_new_tokens=200, end_ids=tokenizer.end_ids)
@@ -87,7 +86,7 @@ def test_accuracy_is_strict_and_greedy(student):
 
 def test_no_trace_that_fits_is_no_measure(student):
     _, tokenizer, traces = student
-    assert held_out([], tokenizer, ColdStart()) is None and held_out(traces, tokenizer, ColdStart(max_tokens=9)) is None
-    longest = sorted(len(e) for e in held_out(traces, tokenizer, ColdStart()).examples)
-    some = held_out(traces, tokenizer, ColdStart(max_tokens=longest[5]))
+    assert ValidationSet.of([], tokenizer, ColdStart()) is None and ValidationSet.of(traces, tokenizer, ColdStart(max_tokens=9)) is None
+    longest = sorted(len(e) for e in ValidationSet.of(traces, tokenizer, ColdStart()).examples)
+    some = ValidationSet.of(traces, tokenizer, ColdStart(max_tokens=longest[5]))
     assert len(some.examples) == len(some.labels) == len(some.answers) == sum(n <= longest[5] for n in longest)

@@ -10,9 +10,16 @@ import numpy as np
 import pytest
 
 from minifleming.cold_start.checks import Checks
-from minifleming.cold_start.detour import detour, pick_rival
-from minifleming.cold_start.oracle import Oracle, keyed, tell, tells
-from minifleming.extras.teachers.prompts import ROUNDS
+from minifleming.cold_start.oracle import (
+    Oracle,
+    findings_of,
+    has_path,
+    pick_rival,
+    seeded_rng,
+    write_detour,
+    write_path,
+)
+from minifleming.cold_start.trace import ROUNDS
 from minifleming.rods.answer import parse_strict
 from minifleming.rods.readers import load_graph
 from minifleming.rods.reasoning import stated_hops
@@ -67,12 +74,12 @@ def test_every_trace_states_only_edges_and_each_hop_of_its_path(told, items, gra
         assert set(item.path[1:]) <= stated, "the whole chain is told"
         assert {(h, t) for h, r, t in stated if h == item.provenance["root"] and r in EVIDENCE} >= {
             (h, t) for h, t in evidence if any((h, r, t) in graph for r in EVIDENCE)}
-        assert all(Checks(graph).of_text(item, trace).values())
+        assert all(Checks(graph).check_text(item, trace).values())
 
 
 def test_the_straight_trace_tells_the_path_in_order_and_ends_at_the_answer(told, items, graph):
     for trace, item in zip(told[0.0], items, strict=True):
-        assert trace.strategy == "blind" and trace.reasoning == tell(item)
+        assert trace.strategy == "blind" and trace.reasoning == write_path(item, findings_of(item))
         chain = [triple for triple, _ in stated_hops(trace.reasoning, graph)][-len(item.path) + 1 :]
         assert item.hops == 1 or chain == item.path[1:]
         assert trace.reasoning.endswith(f" so {item.options[item.answer]} ({item.answer})")
@@ -80,7 +87,7 @@ def test_the_straight_trace_tells_the_path_in_order_and_ends_at_the_answer(told,
 
 def test_a_one_finding_trace_agrees_in_number(items):
     item = dataclasses.replace(items[0], visible=items[0].visible[:1], path=items[0].path[:1])
-    assert " points to " in tell(item) and " points to " not in tell(items[0]) and " point to " in tell(items[0])
+    assert " points to " in write_path(item, findings_of(item)) and " points to " not in write_path(items[0], findings_of(items[0])) and " point to " in write_path(items[0], findings_of(items[0]))
 
 
 def test_all_three_strategies_occur_in_their_share(told):
@@ -97,7 +104,7 @@ def test_a_detour_names_a_true_rival_and_what_it_truly_lacks(items, graph, strat
     """Everything before the straight path is true: hops are edges, and "R lacks F" is no edge while the root has F."""
     rng, made = np.random.default_rng(3), 0
     for item in items:
-        text = detour(item, strategy, graph, rng)
+        text = write_detour(item, strategy, graph, rng)
         if text is None:
             continue
         made += 1
@@ -117,7 +124,7 @@ def test_a_detour_names_a_true_rival_and_what_it_truly_lacks(items, graph, strat
 def test_self_correction_tells_a_rivals_whole_chain_where_there_is_one(items, graph):
     rng = np.random.default_rng(4)
     chains = [text for item in items if item.hops == 2
-              and (text := detour(item, "self-correct", graph, rng)) and "points to" not in text]
+              and (text := write_detour(item, "self-correct", graph, rng)) and "points to" not in text]
     assert len(chains) > 5
 
 
@@ -125,9 +132,9 @@ def test_an_item_without_rivals_has_no_detour(items, graph):
     alone = dataclasses.replace(items[0], provenance=items[0].provenance | {"rivals": {}})
     rng = np.random.default_rng(0)
     assert pick_rival(alone, graph, rng) is None
-    assert [detour(alone, strategy, graph, rng) for strategy in ("blind", *ROUNDS)] == ["", None, None, None]
+    assert [write_detour(alone, strategy, graph, rng) for strategy in ("blind", *ROUNDS)] == ["", None, None, None]
     (trace,), = Oracle(graph, 1.0).propose([alone])
-    assert trace.strategy == "blind" and trace.reasoning == tell(alone)
+    assert trace.strategy == "blind" and trace.reasoning == write_path(alone, findings_of(alone))
 
 
 def test_the_seed_decides(items, graph):
@@ -150,7 +157,7 @@ def test_it_errs_in_its_share_and_in_both_ways(items, graph):
     for errs in (0.0, 0.3, 1.0):
         failed = Counter()
         for item, (trace,) in zip(items, Oracle(graph, 0.3, errs, seed=2).propose(items), strict=True):
-            found = checks.of_text(item, trace)
+            found = checks.check_text(item, trace)
             assert found["format"]
             failed[found["answer"], found["hops"]] += 1
         wrong, slip = failed[False, True] + failed[False, False], failed[True, False]
@@ -163,9 +170,9 @@ def test_asked_for_a_round_it_tells_that_detour_or_nothing(items, graph, strateg
     assert {(trace.strategy, trace.detour) for trace in told} == {(strategy, strategy), (strategy, "")}
     assert all(bool(trace.detour) == bool(trace.answer) for trace in told)
     for item, trace in zip(items, told, strict=True):
-        rival = pick_rival(item, graph, keyed(0, "any"))
+        rival = pick_rival(item, graph, seeded_rng(0, "any"))
         assert bool(trace.answer) == (rival is not None)
-        assert not trace.answer or trace.reasoning.endswith(tell(item)) and lacks(trace.reasoning)
+        assert not trace.answer or trace.reasoning.endswith(write_path(item, findings_of(item))) and lacks(trace.reasoning)
 
 
 def test_an_item_that_has_no_path_here_gets_an_empty_trace(items, graph):
@@ -173,7 +180,7 @@ def test_an_item_that_has_no_path_here_gets_an_empty_trace(items, graph):
                dataclasses.replace(items[0], provenance=items[0].provenance | {"root": "nothing of this graph"}),
                dataclasses.replace(items[0], provenance={})]
     for item in strange:
-        assert not tells(item, graph)
+        assert not has_path(item, graph)
         assert [(t.reasoning, t.answer) for t in Oracle(graph).propose([item], "blind", 2)[0]] == [("", "")] * 2
 
 

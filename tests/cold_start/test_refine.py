@@ -7,9 +7,8 @@ from hashlib import sha256
 
 import pytest
 
-from minifleming.cold_start.refine import choose, collect
-from minifleming.cold_start.trace import Trace, trace_of
-from minifleming.extras.teachers.prompts import ROUNDS
+from minifleming.cold_start.refine import collect_traces, select
+from minifleming.cold_start.trace import ROUNDS, Trace, new_trace
 from minifleming.rods.item import Item
 
 
@@ -25,7 +24,7 @@ class Scripted:
 
     def propose(self, items, strategy="blind", samples=1, earlier=()):
         self.asked.append((strategy, [i.id for i in items], samples, [t.reasoning for t in earlier]))
-        return [[trace_of(i, f" {i.id} {strategy} {s}" + " x" * s, "A" if self.right(i.id, strategy, s) else "B",
+        return [[new_trace(i, f" {i.id} {strategy} {s}" + " x" * s, "A" if self.right(i.id, strategy, s) else "B",
                           strategy, self.name) for s in range(samples)] for i in items]
 
     def resolve(self, items, reasonings):
@@ -40,7 +39,7 @@ def check(items, traces, teacher):
 
 def test_a_verified_blind_sample_ends_the_asking():
     teacher = Scripted(lambda name, strategy, sample: sample == 2)
-    told = collect([item("u"), item("v")], [teacher], check, samples=4)
+    told = collect_traces([item("u"), item("v")], [teacher], check, samples=4)
     assert teacher.asked == [("blind", ["u", "v"], 4, [])]
     assert [(t.kept.strategy, t.kept.reasoning, t.hard) for t in told] == [
         ("blind", f" {name} blind 2 x x", False) for name in "uv"]
@@ -51,7 +50,7 @@ def test_a_verified_blind_sample_ends_the_asking():
 @pytest.mark.parametrize("rounds", [0, 1, 2, 3])
 def test_the_steps_come_in_order_and_end_with_the_first_that_works(works, rounds):
     teacher = Scripted(lambda name, strategy, sample: strategy == works or name == "easy")
-    hard, easy = collect([item("hard"), item("easy")], [teacher], check, samples=3, rounds=rounds)
+    hard, easy = collect_traces([item("hard"), item("easy")], [teacher], check, samples=3, rounds=rounds)
     steps = ["conditioned", *ROUNDS[:rounds]]
     asked = steps[: steps.index(works) + 1] if works in steps else steps
     assert [entry[0] for entry in teacher.asked] == ["blind", *asked]
@@ -63,7 +62,7 @@ def test_the_steps_come_in_order_and_end_with_the_first_that_works(works, rounds
 
 def test_each_round_sees_the_failure_before_it():
     teacher = Scripted(lambda *_: False)
-    collect([item("u")], [teacher], check, samples=2)
+    collect_traces([item("u")], [teacher], check, samples=2)
     shown = [entry[3] for entry in teacher.asked]
     assert shown == [[], [], [" u conditioned 0"], [" u backtrack 0"], [" u explore 0"]]
 
@@ -73,19 +72,19 @@ def test_pass_at_k_says_which_items_are_hard():
     for pass_k, bound, hard in [(1, 0.0, False), (1, 0.49, False), (1, 0.5, True), (2, 0.5, False), (2, 5 / 6, True),
                                 (2, 0.83, False), (1, 1.0, True)]:
         teacher = Scripted(lambda name, strategy, sample: strategy == "blind" and sample < 2)
-        told, = collect([item("u")], [teacher], check, samples=4, pass_k=pass_k, hard=bound)
+        told, = collect_traces([item("u")], [teacher], check, samples=4, pass_k=pass_k, hard_at_most=bound)
         assert told.hard is hard and (len(teacher.asked) > 1) is hard
         assert told.kept.strategy == "blind", "what refinement did not better is kept"
     teacher = Scripted(lambda name, strategy, sample: strategy == "conditioned" or sample < 2)
-    told, = collect([item("u")], [teacher], check, samples=4, hard=0.5)
+    told, = collect_traces([item("u")], [teacher], check, samples=4, hard_at_most=0.5)
     assert told.kept.strategy == "conditioned", "a hard item takes the refined trace"
     with pytest.raises(ValueError):
-        collect([item("u")], [teacher], check, samples=4, pass_k=5)
+        collect_traces([item("u")], [teacher], check, samples=4, pass_k=5)
 
 
 def test_the_fallback_is_asked_only_where_the_first_gave_nothing():
     first, second = Scripted(lambda name, *_: name == "u", "first"), Scripted(lambda *_: True, "second")
-    told = collect([item(n) for n in "uvw"], [first, second], check, samples=2)
+    told = collect_traces([item(n) for n in "uvw"], [first, second], check, samples=2)
     assert [t.kept.teacher for t in told] == ["first", "second", "second"]
     assert second.asked == [("blind", ["v", "w"], 2, [])]
     assert [t.hard for t in told] == [False, True, True], "hard is what the first teacher finds hard"
@@ -98,10 +97,10 @@ def test_items_do_not_depend_on_their_neighbours():
         return sha256(f"{name} {strategy} {sample}".encode()).digest()[0] % 4 == 0
 
     items = [item(f"i{n}") for n in range(40)]
-    whole = collect(items, [Scripted(right)], check, samples=2)
-    alone = [collect([i], [Scripted(right)], check, samples=2)[0] for i in items]
+    whole = collect_traces(items, [Scripted(right)], check, samples=2)
+    alone = [collect_traces([i], [Scripted(right)], check, samples=2)[0] for i in items]
     assert whole == alone
-    assert collect([], [Scripted(right)], check) == []
+    assert collect_traces([], [Scripted(right)], check) == []
 
 
 def lengths(*sizes, right=True) -> list[Trace]:
@@ -115,15 +114,15 @@ def test_the_shortest_above_the_floor_is_kept():
     """The floor is a quantile of the verified lengths: of 10, 20, ..., 80 the first quarter falls to 20."""
     sizes = [80, 30, 10, 70, 20, 60, 40, 50]
     for floor, kept in [(0.0, 10), (0.25, 20), (0.5, 40), (1.0, 80)]:
-        assert len(choose(lengths(*sizes), floor).reasoning) == kept
+        assert len(select(lengths(*sizes), floor).reasoning) == kept
         shuffled = sizes[:]
         random.Random(floor).shuffle(shuffled)
-        assert len(choose(lengths(*shuffled), floor).reasoning) == kept
+        assert len(select(lengths(*shuffled), floor).reasoning) == kept
     traces = lengths(*sizes)
     traces[1].checks = {"answer": False}
-    assert len(choose(traces, 0.5).reasoning) == 50, "only verified ones count, for the floor too"
+    assert len(select(traces, 0.5).reasoning) == 50, "only verified ones count, for the floor too"
     for few, kept in [((20, 10), 10), ((30, 10, 20), 10), ((40, 10, 30, 20), 10), ((50, 10, 40, 30, 20), 20)]:
-        assert len(choose(lengths(*few), 0.25).reasoning) == kept, "the shortest, until one is a quarter of them"
-    assert choose(lengths(5, right=False), 0.0) is None and choose([], 0.5) is None
+        assert len(select(lengths(*few), 0.25).reasoning) == kept, "the shortest, until one is a quarter of them"
+    assert select(lengths(5, right=False), 0.0) is None and select([], 0.5) is None
     first, second = lengths(7, 7)
-    assert choose([first, second], 0.25) is first
+    assert select([first, second], 0.25) is first

@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from minifleming.cold_start.heldout import HeldOut
 from minifleming.cold_start.oracle import Oracle
-from minifleming.cold_start.sft import backward, epoch_order, examples_of, train
+from minifleming.cold_start.sft import ValidationSet, backward, epoch_order, examples_of, train
 from minifleming.extras.tiny_base.base import build_tokenizer
 from minifleming.lm.batch import Example, collate
 from minifleming.lm.logprobs import completion_logprobs
@@ -307,7 +306,7 @@ def test_bf16_products_keep_fp32_weights_and_nearly_the_gradient():
     assert rough == pytest.approx(loss, rel=0.02) and (found - grad).norm() < 0.05 * grad.norm()
 
 
-class Judged(HeldOut):
+class Judged(ValidationSet):
     """Accuracies by a script, so that the best is known."""
 
     def __init__(self, accuracies):
@@ -330,11 +329,11 @@ def test_the_model_ends_as_its_best(tmp_path, script, best, on_disk):
     for parameter in model.parameters():
         parameter.data = torch.cat((parameter.data, parameter.data))[: len(parameter)]
     cfg = settings(200, epochs=6.0, batch=8, lr=1e-2, num_evals=3)
-    train(model, some_examples(24, seed=9), cfg, seed=0, journal=Journal(tmp_path), held=held, home=home)
+    train(model, some_examples(24, seed=9), cfg, seed=0, journal=Journal(tmp_path), validation=held, folder=home)
     assert [all(map(torch.equal, model.parameters(), seen)) for seen in held.seen] == [i == best for i in range(3)]
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    measured = [(line["step"], line["heldout_loss"], line["heldout_accuracy"]) for line in lines
-                if "heldout_loss" in line]
+    measured = [(line["step"], line["val_loss"], line["val_accuracy"]) for line in lines
+                if "val_loss" in line]
     assert measured == [(step, *pair) for step, pair in zip((6, 12, 18), script)]
 
 
@@ -342,8 +341,8 @@ def test_measuring_changes_nothing(tmp_path):
     plain, _ = run(tmp_path / "a", epochs=2.0)
     model, held = model_of(1), Judged([(1.0, 0.1), (1.0, 0.2), (1.0, 0.3)])
     cfg = settings(200, epochs=2.0, batch=8, lr=1e-2, warmup=0.1, num_evals=3)
-    train(model, some_examples(24, seed=9), cfg, seed=0, journal=Journal(tmp_path), held=held,
-          home=tmp_path / "home")
+    train(model, some_examples(24, seed=9), cfg, seed=0, journal=Journal(tmp_path), validation=held,
+          folder=tmp_path / "home")
     assert all(map(torch.equal, plain.parameters(), model.parameters()))
 
 

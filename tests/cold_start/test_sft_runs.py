@@ -9,7 +9,7 @@ import signal
 import pytest
 import torch
 
-from minifleming.cold_start import saved, sft
+from minifleming.cold_start import sft, sft_checkpoint
 from minifleming.lm.load import load_for_training
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import TINY, load_model, save_model, weights_checksum, write_model
@@ -33,8 +33,8 @@ def run(folder, cfg=None, script=SCRIPT, model=None):
     """12 steps, measured after 4, 8 and 12. -> the model, its log"""
     model = model or model_of(2)
     folder.mkdir(exist_ok=True)
-    sft.train(model, EXAMPLES, cfg or settings(), seed=1, journal=Journal(folder), held=Judged(script),
-              home=folder / "home")
+    sft.train(model, EXAMPLES, cfg or settings(), seed=1, journal=Journal(folder), validation=Judged(script),
+              folder=folder / "home")
     return model, (folder / "metrics.jsonl").read_text()
 
 
@@ -64,7 +64,7 @@ def test_T34_a_killed_run_goes_on_and_ends_bit_for_bit(whole_run, tmp_path, monk
     monkeypatch.setattr(sft, "one_step", one_step)
     begun = step // 3 * 3
     assert [p.name for p in sorted((tmp_path / "home").glob("step*"))] == [
-        f"step_{n:06d}" for n in range(3, begun + 1, 3)][-saved.KEEP:]
+        f"step_{n:06d}" for n in range(3, begun + 1, 3)][-sft_checkpoint.NUM_KEPT:]
     done = sum(begun >= at for at in (4, 8))
     model, log = run(tmp_path, script=SCRIPT[done:])
     assert log == whole_run[1] and weights_checksum(model) == weights_checksum(whole_run[0])
@@ -90,14 +90,14 @@ def test_an_interrupted_run_saves_after_the_step_that_it_is_at(whole_run, tmp_pa
 @pytest.mark.parametrize("change", ["traces", "model", "settings"])
 def test_checkpoints_of_another_run_are_refused(whole_run, tmp_path, monkeypatch, change):
     (tmp_path / "run").mkdir()
-    monkeypatch.setattr(sft.Saved, "take_best", lambda self, last: None)
+    monkeypatch.setattr(sft.SftCheckpointer, "load_best", lambda self, last: None)
     run(tmp_path / "run")
     before = sorted(tmp_path.rglob("*"))
     model = model_of(3) if change == "model" else model_of(2)
     examples = EXAMPLES[::-1] if change == "traces" else EXAMPLES
     cfg = settings(lr=1e-3) if change == "settings" else settings()
     with pytest.raises(BadInput, match="home: begun with other traces, another model, other settings"):
-        sft.train(model, examples, cfg, seed=1, journal=Journal(tmp_path / "run"), home=tmp_path / "run" / "home")
+        sft.train(model, examples, cfg, seed=1, journal=Journal(tmp_path / "run"), folder=tmp_path / "run" / "home")
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -123,7 +123,7 @@ def ranked(rank: int, folder, tokenizer, shard: int, killed: bool) -> None:
 
     def begin():
         model = load_for_training(folder / "model", cfg, CPU)
-        sft.train(model, EXAMPLES, settings(), seed=1, journal=Journal(folder), home=folder / "home")
+        sft.train(model, EXAMPLES, settings(), seed=1, journal=Journal(folder), folder=folder / "home")
         return model
 
     if killed:

@@ -15,7 +15,7 @@ after "not" ("is not contraindicated"). Other turns of phrase ("starting warfari
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +56,11 @@ def read_guidelines(path: Path) -> tuple[Snippet, ...]:
     if not found:
         raise BadInput("no snippets", path)
     return tuple(found.values())
+
+
+def check_guidelines(snippets: tuple[Snippet, ...]) -> Callable[[str, str], dict[str, bool | None]]:
+    """Returns a check for cold_start/checks.py."""
+    return lambda text, known: {"guidelines": agrees(text, known, snippets)}
 
 
 def read_row(row: list[str], path: Path, number: int) -> Snippet:

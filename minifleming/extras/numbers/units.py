@@ -29,6 +29,15 @@ STATED = re.compile("|".join([
     "推荐|指南|目标|至少|不超过|以上|以下|大于|小于"]), re.IGNORECASE)
 
 
+def check_numbers(text: str, known: str) -> dict[str, bool | None]:
+    """Returns the checks of this file for cold_start/checks.py; ``known``: question and options."""
+    return {
+        "numbers": equations_hold(text),
+        "units": units_kept(text, known),
+        "assumptions": assumed(text, known),
+    }
+
+
 def equations_hold(text: str) -> bool | None:
     """Is every equation right within the rounding of the digits on its right side? None if none could be read.
 

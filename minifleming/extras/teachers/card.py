@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from minifleming import __version__
-from minifleming.cold_start.refine import Told
+from minifleming.cold_start.refine import TeacherResult
 from minifleming.rods.item import TIERS
 
 NOTE = "Research data, not for clinical use. No text was checked by a physician in this process."
 
 
-def card(name: str, told: Sequence[Told], arguments: dict[str, str]) -> str:
+def card(name: str, told: Sequence[TeacherResult], arguments: dict[str, str]) -> str:
     kept = sum(one.kept is not None for one in told)
     return "\n\n".join([
         f"# {name}", f"{kept} traces of {len(told)} items, by minifleming {__version__}.", NOTE,
@@ -25,7 +25,7 @@ def card(name: str, told: Sequence[Told], arguments: dict[str, str]) -> str:
     ]) + "\n"
 
 
-def yield_table(told: Sequence[Told]) -> str:
+def yield_table(told: Sequence[TeacherResult]) -> str:
     """Items asked, proposals, verified proposals, traces kept (by tier) of each teacher's strategy, in order."""
     asked, proposed, verified, kept = Counter(), Counter(), Counter(), Counter()
     for one in told:
@@ -40,7 +40,7 @@ def yield_table(told: Sequence[Told]) -> str:
     return table(["teacher", "strategy", "items", "proposed", "verified", "kept", *map(str, tiers)], rows)
 
 
-def tier_table(told: Sequence[Told]) -> str:
+def tier_table(told: Sequence[TeacherResult]) -> str:
     rows = []
     for tier in tiers_of(told):
         ours = [one for one in told if one.item.tier == tier]
@@ -49,7 +49,7 @@ def tier_table(told: Sequence[Told]) -> str:
     return table(["tier", "items", "hard", "kept", "kept, %"], rows)
 
 
-def failure_table(told: Sequence[Told]) -> str:
+def failure_table(told: Sequence[TeacherResult]) -> str:
     """How many proposals failed each check, where it applied; one proposal may fail several."""
     applied, failed = Counter(), Counter()
     for trace in (trace for one in told for trace in one.proposals):
@@ -58,7 +58,7 @@ def failure_table(told: Sequence[Told]) -> str:
     return table(["check", "applied", "failed"], [(name, applied[name], failed[name]) for name in applied])
 
 
-def tiers_of(told: Sequence[Told]) -> list[str]:
+def tiers_of(told: Sequence[TeacherResult]) -> list[str]:
     present = {one.item.tier for one in told}
     return [tier for tier in TIERS if tier in present] + sorted(present - set(TIERS))
 

@@ -21,6 +21,7 @@ the prompt may answer.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import math
@@ -31,7 +32,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
-from minifleming.cold_start.trace import Trace, trace_of
+from minifleming.cold_start.trace import Trace, new_trace
 from minifleming.extras.teachers.answers import Answer, Answers, digest
 from minifleming.extras.teachers.pace import Pace, Stopped, backoff, retry_after
 from minifleming.extras.teachers.prompts import ask, fill, listing, read_completion
@@ -42,6 +43,16 @@ from minifleming.run.errors import BadInput, RunFailed
 AGAIN = (0, 200, 408, 409, 429)  # 200 stands for a body that is no chat completion
 REFUSED = (400, 413, 422)
 HOPELESS = 16  # requests refused, and none answered
+
+
+def open_endpoint(url: str, args: argparse.Namespace, progress: Callable[[int], None]) -> Endpoint:
+    """Returns the teacher behind a URL, with the command's arguments; its answers are kept next to --out."""
+    if not args.model:
+        raise BadInput(f"--model: which model of {url}?")
+    answers = Answers(args.out.with_name(f"{args.out.name}.answers.jsonl"))
+    return Endpoint(url, args.model, answers, temperature=args.temperature, max_tokens=args.max_new_tokens,
+                    seed=args.seed, workers=args.workers, timeout=args.timeout, retries=args.retries,
+                    requests_per_minute=args.requests_per_minute, done=progress)
 
 
 class Endpoint:
@@ -75,7 +86,7 @@ class Endpoint:
         requests = [self.request(text, item, self.temperature, strategy, sample)
                     for item, text in zip(items, asked) for sample in range(samples)]
         found = iter(self.answers_to(requests, self.done))
-        return [[trace_of(item, *read(next(found), item.labels), strategy, self.name) for _ in range(samples)]
+        return [[new_trace(item, *read(next(found), item.labels), strategy, self.name) for _ in range(samples)]
                 for item in items]
 
     def resolve(self, items: Sequence[Item], reasonings: Sequence[str]) -> list[str]:

@@ -1,64 +1,126 @@
-"""A model folder as teacher: whatever minifleming loads, through its own sampler.
+"""A model folder as teacher: any model that minifleming loads, through its own sampler.
 
-Blind, a question is asked as the model was trained to be asked (lm/tokenizer.py); the other strategies put more words
-where the question stands. ``resolve`` lets the model close a reasoning greedily: the options and the reasoning up to
-its last label stand there, the question does not.
+A blind sample uses the prompt format the model was trained with (lm/tokenizer.py); the other
+strategies put a longer text in the question's place. `resolve` shows the model the options and a
+reasoning up to its last label, without the question, and lets it finish greedily.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
 
-from minifleming.cold_start.trace import Trace, trace_of
-from minifleming.extras.teachers.prompts import STRATEGIES, ask, read_completion
+from minifleming.cold_start.trace import STRATEGIES, Trace, new_trace
+from minifleming.extras.teachers.prompts import ask, read_completion
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.sampler import sample
 from minifleming.lm.tokenizer import Tokenizer
+from minifleming.lm.weights import load_model, model_folder
 from minifleming.rods.item import Item
+from minifleming.run.distributed import pick_device
 
-CLOSING = 32  # tokens in which a reasoning must be closed
+RESOLVE_TOKENS = 32  # to finish a reasoning
 
 
-class Local:
-    def __init__(self, model: LanguageModel, tokenizer: Tokenizer, name: str, *, temperature: float = 1.0,
-                 max_new_tokens: int = 1024, seed: int = 0, slots: int = 256,
-                 done: Callable[[int], None] = lambda count: None):
-        """``done`` is called with the number of samples that ended."""
-        self.model, self.tokenizer, self.name = model, tokenizer, name
-        self.done = done
-        self.settings = {"temperature": temperature, "max_new_tokens": max_new_tokens, "seed": seed, "slots": slots,
-                         "end_ids": tokenizer.end_ids}
+def open_local(
+    name: str, args: argparse.Namespace, progress: Callable[[int], None]
+) -> LocalTeacher:
+    """Returns the teacher of a model folder, with the command's arguments."""
+    folder = model_folder(name)
+    device = pick_device(args.device)
+    dtype = "bfloat16" if device.type == "cuda" else "float32"
+    return LocalTeacher(
+        load_model(folder, dtype, device),
+        Tokenizer(folder),
+        name,
+        temperature=args.temperature,
+        max_new_tokens=args.max_new_tokens,
+        seed=args.seed,
+        progress=progress,
+    )
 
-    def propose(self, items: Sequence[Item], strategy: str = "blind", samples: int = 1,
-                earlier: Sequence[Trace] = ()) -> list[list[Trace]]:
-        asked = [self.prompt(ask(item, strategy, trace), item.options)
-                 for item, trace in zip(items, earlier or [None] * len(items))]
-        room = self.with_room(asked)
-        rows = sample(self.model, [asked[i] for i in room], [items[i].id for i in room], samples=samples,
-                      step=STRATEGIES.index(strategy), done=self.done, **self.settings)
-        found = [[trace_of(item, "", "", strategy, self.name) for _ in range(samples)] for item in items]
-        for row in rows:
-            item = items[room[row.prompt]]
-            ids = row.ids[:-1] if row.finished else row.ids
-            reasoning, label = read_completion(self.tokenizer.decode(ids), item.labels)
-            found[room[row.prompt]][row.sample] = trace_of(item, reasoning, label if row.finished else "", strategy,
-                                                           self.name)
-        return found
+
+class LocalTeacher:
+    """A Teacher (see cold_start/trace.py)."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        name: str,
+        *,
+        temperature: float = 1.0,
+        max_new_tokens: int = 1024,
+        seed: int = 0,
+        progress: Callable[[int], None] = lambda count: None,
+    ):
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name
+        self.temperature = temperature
+        self.max_new_tokens = max_new_tokens
+        self.seed = seed
+        self.progress = progress  # called with the number of finished samples
+
+    def propose(
+        self,
+        items: Sequence[Item],
+        strategy: str = "blind",
+        samples: int = 1,
+        earlier: Sequence[Trace] = (),
+    ) -> list[list[Trace]]:
+        prompts = []
+        proposals = []
+        for item, trace in zip(items, earlier or [None] * len(items)):
+            prompts.append(self.prompt(ask(item, strategy, trace), item.options))
+            unread = [new_trace(item, "", "", strategy, self.name) for _ in range(samples)]
+            proposals.append(unread)
+        rows = self.generate(
+            items,
+            prompts,
+            samples=samples,
+            step=STRATEGIES.index(strategy),
+            done=self.progress,
+            temperature=self.temperature,
+            max_new_tokens=self.max_new_tokens,
+        )
+        for i, row in rows:
+            reasoning, label = self.read(row, items[i])
+            answer = label if row.finished else ""
+            trace = new_trace(items[i], reasoning, answer, strategy, self.name)
+            proposals[i][row.sample] = trace
+        return proposals
 
     def resolve(self, items: Sequence[Item], reasonings: Sequence[str]) -> list[str]:
-        asked = [self.prompt("", item.options) + self.tokenizer.encode(f"<think>{reasoning.rstrip()}")
-                 for item, reasoning in zip(items, reasonings)]
-        found, room = [""] * len(items), self.with_room(asked)
-        rows = sample(self.model, [asked[i] for i in room], [items[i].id for i in room],
-                      **self.settings | {"temperature": 0, "max_new_tokens": CLOSING})
-        for row in rows:
-            text = self.tokenizer.decode(row.ids[:-1] if row.finished else row.ids)
-            found[room[row.prompt]] = read_completion(text, items[room[row.prompt]].labels)[1]
-        return found
+        prompts = []
+        for item, reasoning in zip(items, reasonings):
+            opening = self.tokenizer.encode(f"<think>{reasoning.rstrip()}")
+            prompts.append(self.prompt("", item.options) + opening)
+        labels = [""] * len(items)
+        rows = self.generate(items, prompts, temperature=0, max_new_tokens=RESOLVE_TOKENS)
+        for i, row in rows:
+            labels[i] = self.read(row, items[i])[1]
+        return labels
 
-    def with_room(self, prompts: list[list[int]]) -> list[int]:
-        """Those that leave a token to sample; the others count as tried and unread."""
-        return [i for i, ids in enumerate(prompts) if len(ids) < self.model.config.max_position_embeddings]
+    def generate(self, items: Sequence[Item], prompts: list[list[int]], **settings) -> list[tuple]:
+        """Returns (index of the item, sampled row). A prompt that fills the context is skipped."""
+        positions = self.model.config.max_position_embeddings
+        fitting = [i for i, ids in enumerate(prompts) if len(ids) < positions]
+        rows = sample(
+            self.model,
+            [prompts[i] for i in fitting],
+            [items[i].id for i in fitting],
+            seed=self.seed,
+            slots=256,
+            end_ids=self.tokenizer.end_ids,
+            **settings,
+        )
+        return [(fitting[row.prompt], row) for row in rows]
+
+    def read(self, row, item: Item) -> tuple[str, str]:
+        """Returns the reasoning and the label of a sampled row."""
+        text = self.tokenizer.decode(row.ids[:-1] if row.finished else row.ids)
+        return read_completion(text, item.labels)
 
     def prompt(self, question: str, options: dict[str, str]) -> list[int]:
         return self.tokenizer.encode(self.tokenizer.prompt(question, options))

@@ -21,8 +21,6 @@ from minifleming.cold_start.trace import Trace
 from minifleming.rods.answer import reasoning_of
 from minifleming.rods.item import Item
 
-ROUNDS = ("backtrack", "explore", "self-correct")  # the rounds of refinement, in this order
-STRATEGIES = ("blind", "conditioned", *ROUNDS)
 FOLDER = Path(__file__).parent / "prompts"
 PLACE = re.compile(r"\{([a-z]+)\}")
 ANSWER = re.compile(r"<answer>\s*(\S)\s*</answer>")

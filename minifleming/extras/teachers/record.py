@@ -1,10 +1,10 @@
-"""The record of a teacher's run: one line an item, written as chunks of items end, so that a killed run goes on.
+"""The record of a teacher's run: one line per item, written chunk by chunk, so that a run resumes.
 
     {"item": "kg-2-5d41a2c07be9", "tier": "easy", "hard": true, "kept": 9,
-     "proposals": [{"reasoning": "...", "answer": "B", "strategy": "blind", "teacher": "tiny", "detour": "",
-                    "checks": {...}}, ...]}
+     "proposals": [{"reasoning": "...", "answer": "B", "strategy": "blind", "teacher": "tiny",
+                    "detour": "", "checks": {...}}, ...]}
 
-Everything that was proposed stands there with its checks; ``kept`` is the place of what became the trace, or null.
+All proposals are recorded with their checks; ``kept`` is the index of the trace kept, or null.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from minifleming.cold_start.refine import Told
-from minifleming.cold_start.trace import trace_of
+from minifleming.cold_start.refine import TeacherResult
+from minifleming.cold_start.trace import new_trace
 from minifleming.rods.item import Item
 from minifleming.run.errors import BadInput
 from minifleming.run.lines import alone, begin, whole_lines
@@ -22,52 +22,69 @@ from minifleming.run.lines import alone, begin, whole_lines
 FIELDS = ("reasoning", "answer", "strategy", "teacher", "detour")
 
 
-def tell_all(items: Sequence[Item], tell: Callable[[Sequence[Item]], list[Told]], path: Path, made_with: dict, *,
-             chunk: int, done: Callable[[int], None] = lambda count: None) -> list[Told]:
-    """Every item told, ``chunk`` at a time, each recorded in ``path``; what stands there already is not told again."""
-    earlier = begin(path, made_with)
+def run_teacher(
+    items: Sequence[Item],
+    collect: Callable[[Sequence[Item]], list[TeacherResult]],
+    path: Path,
+    fingerprint: dict,
+    *,
+    chunk: int,
+    progress: Callable[[int], None] = lambda count: None,
+) -> list[TeacherResult]:
+    """Returns the results of all items. Those already recorded in ``path`` are read from it.
+
+    ``collect`` is called with ``chunk`` items at a time, ``progress`` with the number finished.
+    """
+    can_resume = begin(path, fingerprint)
     with open(path, "a", encoding="utf-8") as file:
         alone(file)
-        found = read(path, items) if earlier else []
-        done(len(found))
-        for start in range(len(found), len(items), chunk):
-            fresh = tell(items[start : start + chunk])
-            file.write("".join(map(to_line, fresh)))
+        results = read_record(path, items) if can_resume else []
+        progress(len(results))
+        for start in range(len(results), len(items), chunk):
+            new = collect(items[start : start + chunk])
+            file.write("".join(to_line(result) for result in new))
             file.flush()
-            found += fresh
-            done(len(fresh))
-    return found
+            results += new
+            progress(len(new))
+    return results
 
 
-def to_line(told: Told) -> str:
-    kept = next((i for i, trace in enumerate(told.proposals) if trace is told.kept), None)
-    proposals = [{name: getattr(trace, name) for name in (*FIELDS, "checks")} for trace in told.proposals]
-    return json.dumps({"item": told.item.id, "tier": told.item.tier, "hard": told.hard, "kept": kept,
-                       "proposals": proposals}, ensure_ascii=False) + "\n"
+def to_line(result: TeacherResult) -> str:
+    kept = None
+    proposals = []
+    for i, trace in enumerate(result.proposals):
+        if trace is result.kept:
+            kept = i
+        fields = {name: getattr(trace, name) for name in FIELDS}
+        proposals.append(fields | {"checks": trace.checks})
+    item = result.item
+    record = {"item": item.id, "tier": item.tier, "hard": result.hard, "kept": kept}
+    return json.dumps(record | {"proposals": proposals}, ensure_ascii=False) + "\n"
 
 
-def read(path: Path, items: Sequence[Item]) -> list[Told]:
-    """The first lines of ``items``, as they were told. Raises BadInput with file and line."""
-    found: list[Told] = []
+def read_record(path: Path, items: Sequence[Item]) -> list[TeacherResult]:
+    """Returns the results of the first items. Raises BadInput with file and line."""
+    results: list[TeacherResult] = []
     for number, text in whole_lines(path):
         try:
-            found.append(of_line(json.loads(text), items[len(found)]))
+            results.append(of_line(json.loads(text), items[len(results)]))
         except (ValueError, LookupError, TypeError, AttributeError):
-            raise BadInput("is not the record of these items; nothing is overwritten", path, number) from None
-    return found
+            reason = "is not the record of these items; nothing is overwritten"
+            raise BadInput(reason, path, number) from None
+    return results
 
 
-def of_line(row: dict, item: Item) -> Told:
-    if row["item"] != item.id:
+def of_line(record: dict, item: Item) -> TeacherResult:
+    if record["item"] != item.id:
         raise ValueError("another item")
-    told = Told(item, hard=row["hard"])
-    for proposal in row["proposals"]:
-        trace = trace_of(item, *(proposal[name] for name in FIELDS))
+    result = TeacherResult(item, hard=record["hard"])
+    for proposal in record["proposals"]:
+        trace = new_trace(item, *(proposal[name] for name in FIELDS))
         trace.checks = dict(proposal["checks"])
-        told.proposals.append(trace)
-    if row["kept"] is not None:
-        told.kept = told.proposals[row["kept"]]
-        if not told.kept.verified:
+        result.proposals.append(trace)
+    if record["kept"] is not None:
+        result.kept = result.proposals[record["kept"]]
+        if not result.kept.verified:
             raise ValueError("kept, and not verified")
-        told.kept.attempts = told.attempts()
-    return told
+        result.kept.attempts = result.attempts()
+    return result

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from chat_server import ChatServer, chat, good
 
-from minifleming.cold_start.trace import trace_of
+from minifleming.cold_start.trace import new_trace
 from minifleming.extras.teachers.answers import Answer, Answers
 from minifleming.extras.teachers.endpoint import HOPELESS, Endpoint, read, read_reply, seed_of
 from minifleming.rods.item import Item
@@ -86,7 +86,7 @@ def test_equal_prompts_of_two_samples_are_two_requests_and_equal_requests_are_on
 
 
 def test_a_round_shows_the_earlier_reasoning(tmp_path):
-    earlier = [trace_of(ITEMS[0], "it was the cold", "A", "conditioned", "m")]
+    earlier = [new_trace(ITEMS[0], "it was the cold", "A", "conditioned", "m")]
     with ChatServer() as server:
         (trace,), = teacher(server, tmp_path / "a").propose(ITEMS[:1], "backtrack", earlier=earlier)
     assert "it was the cold" in server.requests[0]["messages"][0]["content"] and trace.strategy == "backtrack"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from minifleming.cold_start.checks import blinded
+from minifleming.cold_start.checks import without_labels
 from minifleming.cold_start.oracle import Oracle
 from minifleming.cold_start.sft import examples_of, train
-from minifleming.extras.teachers.local import Local
-from minifleming.extras.teachers.prompts import ROUNDS, ask
+from minifleming.cold_start.trace import ROUNDS
+from minifleming.extras.teachers.local import LocalTeacher
+from minifleming.extras.teachers.prompts import ask
 from minifleming.extras.tiny_base.base import build_tokenizer
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.rods.readers import load_graph
@@ -31,7 +32,7 @@ def world(tmp_path_factory):
     examples, _ = examples_of(traces, tokenizer, 256)
     with torch.random.fork_rng():
         train(model, examples, ColdStart(epochs=200, batch=8, lr=3e-3), seed=0, journal=Journal(folder))
-    return Local(model, tokenizer, "small", temperature=0.5, max_new_tokens=60), items, traces
+    return LocalTeacher(model, tokenizer, "small", temperature=0.5, max_new_tokens=60), items, traces
 
 
 def test_it_gives_as_many_traces_as_it_was_asked_for(world):
@@ -49,8 +50,8 @@ def test_what_it_tells_of_an_item_depends_on_seed_strategy_and_sample(world):
     local, items, _ = world
     whole = local.propose(items, samples=2)
     assert [local.propose([item], samples=2)[0] for item in items] == whole
-    warm = Local(local.model, local.tokenizer, "small", temperature=3.0, max_new_tokens=20, seed=0)
-    other = Local(local.model, local.tokenizer, "small", temperature=3.0, max_new_tokens=20, seed=1)
+    warm = LocalTeacher(local.model, local.tokenizer, "small", temperature=3.0, max_new_tokens=20, seed=0)
+    other = LocalTeacher(local.model, local.tokenizer, "small", temperature=3.0, max_new_tokens=20, seed=1)
     first = warm.propose(items[:2], samples=2)
     assert first == warm.propose(items[:2], samples=2) != other.propose(items[:2], samples=2)
     assert first[0][0].reasoning != first[0][1].reasoning
@@ -58,7 +59,7 @@ def test_what_it_tells_of_an_item_depends_on_seed_strategy_and_sample(world):
 
 def test_a_truncated_answer_has_no_label(world):
     local, items, _ = world
-    short = Local(local.model, local.tokenizer, "small", temperature=0, max_new_tokens=3)
+    short = LocalTeacher(local.model, local.tokenizer, "small", temperature=0, max_new_tokens=3)
     assert {t.answer for rows in short.propose(items) for t in rows} == {""}
 
 
@@ -90,10 +91,10 @@ def test_it_closes_a_reasoning_without_its_question(world, monkeypatch):
     local, items, traces = world
     seen = []
     monkeypatch.setattr("minifleming.extras.teachers.local.sample", lambda m, prompts, *a, **k: seen.append(prompts) or [])
-    assert local.resolve(items[:3], [blinded(t.reasoning) for t in traces[:3]]) == ["", "", ""]
+    assert local.resolve(items[:3], [without_labels(t.reasoning) for t in traces[:3]]) == ["", "", ""]
     for ids, item, trace in zip(seen[0], items, traces):
         shown = local.tokenizer.decode(ids)
-        assert item.question not in shown and shown.endswith(blinded(trace.reasoning).rstrip())
+        assert item.question not in shown and shown.endswith(without_labels(trace.reasoning).rstrip())
         assert all(f"{text} ({label})" not in shown.partition("<think>")[2] for label, text in item.options.items())
 
 

@@ -6,12 +6,10 @@ import re
 
 import pytest
 
-from minifleming.cold_start.trace import Trace
+from minifleming.cold_start.trace import ROUNDS, STRATEGIES, Trace
 from minifleming.extras.teachers.prompts import (
     FOLDER,
     PLACE,
-    ROUNDS,
-    STRATEGIES,
     ask,
     fill,
     read_completion,

@@ -8,9 +8,9 @@ import pytest
 
 from minifleming.cold_start.checks import Checks
 from minifleming.cold_start.oracle import Oracle
-from minifleming.cold_start.refine import collect
+from minifleming.cold_start.refine import collect_traces
 from minifleming.extras.teachers.card import card, failure_table, tier_table, yield_table
-from minifleming.extras.teachers.record import read, tell_all, to_line
+from minifleming.extras.teachers.record import read_record, run_teacher, to_line
 from minifleming.rods.readers import load_graph
 from minifleming.rods.synthesize import synthesise
 from minifleming.run.errors import BadInput
@@ -24,14 +24,14 @@ def items():
 @pytest.fixture(scope="module")
 def tell():
     graph = load_graph("embedded")
-    return lambda part: collect(part, [Oracle(graph, 0.3, 0.6, seed=1)], Checks(graph), samples=2, rounds=1)
+    return lambda part: collect_traces(part, [Oracle(graph, 0.3, 0.6, seed=1)], Checks(graph), samples=2, rounds=1)
 
 
 def test_a_record_reads_back_as_it_was_told(items, tell, tmp_path):
     told = tell(items)
     assert any(one.kept is None for one in told) and any(one.hard for one in told)
     (tmp_path / "r").write_text("".join(map(to_line, told)))
-    again = read(tmp_path / "r", items)
+    again = read_record(tmp_path / "r", items)
     assert again == told
     assert all(one.kept is None or any(one.kept is t for t in one.proposals) for one in again)
 
@@ -40,11 +40,11 @@ def test_a_record_reads_back_as_it_was_told(items, tell, tmp_path):
 def test_a_killed_run_goes_on_and_asks_nothing_twice(items, tell, tmp_path, cut):
     """Cut the record anywhere: the whole lines stay, the rest is told again, and the end is the same."""
     path = tmp_path / "r"
-    whole = tell_all(items, tell, path, {"seed": 1}, chunk=7)
+    whole = run_teacher(items, tell, path, {"seed": 1}, chunk=7)
     text = path.read_bytes()
     path.write_bytes(text[:cut])
     asked = []
-    again = tell_all(items, lambda part: asked.extend(part) or tell(part), path, {"seed": 1}, chunk=4)
+    again = run_teacher(items, lambda part: asked.extend(part) or tell(part), path, {"seed": 1}, chunk=4)
     assert again == whole and path.read_bytes() == text
     assert asked == items[text[:cut].count(b"\n") :]
 
@@ -54,23 +54,23 @@ def test_a_record_that_keeps_what_failed_a_check_is_refused(items, tell, tmp_pat
     told.kept = told.proposals[0]
     (tmp_path / "r").write_text(to_line(told))
     with pytest.raises(BadInput, match="r:1: is not the record"):
-        read(tmp_path / "r", [told.item])
+        read_record(tmp_path / "r", [told.item])
 
 
 def test_another_run_is_refused_and_nothing_is_lost(items, tell, tmp_path):
     path = tmp_path / "r"
-    tell_all(items, tell, path, {"seed": 1}, chunk=100)
+    run_teacher(items, tell, path, {"seed": 1}, chunk=100)
     before = path.read_bytes()
     with pytest.raises(BadInput, match=r"other settings \(seed\)"):
-        tell_all(items, tell, path, {"seed": 2}, chunk=100)
+        run_teacher(items, tell, path, {"seed": 2}, chunk=100)
     with pytest.raises(BadInput, match="r:1: is not the record of these items"):
-        tell_all(items[1:], tell, path, {"seed": 1}, chunk=100)
+        run_teacher(items[1:], tell, path, {"seed": 1}, chunk=100)
     with pytest.raises(BadInput, match="r:30: is not the record"):
-        tell_all(items[:29], tell, path, {"seed": 1}, chunk=100)
+        run_teacher(items[:29], tell, path, {"seed": 1}, chunk=100)
     assert path.read_bytes() == before
     path.write_bytes(before.replace(b'"hard"', b'"hart"', 1))
     with pytest.raises(BadInput, match="r:1: "):
-        tell_all(items, tell, path, {"seed": 1}, chunk=100)
+        run_teacher(items, tell, path, {"seed": 1}, chunk=100)
 
 
 def rows(table: str) -> list[dict[str, str]]:
@@ -107,10 +107,10 @@ def test_the_card_is_the_same_bytes_and_says_what_it_is(items, tell):
 def test_two_runs_at_one_time_do_not_share_a_record(items, tell, tmp_path):
     def other(part):
         with pytest.raises(BadInput, match="another run is writing it"):
-            tell_all(items[:2], tell, tmp_path / "r", {"seed": 1}, chunk=2)
+            run_teacher(items[:2], tell, tmp_path / "r", {"seed": 1}, chunk=2)
         return tell(part)
 
-    assert tell_all(items[:4], other, tmp_path / "r", {"seed": 1}, chunk=2) == tell(items[:4])
+    assert run_teacher(items[:4], other, tmp_path / "r", {"seed": 1}, chunk=2) == tell(items[:4])
 
 
 def test_an_empty_record_takes_new_settings(items, tell, tmp_path):
@@ -119,8 +119,8 @@ def test_an_empty_record_takes_new_settings(items, tell, tmp_path):
         raise OSError("no server")
 
     with pytest.raises(OSError):
-        tell_all(items[:2], fails, tmp_path / "r", {"seed": 1}, chunk=2)
+        run_teacher(items[:2], fails, tmp_path / "r", {"seed": 1}, chunk=2)
     assert (tmp_path / "r").read_bytes() == b""
-    assert tell_all(items[:2], tell, tmp_path / "r", {"seed": 2}, chunk=2) == tell(items[:2])
+    assert run_teacher(items[:2], tell, tmp_path / "r", {"seed": 2}, chunk=2) == tell(items[:2])
     with pytest.raises(BadInput, match=r"\(seed\).*remove it and r.settings.json"):
-        tell_all(items[:2], tell, tmp_path / "r", {"seed": 1}, chunk=2)
+        run_teacher(items[:2], tell, tmp_path / "r", {"seed": 1}, chunk=2)

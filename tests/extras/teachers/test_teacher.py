@@ -28,7 +28,7 @@ def arguments(items, tmp_path):
 
 
 def test_the_oracle_tells_every_item(arguments, items, tmp_path, capsys):
-    assert teacher.main([*arguments, "--detours", "1"]) == 0
+    assert teacher.main([*arguments, "--detour-fraction", "1"]) == 0
     traces = read_traces(tmp_path / "out.jsonl")
     assert [trace.item for trace in traces] == [item.id for item in items]
     for trace in traces:
@@ -97,9 +97,9 @@ def test_nothing_verified_is_a_run_that_failed(arguments, tmp_path):
 
 
 @pytest.mark.parametrize("bad", [
-    ["--teacher", "nobody"], ["--fallback", "nobody"], ["--judge", "nobody"], ["--detours", "1.5"],
-    ["--detours", "nan"],
-    ["--error-rate", "-1"], ["--samples", "0"], ["--pass-k", "3"], ["--rounds", "4"], ["--min-length-quantile", "2"], ["--hard-below", "-0.1"],
+    ["--teacher", "nobody"], ["--fallback", "nobody"], ["--judge", "nobody"], ["--detour-fraction", "1.5"],
+    ["--detour-fraction", "nan"],
+    ["--error-rate", "-1"], ["--samples", "0"], ["--pass-k", "3"], ["--rounds", "4"], ["--min-length-quantile", "2"], ["--hard-at-most", "-0.1"],
     ["--chunk", "0"], ["--max-chars", "0"], ["--seed", "-1"], ["--temperature", "-1"], ["--max-new-tokens", "0"],
     ["--guidelines", "none.tsv"], ["--teacher", "http://localhost:1/v1"], ["--graph", ""]])
 def test_bad_arguments_are_named(arguments, bad, tmp_path):
@@ -112,7 +112,7 @@ def test_bad_arguments_are_named(arguments, bad, tmp_path):
 def test_a_record_is_of_the_bytes_of_what_was_read(arguments, tmp_path):
     """Items, the graph's file, the prompts and the words of leaks: a change of one is another run."""
     def made(*more):
-        return teacher.made_with(teacher.arguments().parse_args([*arguments, *more]))
+        return teacher.run_fingerprint(teacher.parser().parse_args([*arguments, *more]))
 
     (tmp_path / "g.tsv").write_text("a\tr\tb\n")
     first = made("--graph", str(tmp_path / "g.tsv"))

@@ -1,0 +1,128 @@
+"""Checkpoints of a supervised run, and its best weights so far.
+
+    FOLDER/step_000050/   model.safetensors  optimizer.safetensors  state.json    the newest two
+    FOLDER/best/          model.safetensors                                       best measurement
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from minifleming.lm import optimizer as optim
+from minifleming.lm import tensors
+from minifleming.lm.fsdp import full_tensor
+from minifleming.lm.model import LanguageModel
+from minifleming.lm.weights import load_weights
+from minifleming.run import distributed
+from minifleming.run.checkpoint import latest, prune, read_json, write_folder
+from minifleming.run.errors import BadInput
+from minifleming.run.progress import Journal
+
+NUM_KEPT = 2
+
+
+class SftCheckpointer:
+    """Saves and restores the model, its optimizer, and the weights of the best measurement.
+
+    Without a ``folder`` nothing is saved and the best weights stay in memory.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        optimizer: torch.optim.AdamW,
+        folder: Path | None,
+        run_fingerprint: str,
+    ):
+        self.model = model
+        self.optimizer = optimizer
+        self.folder = folder
+        self.run_fingerprint = run_fingerprint
+        self.best_score = [-1.0, 0.0]  # accuracy, -loss
+        self.best_step = 0
+        self.best_weights: dict[str, torch.Tensor] = {}
+
+    def restore(self, journal: Journal) -> int:
+        """Loads the newest intact checkpoint, drops later metrics, returns the steps done."""
+        newest = ""
+        if self.folder and distributed.rank() == 0:
+            newest = str(latest(self.folder) or "")
+        newest = distributed.from_first(newest, self.model.device)
+        done = self._load(Path(newest)) if newest else 0
+        journal.truncate("metrics.jsonl", lambda record: 0 < record["step"] <= done)
+        distributed.barrier()
+        return done
+
+    def _load(self, checkpoint: Path) -> int:
+        state = read_json(checkpoint / "state.json")
+        if state["made_from"] != self.run_fingerprint:
+            raise BadInput(
+                "begun with other traces, another model, other settings or on another number of "
+                "ranks; remove it to begin anew",
+                self.folder,
+            )
+        load_weights(self.model, checkpoint)
+        optim.load_optimizer(self.optimizer, self.model, checkpoint)
+        self.best_score = state["score"]
+        self.best_step = state["best"]
+        return state["step"]
+
+    def save(self, step: int, journal: Journal) -> None:
+        state = {
+            "step": step,
+            "score": self.best_score,
+            "best": self.best_step,
+            "made_from": self.run_fingerprint,
+        }
+
+        def fill(folder: Path | None) -> None:
+            self._write_weights(folder)
+            optim.save_optimizer(self.optimizer, self.model, folder)
+            if folder:
+                (folder / "state.json").write_text(json.dumps(state) + "\n")
+
+        journal.sync()
+        self._write_folder(f"step_{step:06d}", fill)
+        if distributed.rank() == 0:
+            prune(self.folder, NUM_KEPT, set())
+
+    def update_best(self, step: int, accuracy: float, loss: float) -> None:
+        """Keeps the weights if accuracy, or else loss, improved on all earlier measurements."""
+        score = [accuracy, -loss]
+        if score <= self.best_score:
+            return
+        self.best_score = score
+        self.best_step = step
+        if self.folder:
+            self._write_folder("best", self._write_weights)
+            return
+        for name, parameter in self.model.named_parameters():
+            self.best_weights[name] = parameter.detach().clone()
+
+    def load_best(self, last_step: int) -> None:
+        """Restores the best weights, unless there are none or they are the current ones."""
+        if self.best_step in (0, last_step):
+            return
+        if self.folder:
+            load_weights(self.model, self.folder / "best")
+            return
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(self.best_weights[name])
+
+    def _write_weights(self, folder: Path | None) -> None:
+        parameters = dict(self.model.named_parameters())
+        sizes = {name: p.numel() * p.element_size() for name, p in parameters.items()}
+        tensors.write_tensors(folder, sizes, lambda name: full_tensor(parameters[name].detach()))
+
+    def _write_folder(self, name: str, fill: Callable[[Path | None], None]) -> None:
+        """All ranks gather the weights; rank 0 writes them."""
+        if distributed.rank() == 0:
+            write_folder(self.folder / name, fill)
+        else:
+            fill(None)
+        distributed.barrier()
