@@ -83,8 +83,11 @@ def main(argv: list[str] | None = None) -> int:
     from minifleming.extras.teachers.card import card, yield_table
 
     args = parser().parse_args(argv)
-    check(args)
+    check_ranges(args)
     items = read_items(args.items)
+    if args.out.exists() and not record_of(args.out).exists():
+        reason = "exists already, and not from a run of this command; nothing is overwritten"
+        raise BadInput(reason, args.out)
     graph = load_graph(args.graph) if args.graph else None
     check_paths(args, items, graph)
     results = write_proposals(args, items, graph)
@@ -98,8 +101,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def check(args: argparse.Namespace) -> None:
-    """Raises BadInput for a number out of range, and for an output file of another origin."""
+def check_ranges(args: argparse.Namespace) -> None:
+    """Raises BadInput for a number out of range, and for an output path that cannot be written."""
     for flag, _, low, high, _ in NUMBERS:
         value = getattr(args, flag[2:].replace("-", "_"))
         if flag == "--pass-k":
@@ -107,9 +110,6 @@ def check(args: argparse.Namespace) -> None:
         if not low <= value <= high:
             raise BadInput(f"{flag}: must lie between {low} and {high}")
     writable(args.out)
-    if args.out.exists() and not record_of(args.out).exists():
-        reason = "exists already, and not from a run of this command; nothing is overwritten"
-        raise BadInput(reason, args.out)
 
 
 def check_paths(args: argparse.Namespace, items: list[Item], graph: Graph | None) -> None:

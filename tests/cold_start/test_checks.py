@@ -128,7 +128,7 @@ def test_checks_do_not_depend_on_neighbours_or_order_or_earlier_checks(item, gra
 def test_the_judge_sees_no_label_and_nothing_of_the_rest(item, graph):
     judge = Judge()
     traces = [new_trace(item, text, "A", "blind", "test") for text in (WHOLE, "2 + 2 = 5 (A)", "the rash says option A")]
-    Checks(judge=judge)([item] * 3, traces)
+    Checks(judge=judge, extra=EXTRA)([item] * 3, traces)
     assert judge.asked == [[without_labels(WHOLE), without_labels(traces[2].reasoning)]]
     assert "A" not in judge.asked[0][0] and "resolved" not in traces[1].checks
     judge = Judge()
