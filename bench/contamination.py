@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "rods" / "curate"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "extras" / "curate"))
 from planting import EDITS
 
 from minifleming.evaluation.sets.read import read_benchmark
