@@ -11,8 +11,6 @@ Research software. Not for clinical use.
 
 from pathlib import Path
 
-from minifleming.extras.chat.answers import answer_all, resume
-from minifleming.extras.chat.terminal import talk
 from minifleming.lm.categorical import Truncation
 from minifleming.lm.config import ModelConfig
 from minifleming.lm.tensors import weight_files
@@ -64,6 +62,9 @@ def main(argv: list[str] | None = None) -> int:
     settings = {"temperature": args.temperature, "max_new_tokens": args.max_new_tokens, "end_ids": tokenizer.end_ids,
                 "seed": cfg.run.seed, "slots": cfg.rl.max_num_seqs,
                 "cut": Truncation(args.top_k, args.top_p, args.min_p)}
+    from minifleming.extras.chat.answers import answer_all, resume
+    from minifleming.extras.chat.terminal import talk
+
     if prompts is None:
         return talk(model, tokenizer, settings, system=args.system, history=args.history,
                     thinking=not args.no_thinking)

@@ -25,7 +25,6 @@ from minifleming.cold_start.trace import Trace, read_traces, write_traces
 from minifleming.evaluation.evaluate import evaluate
 from minifleming.evaluation.records import read_records, write_records
 from minifleming.evaluation.tables import VARIANTS, write_report
-from minifleming.extras.reports.training import write_page
 from minifleming.extras.wording.support import Support
 from minifleming.lm.load import load_for_inference, load_for_training
 from minifleming.lm.tokenizer import Tokenizer
@@ -213,10 +212,13 @@ class Run:
                 records[variant, split] = self.evaluate(variant, models[variant], split, splits[split])
         if distributed.rank() != 0:
             return ""
-        if state.step:
-            write_page(self.folder)
         blind = {name: blind_accuracy(splits["train"], splits[name]) for name in SPLITS if name in splits}
-        return write_report(self.folder / "report", records, self.cfg.eval.confidence, blind)
+        from minifleming.extras.reports.report import write_run_pages
+
+        confidence = self.cfg.eval.confidence
+        text = write_report(self.folder / "report", records, confidence, blind)
+        write_run_pages(self.folder, records, confidence, text)
+        return text
 
     def evaluate(self, variant: str, folder: Path, split: str, items: list[Item]) -> list[dict]:
         path = self.folder / "eval" / f"{variant}.{split}.jsonl"

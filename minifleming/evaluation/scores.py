@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from minifleming.evaluation.grade import KINDS
 from minifleming.evaluation.records import right
 from minifleming.evaluation.statistics import detectable_difference, macro_interval, wilson
-from minifleming.extras.analysis.paper import differences
+from minifleming.run.checkpoint import write_text
 
 CARRIED = {"right_by_a_chain_of_edges": "right by a chain of edges",
            "right_with_a_false_hop_or_a_gap": "right for the wrong reason",
@@ -63,8 +66,10 @@ def micro(sets: Sets, confidence: float) -> tuple[float, float, float]:
     return correct / n, *wilson(correct, n, confidence)
 
 
-def markdown(rows: list[dict], averages: dict[str, tuple[float, float, float]], confidence: float) -> str:
-    """One model: benchmarks as lines, with what a reader needs to trust them. ``averages``: "macro" and "micro"."""
+def markdown(rows: list[dict], averages: dict[str, tuple[float, float, float]], confidence: float,
+             notes: Sequence[str] = ()) -> str:
+    """One model: benchmarks as lines, with what a reader needs to trust them. ``averages``: "macro" and "micro";
+    ``notes``: lines below the table."""
     heads = ["chance", "lenient", "multiple", "truncated", "empty", "unparsed"]
     if any(row["right_by_a_chain_of_edges"] is not None for row in rows):
         heads += ["right_by_a_chain_of_edges", "right_with_a_false_hop_or_a_gap", "right_and_no_hop_read"]
@@ -87,7 +92,7 @@ def markdown(rows: list[dict], averages: dict[str, tuple[float, float, float]], 
         "10,000 draws, seed 0, or from the Wilson limits where a benchmark is at 0 or 100). The denominator is n "
         "throughout. Smallest difference of two checkpoints that a paired test finds with 80 % power, if they differ "
         f"on {100 * DISCORDANT:.0f} % of the items, in points: {smallest}.{reason}",
-        *differences({row["benchmark"]: row["n"] for row in rows})])
+        *notes])
 
 
 def interval(mean: float, low: float, high: float, sign: str = "") -> str:
@@ -101,3 +106,21 @@ def to_csv(rows: list[dict]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def write_scores(out: Path, sets: Sets, confidence: float, notes: Sequence[str] = ()) -> str:
+    """Write ``scores.md``, ``.csv`` and ``.json`` of one model; return the table."""
+    rows = scores(sets, confidence)
+    averages = {"macro": macro(sets, confidence), "micro": micro(sets, confidence)}
+    text = markdown(rows, averages, confidence, notes)
+    write_text(out / "scores.md", text + "\n")
+    write_text(out / "scores.csv", to_csv(rows))
+    write_text(out / "scores.json", json.dumps({"benchmarks": rows, **averages}, indent=1) + "\n")
+    return text
+
+
+def write_rows(out: Path, name: str, rows: dict, text: str) -> str:
+    """Write ``name``.md and ``name``.json; return the table."""
+    write_text(out / f"{name}.md", text + "\n")
+    write_text(out / f"{name}.json", json.dumps(rows, indent=1) + "\n")
+    return text

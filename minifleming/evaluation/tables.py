@@ -6,12 +6,8 @@ import json
 from pathlib import Path
 
 from minifleming.evaluation.records import right
-from minifleming.evaluation.scores import carried, scores, to_csv
+from minifleming.evaluation.scores import carried, to_csv
 from minifleming.evaluation.statistics import holm, mcnemar, wilson
-from minifleming.extras.analysis.slices import slices
-from minifleming.extras.reports import plots
-from minifleming.extras.reports.page import page
-from minifleming.extras.reports.report import drawings
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput
 
@@ -86,9 +82,7 @@ def markdown(rows: list[dict], tests: list[dict], confidence: float) -> str:
 
 
 def write_report(folder: Path, records: Records, confidence: float, blind: dict[str, float] | None = None) -> str:
-    """``ablation.md``, ``.csv``, ``.json``, ``.html``, with matplotlib ``.svg``, ``paired.json`` and ``blind.json``.
-
-    Returns the table.
+    """Write ``ablation.md``, ``.csv``, ``.json``, ``paired.json`` and ``blind.json``; return the table.
 
     ``blind``: split -> accuracy of ``rods.mix.blind_accuracy``.
     """
@@ -102,11 +96,4 @@ def write_report(folder: Path, records: Records, confidence: float, blind: dict[
     write_text(folder / "paired.json", json.dumps(tests, indent=1) + "\n")
     write_text(folder / "ablation.csv", to_csv(rows))
     write_text(folder / "ablation.md", text + "\n")
-    sets = {f"{variant}_{split}": found for (variant, split), found in records.items()}
-    drawn = {name: svg for name, svg in {"ablation": plots.ablation(rows, VARIANTS)}.items() if svg}
-    for name, svg in drawn.items():
-        write_text(folder / f"{name}.svg", svg)
-    drawn |= drawings({name: slices(found, right, confidence) for name, found in sets.items()}, {})
-    write_text(folder / "ablation.html",
-               page("Ablation", sets, scores(sets, confidence), confidence, {"Table 4": text}, drawn))
     return text

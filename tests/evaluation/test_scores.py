@@ -13,7 +13,7 @@ from minifleming.evaluation.scores import CARRIED, macro, markdown, micro, score
 from minifleming.evaluation.sets.read import READERS
 from minifleming.evaluation.statistics import holm, mcnemar, wilson
 from minifleming.extras.analysis.compare import compared, paired_markdown, side_by_side, table3
-from minifleming.extras.analysis.paper import SIZES
+from minifleming.extras.analysis.paper import SIZES, differences
 from minifleming.extras.reports.page import page
 from minifleming.run.errors import BadInput
 
@@ -135,7 +135,7 @@ def test_each_other_model_is_held_against_the_first_and_holm_counts_them_all():
 
 def test_a_public_set_of_another_size_than_the_papers_is_called_so():
     rows = scores({"pubmedqa": some(1000, 0, 3), "medqa": some(1273, 1), "jmed": some(10, 2), "mine": some(5, 3)}, 0.95)
-    said = markdown(rows, {}, 0.95)
+    said = markdown(rows, {}, 0.95, differences({row["benchmark"]: row["n"] for row in rows}))
     assert "pubmedqa has 1,000 items here and 500 in the paper: all labelled questions are read" in said
     assert "jmed has 10 items here and 1,000 in the paper: a part of it." in said
     assert "medqa has 1,273" not in said and "mine has" not in said and set(SIZES) <= set(READERS)

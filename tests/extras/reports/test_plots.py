@@ -8,11 +8,12 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
+from minifleming.evaluation.scores import write_rows, write_scores
 from minifleming.evaluation.tables import VARIANTS
 from minifleming.extras.analysis.calibration import reliability
 from minifleming.extras.analysis.slices import slices
 from minifleming.extras.reports import plots
-from minifleming.extras.reports.report import write_rows, write_scores
+from minifleming.extras.reports.report import write_pages
 
 
 def rows_of(*variants: str) -> list[dict]:
@@ -54,7 +55,8 @@ def test_the_files_of_an_evaluation_with_and_without_matplotlib(there, tmp_path,
     monkeypatch.setattr(plots, "available", lambda: there)
     voted = {"kg": {"k": 4, "reliability": reliability(np.array([0.25, 0.9]), np.array([0, 1]))}}
     more = {"Several": write_rows(tmp_path, "votes", voted, "| a |\n|---|\n| 1 |")}
-    text = write_scores(tmp_path, {"kg": records(600)}, 0.95, more, voted)
+    text = write_scores(tmp_path, {"kg": records(600)}, 0.95)
+    write_pages(tmp_path, {"kg": records(600)}, 0.95, more, voted)
     assert text + "\n" == (tmp_path / "scores.md").read_text() and "| kg | 600 |" in text
     assert (tmp_path / "slices.csv").read_text().startswith("benchmark,dimension,slice,n,correct,accuracy,")
     page = (tmp_path / "scores.html").read_text()
