@@ -78,7 +78,7 @@ def name_of(b: Bench, words: bool) -> str:
 def as_in_a_run(b: Bench, family: str = "") -> None:
     trainer = model_of(b, torch.float32, family)
     trainer.compute_dtype = torch.bfloat16
-    with gathered_copy(trainer, torch.bfloat16) as copy:
+    with gathered_copy(trainer) as copy:
         differences(b, trainer, copy, f"{family} fp32 weights".strip(), bool(b.model and not family))
 
 

@@ -30,7 +30,7 @@ from bench.gpu import limits
 from bench.gpu.card import ROOT
 from bench.gpu.common import Bench, free, main, random_model, theirs
 from bench.words import Words, text
-from minifleming.lm.fsdp import sampler
+from minifleming.lm.fsdp import gathered_copy
 from minifleming.lm.optimizer import adamw
 from minifleming.rlvr.rollout import compare, roll_out
 from minifleming.rlvr.update import update
@@ -75,7 +75,7 @@ class Ours:
     def step(self, number: int) -> tuple[float, float, dict]:
         """Seconds of rollout and update, and the update's figures."""
         start = self.clock()
-        with sampler(self.model, self.cfg.rollout_weights) as model:
+        with gathered_copy(self.model) as model:
             groups = roll_out(model, self.words, self.drawn, self.cfg, samples=SAMPLES, seed=0, step=number)
         middle = self.clock()
         for r in (r for group in groups for r in group):

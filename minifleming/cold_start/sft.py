@@ -27,8 +27,7 @@ from minifleming.cold_start.trace import Trace
 from minifleming.kernels.head import TokenLoss
 from minifleming.lm import optimizer as optim
 from minifleming.lm.batch import Batch, Example, drop_too_long, micro_batches
-from minifleming.lm.checkpointing import activation_checkpointing
-from minifleming.lm.fsdp import gathered_copy, pad_batches_across_ranks
+from minifleming.lm.fsdp import activation_checkpointing, gathered_copy, pad_batches_across_ranks
 from minifleming.lm.logprobs import completion_logprobs
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.pack import Pack, pack_groups, packed_logprobs, packed_loss
@@ -189,7 +188,7 @@ def measure(
     step: int,
 ) -> None:
     """Measures the validation traces, logs the result, and keeps the weights if they are best."""
-    with gathered_copy(model, model.compute_dtype or model.dtype) as copy:
+    with gathered_copy(model) as copy:
         loss, accuracy = validation.measure(copy)
     journal.metric(
         stage="cold_start",

@@ -24,7 +24,7 @@ def load_for_training(folder: Path, cfg: Config, device: torch.device) -> Langua
     """fp32 weights, whole or this rank's share of them (``run.fsdp_size``), computing as ``compute_of`` says."""
     compute, spread = compute_dtype_of(cfg, device), None
     if cfg.run.fsdp_size != 1:
-        spread = partial(apply_fsdp, size=cfg.run.fsdp_size, compute=compute, device=device, offload=cfg.run.offload)
+        spread = partial(apply_fsdp, size=cfg.run.fsdp_size, compute_dtype=compute, device=device, offload=cfg.run.offload)
     home = torch.device("cpu") if spread and cfg.run.offload else device
     model = load_model(folder, cfg.model.dtype, home, cfg.run.deterministic, spread)
     model.compute_dtype = compute

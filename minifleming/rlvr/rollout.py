@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from minifleming.lm.fsdp import in_step
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.sampler import sample
 from minifleming.lm.tokenizer import Tokenizer
@@ -50,7 +49,7 @@ def roll_out(model: LanguageModel, tokenizer: Tokenizer, drawn: list[tuple[Item,
     mine = distributed.share(drawn)
     prompts = [tokenizer.encode(tokenizer.prompt(item.question, item.options)) for item, _ in mine]
     groups: list[list[Rollout]] = [[] for _ in mine]
-    with distributed.together(model.device), in_step(model):
+    with distributed.together(model.device):
         completions = sample(model, prompts, [item.id for item, _ in mine], samples=samples,
                              temperature=cfg.temperature, max_new_tokens=cfg.max_new_tokens,
                              end_ids=tokenizer.end_ids, seed=seed, step=step, slots=cfg.max_num_seqs, done=done)

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from minifleming.lm import optimizer as optim
-from minifleming.lm.fsdp import sampler
+from minifleming.lm.fsdp import gathered_copy
 from minifleming.lm.load import load_for_training
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.tokenizer import Tokenizer
@@ -92,7 +92,7 @@ class Training:
         cfg, state = self.cfg, self.state
         samples = curriculum.stage_of(state, cfg).samples_per_prompt
         drawn = curriculum.draw(state, cfg, self.items)
-        with self.journal.timed("rollout", step=state.step + 1), sampler(self.model, cfg.rl.rollout_weights) as model:
+        with self.journal.timed("rollout", step=state.step + 1), gathered_copy(self.model) as model:
             groups = roll_out(model, self.tokenizer, drawn, cfg.rl, samples=samples, seed=cfg.run.seed,
                               step=state.step)
         briefs = [[brief(r) for r in group] for group in self.records(groups, state.step + 1)]
@@ -130,7 +130,7 @@ class Training:
             curriculum.next_round(state, cfg, self.items, None)
             return
         self.save_unless_there()  # to come back to, however often this is interrupted
-        with self.journal.timed("mining", round=state.round + 1), sampler(self.model, cfg.rl.rollout_weights) as model:
+        with self.journal.timed("mining", round=state.round + 1), gathered_copy(self.model) as model:
             passes = self.passes(model)
         self.write("mining.jsonl", curriculum.next_round(state, cfg, self.items, passes))
         self.write("metrics.jsonl", [{"stage": "mining", "step": state.step, "round": state.round,

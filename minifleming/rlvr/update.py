@@ -19,8 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from minifleming.lm.checkpointing import activation_checkpointing
-from minifleming.lm.fsdp import pad_batches_across_ranks, reshard
+from minifleming.lm.fsdp import activation_checkpointing, pad_batches_across_ranks, reshard
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.optimizer import optimizer_step
 from minifleming.lm.pack import Group, Pack, dummy_forward, pack_groups, packed_logprobs, packed_loss

@@ -112,7 +112,6 @@ class RL:
     micro_batch_tokens: int = field(16384, "tokens a forward/backward (or one completion): memory, not results", low=1)
     activation_checkpointing: bool = field(False, "compute activations again on the way back: less memory, slower")
     max_num_seqs: int = field(256, "sequences decoded at a time on each rank", low=1)
-    rollout_weights: str = field("copy", "copy: gathered once a step; sharded: block by block, for what fits no GPU")
     max_logprob_diff: float = field(0.0, "stop when sampler and trainer differ by more in a log-probability; 0: 1e-3 in "
                                   "float32, 3 in bfloat16", low=0)
 

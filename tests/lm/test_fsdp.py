@@ -10,12 +10,11 @@ from safetensors.torch import load_file, save_file
 
 from minifleming.lm import optimizer as optim
 from minifleming.lm import tensors
-from minifleming.lm.checkpointing import activation_checkpointing
 from minifleming.lm.fsdp import (
+    activation_checkpointing,
     apply_fsdp,
     full_tensor,
     gathered_copy,
-    in_step,
     local_row_range,
     pad_batches_across_ranks,
     to_local,
@@ -78,7 +77,7 @@ def sharded_run(rank: int, folder, tokenizer, size: int, recompute: bool) -> Non
     optim.save_optimizer(optimizer, model, home, shard_bytes=20_000)
     after = weights_checksum(model)
     distributed.barrier()
-    with gathered_copy(model, torch.float32) as copy:
+    with gathered_copy(model) as copy:
         assert weights_checksum(copy) == after
     again = load_model(folder / "out", device=CPU, spread=lambda m: apply_fsdp(m, size, torch.float32, CPU))
     resumed = optim.adamw(again, 1e-2, (0.9, 0.95), 0.1)
@@ -152,18 +151,14 @@ def sharded_samples(rank: int, folder, size: int) -> None:
     mine = PROMPTS[: rank + 1] if rank != 1 else []  # one rank has nothing at all to do
     settings = dict(samples=3, max_new_tokens=6 + 5 * rank, end_ids=[0], seed=1, slots=4)
     keys = [str(i) for i in range(len(mine))]
-    with gathered_copy(model, torch.float32) as copy:
+    with gathered_copy(model) as copy:
         gathered = sample(copy, mine, keys, **settings)
-    with in_step(model):
-        spread = sample(model, mine, keys, **settings)
-    assert [c.ids for c in gathered] == [c.ids for c in spread]
-    assert all(abs(a - b) < 1e-4 for x, y in zip(gathered, spread) for a, b in zip(x.logprobs, y.logprobs))
-    train(model, 1, distributed.share(batches()))  # what was gathered to sample hinders no training
+    train(model, 1, distributed.share(batches()))  # gathering for the copy does not disturb training
     (folder / f"{rank}.json").write_text(json.dumps([c.ids for c in gathered]))
 
 
 @pytest.mark.parametrize(("ranks", "size"), LAYOUTS)
-def test_T27_ragged_sampling_on_shards_ends_and_gives_the_same_tokens(tiny, toy_tokenizer, tmp_path, ranks, size):
+def test_T27_ranks_sample_unequal_prompts_from_gathered_copies(tiny, toy_tokenizer, tmp_path, ranks, size):
     alone = tiny("qwen2")
     save_model(alone, toy_tokenizer, tmp_path / "model")
     assert on_ranks(ranks, sharded_samples, tmp_path, size) == [0] * ranks

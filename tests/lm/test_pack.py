@@ -11,7 +11,7 @@ import torch
 from minifleming.kernels import head as heads
 from minifleming.kernels.head import TokenLoss
 from minifleming.lm.batch import Example, collate
-from minifleming.lm.checkpointing import activation_checkpointing
+from minifleming.lm.fsdp import activation_checkpointing
 from minifleming.lm.pack import Group, build_pack, pack_groups, packed_logprobs, packed_loss
 from tests.lm.conftest import KINDS, tiny_model
 from tests.lm.test_batch_and_score import END, examples, score

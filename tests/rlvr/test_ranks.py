@@ -28,11 +28,11 @@ from minifleming.run.fields import RL, Config, Mining, Run, Stage1, Stage2
 from tests.ranks import on_ranks
 
 
-def settings(shard: int = 1, weights: str = "copy", **rl) -> Config:
+def settings(shard: int = 1, **rl) -> Config:
     """Five prompts on two ranks: shares of three and two."""
     return Config(
         run=Run(seed=3, fsdp_size=shard),
-        rl=RL(max_new_tokens=12, lr=1e-3, prompts_per_step=5, rollout_weights=weights, **rl),
+        rl=RL(max_new_tokens=12, lr=1e-3, prompts_per_step=5, **rl),
         stage1=Stage1(samples_per_prompt=4, min_steps=2, max_steps=2, plateau_threshold=1.0),
         stage2=Stage2(samples_per_prompt=3, rounds=1, steps_per_round=1), mining=Mining(samples=2, chunk=20))
 
@@ -57,9 +57,9 @@ def results(folder):
 
 
 @pytest.mark.parametrize(("ranks", "cfg"), [
-    (2, settings()), (2, settings(0)), (4, settings(2)), (2, settings(0, "sharded")),
+    (2, settings()), (2, settings(0)), (4, settings(2)),
     (2, settings(0, kl_coef=0.1, activation_checkpointing=True, micro_batch_tokens=30))],
-    ids=["replicated", "sharded", "hybrid", "sampled on shards", "sharded, with KL, recomputed"])
+    ids=["replicated", "sharded", "hybrid", "sharded, with KL, recomputed"])
 def test_T27_T29_several_ranks_take_the_steps_of_one(talker, base, tokenizer, tmp_path, ranks, cfg):
     """Groups stay whole on a rank, completions end at different lengths on each, and nobody waits for ever."""
     items = talker[1]

@@ -138,8 +138,7 @@ def plan(cfg: Config, c: ModelConfig, ranks: int, e: int, gpu: str = "h100", p: 
         always["reference model"] = 4 * n / share
     groups = min(prompts, max(1, cfg.rl.max_num_seqs // k))
     rows, slots = groups * k, min(prompts, max(cfg.rl.max_num_seqs, k), -(-2 * max(cfg.rl.max_num_seqs, k) // k))
-    sharded = cfg.rl.rollout_weights == "sharded" and spread
-    rollout = {"copy that samples": (2 * block + root if sharded else n if spread or e == 2 else 0) * e,
+    rollout = {"copy that samples": (n if spread or e == 2 else 0) * e,
                "cache": cache(c, rows, slots, p, t, e), "on the way": rows * c.vocab_size * (e + 8.0)}
     batch = largest(cfg.rl.micro_batch_tokens, prompts, p, k, t)
     update = {"gathered weights": (2 * block + root if spread else n if e == 2 else 0) * e,
@@ -190,8 +189,7 @@ def times(cfg: Config, c: ModelConfig, n: int, share: int, prompts: int, k: int,
     found = {"rollout": rollout, "update": update}
     if share > 1:
         once = 2 * n / (near if share <= HOST else far)
-        often = t * waves if cfg.rl.rollout_weights == "sharded" else 1
-        found |= {"gathers to sample": once * often, "gathers to update": 4 * once * -(-prompts * k // batch.rows)}
+        found |= {"gathers to sample": once, "gathers to update": 4 * once * -(-prompts * k // batch.rows)}
     return found
 
 

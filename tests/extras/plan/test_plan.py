@@ -18,7 +18,7 @@ from minifleming.extras.plan.plan import Batch, activations, at_once, cache, hea
 from minifleming.kernels.head import TokenLoss
 from minifleming.lm import optimizer as optim
 from minifleming.lm.batch import Example
-from minifleming.lm.checkpointing import activation_checkpointing
+from minifleming.lm.fsdp import activation_checkpointing
 from minifleming.lm.kv_cache import Cache
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.pack import Group, Pack, pack_groups, packed_loss
