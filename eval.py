@@ -12,7 +12,7 @@ Research software. Not for clinical use.
 
 from pathlib import Path
 
-from minifleming.evaluation.evaluate import evaluate_into, made_with
+from minifleming.evaluation.evaluate import evaluate_into, run_fingerprint
 from minifleming.evaluation.records import read_records
 from minifleming.evaluation.scores import Sets, write_rows, write_scores
 from minifleming.evaluation.sets.read import READERS, read_benchmark
@@ -24,7 +24,7 @@ from minifleming.rods.readers import load_graph
 from minifleming.run import config as configuration
 from minifleming.run import distributed
 from minifleming.run.checkpoint import read_json
-from minifleming.run.errors import BadInput, Parser, guarded
+from minifleming.run.errors import BadInput, Parser, run_cli
 
 BENCHMARK_HELP = ("items (JSONL) under a name of yours, or the file of a public benchmark under its "
                   f"own name: {', '.join(READERS)}; repeatable")
@@ -100,14 +100,14 @@ def evaluate_all(args, cfg: configuration.Config) -> None:
     folder = model_folder(cfg.model.base)
     tokenizer = Tokenizer(folder)
     device = distributed.pick_device(cfg.run.device)
-    with distributed.session(device):
+    with distributed.process_group(device):
         model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
         weights = weights_checksum(model)
 
         def ask(name: str, path: Path, items: list[Item], **how) -> list[dict]:
             graph = load_graph(cfg.data.graph, cfg.data.columns) if any(item.path for item in items) else None
-            identity = made_with(items, tokenizer, cfg, name, cfg.model.base, weights) | how
-            return evaluate_into(path, model, tokenizer, items, cfg, name=name, graph=graph, made_with=identity, **how)
+            identity = run_fingerprint(items, tokenizer, cfg, name, cfg.model.base, weights) | how
+            return evaluate_into(path, model, tokenizer, items, cfg, name=name, graph=graph, run_fingerprint=identity, **how)
 
         asked, sampled = {}, {}
         for name, items in sets.items():
@@ -179,4 +179,4 @@ def read_all(named: list[str]) -> dict[str, list[Item]]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -20,8 +20,8 @@ from minifleming.rods.item import read_items
 from minifleming.run import config as configuration
 from minifleming.run import distributed
 from minifleming.run.checkpoint import sha256
-from minifleming.run.errors import BadInput, Parser, guarded
-from minifleming.run.progress import bar
+from minifleming.run.errors import BadInput, Parser, run_cli
+from minifleming.run.journal import bar
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,10 +69,10 @@ def main(argv: list[str] | None = None) -> int:
         return talk(model, tokenizer, settings, system=args.system, history=args.history,
                     thinking=not args.no_thinking)
     files = [folder / "config.json", *weight_files(folder)]
-    made_with = {"model": {file.name: sha256(file) for file in files}, "dtype": cfg.model.dtype, "seed": cfg.run.seed,
+    run_fingerprint = {"model": {file.name: sha256(file) for file in files}, "dtype": cfg.model.dtype, "seed": cfg.run.seed,
                  "deterministic": cfg.run.deterministic, "end_ids": tokenizer.end_ids} | {
         name: getattr(args, name) for name in ("temperature", "top_k", "top_p", "min_p", "max_new_tokens", "samples")}
-    kept = resume(args.out, prompts, args.samples, made_with)
+    kept = resume(args.out, prompts, args.samples, run_fingerprint)
     with bar(total=len(prompts) * args.samples, desc="generate") as progress:
         count = answer_all(model, tokenizer, prompts, args.out, settings, samples=args.samples, kept=kept,
                            done=progress.update)
@@ -134,4 +134,4 @@ def fit(prompts: dict[str, list[int]], positions: int, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -20,9 +20,9 @@ from minifleming.rods.proof import Facts, fault
 from minifleming.rods.readers import load_graph
 from minifleming.rods.synthesize import is_held_out, settings, synthesise, tier_counts
 from minifleming.run import config as configuration
-from minifleming.run.checkpoint import writable, write_text
-from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
-from minifleming.run.progress import bar
+from minifleming.run.checkpoint import ensure_writable, write_text
+from minifleming.run.errors import BadInput, Parser, RunFailed, run_cli
+from minifleming.run.journal import bar
 
 SPLITS = {"all": lambda walk: True, "train": lambda walk: not is_held_out(walk), "heldout": is_held_out}
 
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.out is None:
         raise BadInput("--out: the file to write is missing")
-    writable(args.out)
+    ensure_writable(args.out)
     if args.coverage and args.coverage.exists() and not args.coverage.is_dir():
         raise BadInput("--coverage: is a file, not a folder", args.coverage)
     graph, refused = load_graph(cfg.data.graph, cfg.data.columns), Counter()
@@ -113,4 +113,4 @@ def arguments() -> Parser:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -14,7 +14,7 @@ from minifleming.extras.plan import plan
 from minifleming.recipe import Run, checkpoint_argument
 from minifleming.run import config as configuration
 from minifleming.run import distributed
-from minifleming.run.errors import BadInput, Parser, guarded
+from minifleming.run.errors import BadInput, Parser, run_cli
 
 RECIPE = Path(__file__).parent / "recipes" / "tiny.toml"
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.resume == "never" and Path(cfg.run.out).exists():
         raise BadInput("the run folder exists and --resume is never", cfg.run.out)
     start = checkpoint_argument(args.resume)
-    with distributed.session(distributed.pick_device(cfg.run.device), cfg.run.dist_timeout_minutes, alone=cfg.run.fsdp_size != 1):
+    with distributed.process_group(distributed.pick_device(cfg.run.device), cfg.run.dist_timeout_minutes, single_rank=cfg.run.fsdp_size != 1):
         table = Run(cfg, start).everything()
         if distributed.rank() == 0:
             print(f"\n{table}\n\nRun folder: {cfg.run.out}. Research software, not for clinical use.")
@@ -44,4 +44,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

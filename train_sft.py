@@ -20,8 +20,8 @@ from minifleming.lm.weights import model_folder, write_model
 from minifleming.run import config as configuration
 from minifleming.run import distributed
 from minifleming.run.checkpoint import write_text
-from minifleming.run.errors import BadInput, Parser, guarded
-from minifleming.run.progress import Journal
+from minifleming.run.errors import BadInput, Parser, run_cli
+from minifleming.run.journal import Journal
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.out.exists():
         raise BadInput("exists already; nothing is overwritten", args.out)
     device = distributed.pick_device(cfg.run.device)
-    with distributed.session(device, cfg.run.dist_timeout_minutes, alone=cfg.run.fsdp_size != 1):
+    with distributed.process_group(device, cfg.run.dist_timeout_minutes, single_rank=cfg.run.fsdp_size != 1):
         train(cfg, args, device)
     return 0
 
@@ -78,4 +78,4 @@ def train(cfg: configuration.Config, args, device) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

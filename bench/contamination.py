@@ -30,7 +30,7 @@ from minifleming.extras.wording.wording import Wording
 from minifleming.rods.item import Item
 from minifleming.rods.readers import load_graph
 from minifleming.rods.synthesize import is_held_out, synthesise
-from minifleming.run.errors import Parser, guarded
+from minifleming.run.errors import Parser, run_cli
 
 HELD, CLEAN, PLANTED = 1000, 10_000, 100
 REAL = {"medqa": "medqa_test_4options.jsonl", "mmlu": "mmlu", "medbullets": "medbullets_op4.json"}
@@ -81,4 +81,4 @@ def markdown(results: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -41,7 +41,7 @@ from minifleming.rlvr.rollout import Rollout
 from minifleming.rlvr.update import update
 from minifleming.rods.answer import Verdict
 from minifleming.rods.item import Item
-from minifleming.run.errors import BadInput, Parser, guarded
+from minifleming.run.errors import BadInput, Parser, run_cli
 from minifleming.run.fields import RL
 
 LAYERS, HEADS, KV_HEADS, VOCABULARY, PROMPT = 4, 4, 2, 2048, 64
@@ -183,4 +183,4 @@ def cpu() -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

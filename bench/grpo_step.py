@@ -49,7 +49,7 @@ from minifleming.rlvr.objective import Counts
 from minifleming.rlvr.rollout import Rollout, compare, roll_out
 from minifleming.rlvr.update import backward, update
 from minifleming.rods.item import Item
-from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
+from minifleming.run.errors import BadInput, Parser, RunFailed, run_cli
 from minifleming.run.fields import RL
 
 AIMS = {"prompt_64": 2.0, "prompt_256": 3.5, "ragged": 6.0}
@@ -264,4 +264,4 @@ def differences(w: Workload, out: str) -> dict:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

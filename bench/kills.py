@@ -30,7 +30,7 @@ import torch  # noqa: E402
 
 import train_grpo  # noqa: E402
 from minifleming.run.checkpoint import write_text  # noqa: E402
-from minifleming.run.errors import BadInput, Parser, RunFailed, guarded  # noqa: E402
+from minifleming.run.errors import BadInput, Parser, RunFailed, run_cli  # noqa: E402
 
 SMALL = {
     "run.threads": 1, "run.checkpoint_every": 2, "data.train": 150, "data.heldout": 40, "data.num_ood": 10,
@@ -54,7 +54,7 @@ def begin(home: Path, settings: dict) -> int:
     sys.stdout = sys.stderr = open("log", "a", buffering=1)
     pairs = {**settings, "run.out": "run"}
     words = [word for name, value in pairs.items() for word in ("--set", f"{name}={json.dumps(value)}")]
-    os._exit(guarded(train_grpo.main, words))
+    os._exit(run_cli(train_grpo.main, words))
 
 
 def ended(child: int) -> int:
@@ -186,4 +186,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -27,7 +27,7 @@ import torch
 from minifleming.evaluation.tables import right
 from minifleming.recipe import SPLITS, Run
 from minifleming.run import config as configuration
-from minifleming.run.errors import BadInput, Parser, guarded
+from minifleming.run.errors import BadInput, Parser, run_cli
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "tiny.toml"
 DRAWS = 10_000
@@ -99,4 +99,4 @@ def markdown(result: dict) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -37,7 +37,7 @@ from side_by_side import against, alone_and_quiet, needed, rounds, write
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.sampler import sample, steps
 from minifleming.lm.weights import load_model
-from minifleming.run.errors import BadInput, Parser, guarded
+from minifleming.run.errors import BadInput, Parser, run_cli
 
 GROUPS, SAMPLES = 8, 8
 
@@ -216,4 +216,4 @@ def status(name: str) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

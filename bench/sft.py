@@ -38,7 +38,7 @@ from words import backend, text
 from minifleming.cold_start.sft import one_step
 from minifleming.lm.batch import Example
 from minifleming.lm.optimizer import adamw
-from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
+from minifleming.run.errors import BadInput, Parser, RunFailed, run_cli
 from minifleming.run.fields import ColdStart
 
 ROWS = 32
@@ -171,4 +171,4 @@ class Theirs:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

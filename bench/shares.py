@@ -25,7 +25,7 @@ from side_by_side import KINDS, alone_and_quiet, gemm_rate, needed, write
 from torch.profiler import ProfilerActivity, profile
 
 from minifleming.rlvr.update import update
-from minifleming.run.errors import Parser, guarded
+from minifleming.run.errors import Parser, run_cli
 
 WEIGHTS = {"aten::mm", "aten::addmm", "aten::addmm_"}
 ATTENTION = {"aten::bmm", "aten::baddbmm"}
@@ -76,4 +76,4 @@ def line(r: dict) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -28,7 +28,7 @@ from minifleming.lm.sampler import sample
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder
 from minifleming.run.checkpoint import write_text
-from minifleming.run.errors import BadInput, Parser, guarded
+from minifleming.run.errors import BadInput, Parser, run_cli
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"  # what the model's own template says
@@ -136,4 +136,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -21,7 +21,7 @@ import torch  # noqa: E402
 
 from bench.kills import SMALL, begin, ended  # noqa: E402
 from minifleming.run.checkpoint import write_text  # noqa: E402
-from minifleming.run.errors import BadInput, Parser, RunFailed, guarded  # noqa: E402
+from minifleming.run.errors import BadInput, Parser, RunFailed, run_cli  # noqa: E402
 
 LONG = SMALL | {"run.checkpoint_every": 50, "cold_start.epochs": 6, "rl.prompts_per_step": 2, "rl.max_new_tokens": 32,
                 "rl.lr": 1e-5, "stage1.samples_per_prompt": 4, "stage2.rounds": 0, "alarms.truncated": 1.0}
@@ -107,4 +107,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -26,7 +26,7 @@ from minifleming.evaluation.records import read_records, right
 from minifleming.evaluation.statistics import bootstrap_difference, t_interval
 from minifleming.run import config as configuration
 from minifleming.run.checkpoint import read_json, write_text
-from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
+from minifleming.run.errors import BadInput, Parser, RunFailed, run_cli
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ("base", "cold_start", "rl_stage1", "rl_stage2")
@@ -171,4 +171,4 @@ def processor() -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.run.errors import BadInput, Parser, guarded
+from minifleming.run.errors import BadInput, Parser, run_cli
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,4 +66,4 @@ def strings(value) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -39,7 +39,7 @@ from minifleming.run import distributed
 from minifleming.run.checkpoint import read_json, sha256, verify_folder, write_text
 from minifleming.run.errors import BadInput, RunFailed
 from minifleming.run.fields import Config
-from minifleming.run.progress import Journal, bar
+from minifleming.run.journal import Journal, bar
 
 SPLITS = ("heldout", "longer_hops")
 

@@ -16,9 +16,8 @@ from minifleming.run import distributed
 def rank_main(rank: int, world: int, port: int, work, *arguments) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)  # a pool of threads does not come along into a forked process
-    distributed.start(torch.device("cpu"))
-    work(rank, *arguments)
-    distributed.stop()
+    with distributed.process_group(torch.device("cpu")):
+        work(rank, *arguments)
 
 
 def on_ranks(world: int, work, *arguments) -> list[int]:

@@ -12,7 +12,7 @@ import synth_kg
 import train_grpo
 from minifleming.cold_start import teacher
 from minifleming.rods import proof
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 
 ROOT = Path(__file__).parents[1]
 HEADER = "head\thead_type\trelation\ttail\ttail_type\n"
@@ -87,7 +87,7 @@ def everything(folder: Path) -> dict:
 
 def refused(main, argv: list[str], workplace: Path, capsys, reason: str) -> None:
     before = everything(workplace)
-    assert guarded(main, argv) == 2
+    assert run_cli(main, argv) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("minifleming: ") and "Traceback" not in lines[0]
     assert reason in lines[0]
@@ -228,7 +228,7 @@ def test_check_and_teacher(main, argv, reason, workplace, capsys):
 
 
 def test_a_place_where_traces_cannot_be_written(workplace, capsys):
-    assert guarded(synth_kg.main, ["--n", "4", "--out", "some.jsonl"]) == 0
+    assert run_cli(synth_kg.main, ["--n", "4", "--out", "some.jsonl"]) == 0
     capsys.readouterr()
     refused(teacher.main, ["--items", "some.jsonl", "--out", "model"], workplace, capsys, "model: is a folder")
 
@@ -236,7 +236,7 @@ def test_a_place_where_traces_cannot_be_written(workplace, capsys):
 def test_a_run_that_fails_keeps_what_was_there_too(workplace, capsys):
     """A graph of one disease gives no item: status 1 and the count, and the old file stands."""
     before = everything(workplace)
-    assert guarded(synth_kg.main, [*SYNTH, "--graph", "good.tsv"]) == 1
+    assert run_cli(synth_kg.main, [*SYNTH, "--graph", "good.tsv"]) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("minifleming: the graph gave 0 different items of the 5 asked for; 0 of 1 hops, ")
     assert everything(workplace) == before

@@ -11,7 +11,7 @@ import pytest
 from bench.gpu import limits, rows, suite
 from bench.gpu.limits import H200
 from minifleming.extras.plan.model_shapes import shape_of
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 
 SMALL, LARGE = shape_of("Qwen2.5-0.5B-Instruct"), shape_of("Qwen2.5-7B-Instruct")
 
@@ -126,7 +126,7 @@ def test_the_command_of_a_row_names_no_place_of_this_machine():
     (["--out", "x", "--model", "nowhere"], "--model"), (["--out", "x", "--fast"], "--fast")])
 def test_bad_arguments(argv, reason, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert guarded(suite.main, argv) == 2
+    assert run_cli(suite.main, argv) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and said.startswith("minifleming: ") and reason in said
     assert not (tmp_path / "x").exists()
@@ -167,7 +167,7 @@ def whats(out) -> list[str]:
 
 def test_what_a_killed_part_had_measured_survives(parts, tmp_path, capsys):
     parts(quick=2, slow=2, last=6)
-    assert guarded(suite.main, ["--out", str(tmp_path), "--limit", "10"]) == 1
+    assert run_cli(suite.main, ["--out", str(tmp_path), "--limit", "10"]) == 1
     assert whats(tmp_path) == ["quick first", "slow first", "second", "last first"]
     text = (tmp_path / "gpu.md").read_text()
     assert "- slow: timed out in 'second'" in text and "**failed**: timed out" in text
@@ -176,24 +176,24 @@ def test_what_a_killed_part_had_measured_survives(parts, tmp_path, capsys):
 
 def test_a_part_that_dies_goes_on_behind_the_measurement_that_did_it(parts, tmp_path):
     parts(dies=1, broken=1)
-    assert guarded(suite.main, ["--out", str(tmp_path), "--limit", "20"]) == 1
+    assert run_cli(suite.main, ["--out", str(tmp_path), "--limit", "20"]) == 1
     assert whats(tmp_path) == ["dies first", "second", "dies second", "broken first", "broken second"]
     assert "dies: killed by signal 11 in 'second'" in (tmp_path / "gpu.md").read_text()
 
 
 def test_all_is_well_or_not(parts, tmp_path):
     parts(quick=1)
-    assert guarded(suite.main, ["--out", str(tmp_path), "--limit", "20"]) == 0
+    assert run_cli(suite.main, ["--out", str(tmp_path), "--limit", "20"]) == 0
     assert whats(tmp_path) == ["quick first"]
-    assert guarded(suite.main, ["--out", str(tmp_path), "--limit", "20"]) == 2, "there are results already"
+    assert run_cli(suite.main, ["--out", str(tmp_path), "--limit", "20"]) == 2, "there are results already"
     assert whats(tmp_path) == ["quick first"]
     parts(startless=1)
-    assert guarded(suite.main, ["--out", str(tmp_path / "other"), "--limit", "20"]) == 1
+    assert run_cli(suite.main, ["--out", str(tmp_path / "other"), "--limit", "20"]) == 1
 
 
 def test_no_time_at_all(parts, tmp_path):
     parts(quick=1, slow=1)
-    assert guarded(suite.main, ["--out", str(tmp_path), "--limit", "0.5"]) == 1
+    assert run_cli(suite.main, ["--out", str(tmp_path), "--limit", "0.5"]) == 1
     assert whats(tmp_path) == [] and "quick: not run: no time was left" in (tmp_path / "gpu.md").read_text()
 
 
@@ -209,7 +209,7 @@ def test_an_interruption_leaves_the_results(parts, tmp_path, monkeypatch):
         return children[-1]
 
     monkeypatch.setattr(suite, "started", interrupted)
-    assert guarded(suite.main, ["--out", str(tmp_path), "--limit", "20"]) == 130
+    assert run_cli(suite.main, ["--out", str(tmp_path), "--limit", "20"]) == 130
     assert whats(tmp_path) == ["quick first"] and children[0].poll() is not None
 
 
@@ -217,7 +217,7 @@ def test_a_part_in_several_processes(parts, tmp_path, monkeypatch):
     parts(quick=1)
     monkeypatch.setattr(suite, "AT_ONCE", {"quick": 3})
     monkeypatch.setattr(suite.os, "cpu_count", lambda: 16)
-    assert guarded(suite.main, ["--out", str(tmp_path), "--limit", "20"]) == 0
+    assert run_cli(suite.main, ["--out", str(tmp_path), "--limit", "20"]) == 0
     assert whats(tmp_path) == ["quick first"] * 3
 
 

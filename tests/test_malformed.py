@@ -27,7 +27,7 @@ from minifleming.audit import __main__
 from minifleming.cold_start import teacher
 from minifleming.lm.weights import TINY
 from minifleming.run.checkpoint import write_folder
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 from tests.test_bad_input import everything
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ SECONDS, BYTES = 2.0, 2**30
 def refused(main, argv: list[str], folder: Path, capsys, mentions: str = "") -> None:
     before, start = everything(folder), time.monotonic()
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert guarded(main, argv) == 2
+    assert run_cli(main, argv) == 2
     seconds = time.monotonic() - start
     told = capsys.readouterr()
     lines = told.err.splitlines()
@@ -213,7 +213,7 @@ def test_files_of_lines(main, argv, text, workplace, capsys):
     (workplace / "spoilt").write_bytes(text)
     if main is train_grpo.main:  # it makes its folder before it reads the items
         (workplace / "new").mkdir()
-        assert guarded(main, argv) == 2
+        assert run_cli(main, argv) == 2
         told = capsys.readouterr().err.splitlines()
         assert len(told) == 1 and "spoilt" in told[0]
         assert not (workplace / "new" / "items" / "train.jsonl").exists()

@@ -14,7 +14,7 @@ import train_grpo
 from minifleming.audit import __main__
 from minifleming.audit.verify import verify
 from minifleming.run.checkpoint import verify_folder
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["data.train=60", "data.heldout=24", "data.num_ood=8", "cold_start.traces=16", "cold_start.disease_fraction=0.9",
@@ -25,7 +25,7 @@ SMALL = ["data.train=60", "data.heldout=24", "data.num_ood=8", "cold_start.trace
 
 def run(folder, *extra) -> int:
     flags = [f"--set={value}" for value in [*SMALL, f"run.out={json.dumps(str(folder))}"]]
-    return guarded(train_grpo.main, [*flags, *extra])
+    return run_cli(train_grpo.main, [*flags, *extra])
 
 
 @pytest.fixture(scope="module")

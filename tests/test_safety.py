@@ -24,7 +24,7 @@ import contextlib, io, json, os, sys
 import eval as evaluation, generate, synth_kg, train_grpo, train_sft
 from minifleming.cold_start import teacher
 from minifleming.audit import __main__
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 root, seen = sys.argv[1], []
 ALWAYS = ("pickle.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "socket.connect",
           "socket.getaddrinfo", "socket.gethostbyname", "urllib.", "ctypes.dlopen", "marshal.")
@@ -55,7 +55,7 @@ with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.St
             (generate.main, ["--model", "sft", "--items", "items.jsonl", "--out", "o.jsonl", "--max-new-tokens", "4"]),
             (evaluation.main, ["--model", "sft", "--benchmark", "mine=items.jsonl", "--out", "eval", "--set",
                                "eval.max_new_tokens=4"])]:
-        codes.append(guarded(main, argv))
+        codes.append(run_cli(main, argv))
     eval("1 + 1")  # the hook sees what it should
     import pickle
     pickle.loads(pickle.dumps(sys.exit))

@@ -26,7 +26,7 @@ from minifleming.lm.pack import Group, pack_groups, packed_logprobs
 from minifleming.lm.sampler import Completion, sample
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 
 LIMIT = 3.0  # rl.max_logprob_diff in bf16
 GAP = 0.25  # between logits that bf16 cannot tell apart
@@ -116,4 +116,4 @@ MEASUREMENTS = {"as in a run": as_in_a_run, "as in a run, qwen3": normed_heads, 
                 "greedy": greedy}
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(lambda argv: main("agreement", MEASUREMENTS, argv)))
+    raise SystemExit(run_cli(lambda argv: main("agreement", MEASUREMENTS, argv)))

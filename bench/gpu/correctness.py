@@ -32,7 +32,7 @@ from minifleming.kernels import (
     swiglu,
 )
 from minifleming.kernels.segments import Segments
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 
 EPS = 1e-6
 KERNELS = (attention, decode_attention, head, norm, rotary, gumbel, swiglu)
@@ -296,4 +296,4 @@ if __name__ == "__main__":
     if INTERPRETED:
         for module in KERNELS:
             module.on_gpu = lambda *tensors: True
-    raise SystemExit(guarded(lambda argv: main("correctness", MEASUREMENTS, argv)))
+    raise SystemExit(run_cli(lambda argv: main("correctness", MEASUREMENTS, argv)))

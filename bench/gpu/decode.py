@@ -19,7 +19,7 @@ from bench.gpu.common import Bench, free, main, random_model, theirs
 from minifleming.kernels.gumbel import sample_tokens
 from minifleming.lm.engines.cuda_graph import CudaGraphDecoder
 from minifleming.lm.model import LanguageModel
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 
 SMALL, LARGE = "Qwen2.5-0.5B", "Qwen2.5-7B"
 COMPILATION = 60.0  # seconds that transformers' compiled cache may take
@@ -127,4 +127,4 @@ def generating(b: Bench, rows: int) -> dict[str, Callable[[], float]]:
 MEASUREMENTS = {"0.5B": small, "7B": large, "against generate": against}
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(lambda argv: main("decode", MEASUREMENTS, argv)))
+    raise SystemExit(run_cli(lambda argv: main("decode", MEASUREMENTS, argv)))

@@ -35,7 +35,7 @@ from minifleming.lm.optimizer import adamw
 from minifleming.rlvr.rollout import compare, roll_out
 from minifleming.rlvr.update import update
 from minifleming.rods.item import Item
-from minifleming.run.errors import RunFailed, guarded
+from minifleming.run.errors import RunFailed, run_cli
 from minifleming.run.fields import RL
 
 SMALL = "Qwen2.5-0.5B"
@@ -185,4 +185,4 @@ def run(b: Bench) -> None:
 MEASUREMENTS = {"step": step, "run": run, "TRL": against}
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(lambda argv: main("grpo", MEASUREMENTS, argv)))
+    raise SystemExit(run_cli(lambda argv: main("grpo", MEASUREMENTS, argv)))

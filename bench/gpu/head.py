@@ -17,7 +17,7 @@ from bench.gpu import limits
 from bench.gpu.clock import seconds
 from bench.gpu.common import Bench, free, main
 from minifleming.kernels.head import TokenLoss, linear_logprobs, linear_policy_loss
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 
 VOCABULARY = 151936
 AIMS = {896: 0.60, 3584: 0.72}
@@ -121,4 +121,4 @@ MEASUREMENTS = {f"{what}, {width}": make(width) for width in AIMS for what, make
     ("memory, fp32", lambda width: memory(width, torch.float32)), ("against", against))}
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(lambda argv: main("head", MEASUREMENTS, argv)))
+    raise SystemExit(run_cli(lambda argv: main("head", MEASUREMENTS, argv)))

@@ -30,7 +30,7 @@ from minifleming.kernels.norm import add_rms_norm, add_rms_norm_into, rms_norm
 from minifleming.kernels.rotary import rotary_and_cache, rotary_qk
 from minifleming.kernels.segments import Segments
 from minifleming.kernels.swiglu import swiglu
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 
 EPS = 1e-6
 #         width inner  H   K  D
@@ -251,4 +251,4 @@ MEASUREMENTS = {
 }
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(lambda argv: main("kernels", MEASUREMENTS, argv)))
+    raise SystemExit(run_cli(lambda argv: main("kernels", MEASUREMENTS, argv)))

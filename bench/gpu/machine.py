@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.gpu.card import facts
 from bench.gpu.common import Bench, main
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 
 
 def rates(b: Bench) -> None:
@@ -19,4 +19,4 @@ def rates(b: Bench) -> None:
 MEASUREMENTS = {"rates": rates}
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(lambda argv: main("machine", MEASUREMENTS, argv)))
+    raise SystemExit(run_cli(lambda argv: main("machine", MEASUREMENTS, argv)))

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 from bench.gpu import rows
-from minifleming.run.errors import BadInput, Parser, guarded
+from minifleming.run.errors import BadInput, Parser, run_cli
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 570.0
@@ -160,4 +160,4 @@ def machine_of(out: Path) -> dict:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -21,7 +21,7 @@ from minifleming.kernels.head import TokenLoss
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.optimizer import adamw
 from minifleming.lm.pack import Group, Pack, build_pack, packed_loss
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 
 SMALL, LARGE = "Qwen2.5-0.5B", "Qwen2.5-7B"
 
@@ -139,4 +139,4 @@ def optimizer(b: Bench) -> None:
 MEASUREMENTS = {"0.5B": small, "7B": large, "groups": shared, "optimizer": optimizer}
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(lambda argv: main("training", MEASUREMENTS, argv)))
+    raise SystemExit(run_cli(lambda argv: main("training", MEASUREMENTS, argv)))

@@ -14,7 +14,7 @@ from minifleming.audit.replay import read_manifest, replay
 from minifleming.audit.verify import lines_of, verify
 from minifleming.run import config as configuration
 from minifleming.run import distributed
-from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
+from minifleming.run.errors import BadInput, Parser, RunFailed, run_cli
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.step is None or args.step < 1:
         raise BadInput("--step: give a step of the run, from 1")
     device, cfg = distributed.pick_device(read_manifest(args.run)["device"]), configuration.load(args.run / "config.toml")
-    with distributed.session(device, cfg.run.dist_timeout_minutes, alone=cfg.run.fsdp_size != 1):
+    with distributed.process_group(device, cfg.run.dist_timeout_minutes, single_rank=cfg.run.fsdp_size != 1):
         found = replay(args.run, args.step)
         if distributed.rank() == 0:
             print(f"step {args.step}, replayed from {found['from']} ({found['steps']} steps): equal ids, gradient norm "
@@ -46,4 +46,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

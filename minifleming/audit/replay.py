@@ -26,7 +26,7 @@ from minifleming.run import config as configuration
 from minifleming.run import distributed
 from minifleming.run.checkpoint import checkpoints, read_json, verify_folder
 from minifleming.run.errors import BadInput, RunFailed
-from minifleming.run.progress import bar
+from minifleming.run.journal import bar
 
 
 def replay(folder: Path, step: int) -> dict:
@@ -62,7 +62,7 @@ def _replay(folder: Path, step: int) -> dict:
                     raise RunFailed(f"the run ends at step {training.state.step}: there is no step {step}")
                 known = training.state.step
                 training.advance(progress)
-                with distributed.together(device):
+                with distributed.raise_on_all_ranks(device):
                     if training.state.step > known and distributed.rank() == 0:
                         differ(folder, Path(scratch), training.state.step, manifest["replay_tolerance"])
     return {"from": earlier[-1].name, "steps": step - before, "exact": manifest["replay_tolerance"] == 0,

@@ -36,9 +36,9 @@ from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import weights_checksum
 from minifleming.rods.answer import parse_strict
 from minifleming.run import distributed
-from minifleming.run.errors import BadInput, Hold, Terminated
+from minifleming.run.errors import BadInput, DeferSignals, Terminated
 from minifleming.run.fields import ColdStart
-from minifleming.run.progress import Journal, bar
+from minifleming.run.journal import Journal, bar
 
 DUMMY = Example([0], [0])  # run by a rank without a batch, so that it joins the FSDP collectives
 EPOCH_STREAM = 0x5F7  # separates the shuffles from other uses of the seed
@@ -99,7 +99,7 @@ class ValidationSet:
 
         An answer may be twice as long as the longest trace; a longer one is wrong.
         """
-        mine = distributed.share(list(range(len(self.examples))))
+        mine = distributed.shard_list(list(range(len(self.examples))))
         sums = [self.sum_loss(model, mine), self.num_correct(model, mine)]
         loss, correct = distributed.all_sum(sums, model.device)
         num_targets = sum(len(example.completion) for example in self.examples)
@@ -162,7 +162,7 @@ def train(
     run = run_fingerprint(model, examples, cfg, seed) if folder else ""
     checkpointer = SftCheckpointer(model, optimizer, folder, run)
     first = checkpointer.restore(journal)
-    with activation_checkpointing(model, cfg.activation_checkpointing), Hold() as signals:
+    with activation_checkpointing(model, cfg.activation_checkpointing), DeferSignals() as signals:
         for step in bar(range(first, steps), total=steps, initial=first, desc="cold start"):
             batch = [examples[i] for i in order[step * cfg.batch : (step + 1) * cfg.batch]]
             optim.set_lr(optimizer, cfg.lr * optim.cosine_schedule(step, steps, cfg.warmup))
@@ -170,12 +170,12 @@ def train(
             journal.metric(stage="cold_start", step=step + 1, **metrics)
             if validation and step + 1 in measured:
                 measure(model, validation, checkpointer, journal, step + 1)
-            interrupted = distributed.anyone(signals.came is not None, model.device)
+            interrupted = distributed.any_rank(signals.received is not None, model.device)
             is_due = (step + 1) % cfg.checkpoint_every == 0 and step + 1 < steps
             if folder and (interrupted or is_due):
                 checkpointer.save(step + 1, journal)
             if interrupted:
-                raise signals.came or Terminated()
+                raise signals.received or Terminated()
     optimizer.zero_grad(set_to_none=True)
     checkpointer.load_best(steps)
 
@@ -224,7 +224,7 @@ def one_step(
     """
     num_targets = sum(len(example.completion) for example in batch)
     optimizer.zero_grad(set_to_none=True)
-    loss = backward(model, distributed.share(batch), num_targets, cfg)
+    loss = backward(model, distributed.shard_list(batch), num_targets, cfg)
     loss = distributed.all_sum([loss], model.device)[0]
     where = f"cold start, step {step + 1}: "
     norm = optim.optimizer_step(model, optimizer, cfg.max_grad_norm, loss, where)

@@ -20,7 +20,7 @@ from minifleming.lm.weights import load_weights
 from minifleming.run import distributed
 from minifleming.run.checkpoint import latest, prune, read_json, write_folder
 from minifleming.run.errors import BadInput
-from minifleming.run.progress import Journal
+from minifleming.run.journal import Journal
 
 NUM_KEPT = 2
 
@@ -51,7 +51,7 @@ class SftCheckpointer:
         newest = ""
         if self.folder and distributed.rank() == 0:
             newest = str(latest(self.folder) or "")
-        newest = distributed.from_first(newest, self.model.device)
+        newest = distributed.broadcast_from_rank0(newest, self.model.device)
         done = self._load(Path(newest)) if newest else 0
         journal.truncate("metrics.jsonl", lambda record: 0 < record["step"] <= done)
         distributed.barrier()
@@ -59,7 +59,7 @@ class SftCheckpointer:
 
     def _load(self, checkpoint: Path) -> int:
         state = read_json(checkpoint / "state.json")
-        if state["made_from"] != self.run_fingerprint:
+        if state["run_fingerprint"] != self.run_fingerprint:
             raise BadInput(
                 "begun with other traces, another model, other settings or on another number of "
                 "ranks; remove it to begin anew",
@@ -76,7 +76,7 @@ class SftCheckpointer:
             "step": step,
             "score": self.best_score,
             "best": self.best_step,
-            "made_from": self.run_fingerprint,
+            "run_fingerprint": self.run_fingerprint,
         }
 
         def fill(folder: Path | None) -> None:

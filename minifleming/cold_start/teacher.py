@@ -30,9 +30,9 @@ from minifleming.lm.weights import model_folder
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item, read_items
 from minifleming.rods.readers import load_graph
-from minifleming.run.checkpoint import sha256, writable, write_text
-from minifleming.run.errors import BadInput, Parser, RunFailed, guarded
-from minifleming.run.progress import bar
+from minifleming.run.checkpoint import ensure_writable, sha256, write_text
+from minifleming.run.errors import BadInput, Parser, RunFailed, run_cli
+from minifleming.run.journal import bar
 
 NUMBERS = (  # flag, default, minimum, maximum, help
     ("--samples", 8, 1, 10_000, "blind samples per item"),
@@ -109,7 +109,7 @@ def check_ranges(args: argparse.Namespace) -> None:
             high = args.samples
         if not low <= value <= high:
             raise BadInput(f"{flag}: must lie between {low} and {high}")
-    writable(args.out)
+    ensure_writable(args.out)
 
 
 def check_paths(args: argparse.Namespace, items: list[Item], graph: Graph | None) -> None:
@@ -212,4 +212,4 @@ def run_fingerprint(args: argparse.Namespace) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -23,8 +23,7 @@ from minifleming.rods.item import Item
 from minifleming.run import distributed
 from minifleming.run.errors import BadInput
 from minifleming.run.fields import Config
-from minifleming.run.lines import begin, whole_lines
-from minifleming.run.progress import bar
+from minifleming.run.journal import bar, can_resume, complete_lines
 
 
 def evaluate(model: LanguageModel, tokenizer: Tokenizer, items: Sequence[Item], cfg: Config, *, name: str,
@@ -37,7 +36,7 @@ def evaluate(model: LanguageModel, tokenizer: Tokenizer, items: Sequence[Item], 
     """
     kept = earlier(part) if part else {}
     distributed.barrier()  # all have read before one writes
-    mine = distributed.share([item for item in items if any((item.id, s) not in kept for s in range(samples))])
+    mine = distributed.shard_list([item for item in items if any((item.id, s) not in kept for s in range(samples))])
     prompts = {item.id: tokenizer.encode(tokenizer.prompt(item.question, item.options)) for item in mine}
     room = model.config.max_position_embeddings
     asked = [item for item in mine if len(prompts[item.id]) < room]
@@ -75,7 +74,7 @@ def earlier(part: Path) -> dict[tuple[str, int], dict]:
     """Records of ended completions that a killed run left, by item and sample."""
     found = {}
     for path in sorted(part.parent.glob(f"{part.name}*")):
-        for number, line in whole_lines(path):
+        for number, line in complete_lines(path):
             try:
                 record = json.loads(line)
                 found[key_of(record)] = record
@@ -85,10 +84,10 @@ def earlier(part: Path) -> dict[tuple[str, int], dict]:
 
 
 def evaluate_into(out: Path, model: LanguageModel, tokenizer: Tokenizer, items: Sequence[Item], cfg: Config, *,
-                  name: str, made_with: dict, **how) -> list[dict]:
+                  name: str, run_fingerprint: dict, **how) -> list[dict]:
     """Records in ``out``, read if an equal run ended there before. Raises BadInput if another run made them."""
     part = out.with_name(out.name + ".part")
-    ended = begin(out, made_with) if distributed.rank() == 0 else out.exists()
+    ended = can_resume(out, run_fingerprint) if distributed.rank() == 0 else out.exists()
     distributed.barrier()
     if ended:
         return read_records(out)
@@ -101,7 +100,7 @@ def evaluate_into(out: Path, model: LanguageModel, tokenizer: Tokenizer, items: 
     return found
 
 
-def made_with(items: Sequence[Item], tokenizer: Tokenizer, cfg: Config, name: str, model: str, weights: str) -> dict:
+def run_fingerprint(items: Sequence[Item], tokenizer: Tokenizer, cfg: Config, name: str, model: str, weights: str) -> dict:
     """What identifies an evaluation; ``chance`` is the accuracy of a blind guess among each item's options."""
     def digest(texts) -> str:
         return hashlib.sha256("\x1e".join(texts).encode()).hexdigest()

@@ -46,10 +46,10 @@ class Rollout:
 def roll_out(model: LanguageModel, tokenizer: Tokenizer, drawn: list[tuple[Item, str]], cfg: RL, *, samples: int,
              seed: int, step: int, done: Callable[[int], None] = lambda n: None) -> list[list[Rollout]]:
     """This rank's share of the groups: ``samples`` rollouts of each drawn (item, why), with their advantages."""
-    mine = distributed.share(drawn)
+    mine = distributed.shard_list(drawn)
     prompts = [tokenizer.encode(tokenizer.prompt(item.question, item.options)) for item, _ in mine]
     groups: list[list[Rollout]] = [[] for _ in mine]
-    with distributed.together(model.device):
+    with distributed.raise_on_all_ranks(model.device):
         completions = sample(model, prompts, [item.id for item, _ in mine], samples=samples,
                              temperature=cfg.temperature, max_new_tokens=cfg.max_new_tokens,
                              end_ids=tokenizer.end_ids, seed=seed, step=step, slots=cfg.max_num_seqs, done=done)

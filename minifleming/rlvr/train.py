@@ -29,9 +29,9 @@ from minifleming.rlvr.update import update
 from minifleming.rods.item import Item
 from minifleming.run import distributed
 from minifleming.run.checkpoint import checkpoints, latest
-from minifleming.run.errors import BadInput, Hold, RunFailed, Terminated
+from minifleming.run.errors import BadInput, DeferSignals, RunFailed, Terminated
 from minifleming.run.fields import Config
-from minifleming.run.progress import Journal, bar
+from minifleming.run.journal import Journal, bar
 
 MINING_STEP = 1_000_000_000  # steps from here on key the random numbers of mining rounds
 
@@ -47,7 +47,7 @@ class Training:
         self.reference: LanguageModel | None = None
         self.state = curriculum.begin(cfg, self.items)
         self.warned: set[tuple[int, str]] = set()  # (round, alarm)
-        self.hold = Hold()
+        self.hold = DeferSignals()
         if not self.state.pools and cfg.stage1.max_steps > 0:
             raise BadInput(f"stage1.mix: no training item has a tier of {', '.join(cfg.stage1.mix)}")
 
@@ -61,7 +61,7 @@ class Training:
         with self.hold, bar(total=total, desc="RL", initial=state.step) as progress:
             while state.stage != "done":
                 self.advance(progress)
-                if distributed.anyone(self.hold.came is not None, self.model.device):
+                if distributed.any_rank(self.hold.received is not None, self.model.device):
                     self.save()
                     self.leave_if_told()
         return state
@@ -154,21 +154,21 @@ class Training:
                                   done=lambda ended: progress.update(ended * distributed.world_size()))
                 passes = [[group[0].item.id, sum(r.right for r in group)] for group in groups]
                 passes = dict(distributed.all_gather(passes, self.model.device))
-                self.journal.line("mining.part.jsonl", json.dumps({"chain": self.state.chain, "passes": passes}))
+                self.journal.append("mining.part.jsonl", json.dumps({"chain": self.state.chain, "passes": passes}))
                 found |= passes
         return found
 
     def leave_if_told(self) -> None:
         """After SIGINT or SIGTERM to any rank, all leave here."""
-        if distributed.anyone(self.hold.came is not None, self.model.device):
-            raise self.hold.came or Terminated()
+        if distributed.any_rank(self.hold.received is not None, self.model.device):
+            raise self.hold.received or Terminated()
 
     def save(self) -> None:
         saves.save(self)
 
     def save_unless_there(self) -> None:
         there = saves.checkpoint_of(self.folder, self.state.step).exists()
-        if not distributed.from_first(there, self.model.device):
+        if not distributed.broadcast_from_rank0(there, self.model.device):
             self.save()
 
     def records(self, groups: list[list[Rollout]], step: int) -> list[list[dict]]:
@@ -180,7 +180,7 @@ class Training:
         if distributed.rank() == 0:
             for entry in entries:
                 line, self.state.chain = seal(entry, self.state.chain)
-                self.journal.line(file, line)
+                self.journal.append(file, line)
 
     def refuse(self, groups: list[list[Rollout]], reason: str) -> None:
         """Leave the samples behind for whoever wants to look, outside the log, and stop the run on every rank."""
@@ -197,7 +197,7 @@ class Training:
             for name, words in found.items():
                 if (self.state.round, name) not in self.warned:
                     tqdm.write(f"minifleming: warning: step {self.state.step}: {words}", file=sys.stderr)
-                    self.journal.line("alarms.jsonl", json.dumps(
+                    self.journal.append("alarms.jsonl", json.dumps(
                         {"step": self.state.step, "round": self.state.round, "alarm": name, "words": words}))
                 self.warned.add((self.state.round, name))
 
@@ -219,7 +219,7 @@ def train(cfg: Config, model: LanguageModel, tokenizer: Tokenizer, items: list[I
     if checkpoints(home):
         if start is not None and distributed.rank() == 0:
             print(f"{folder} goes on from its own checkpoints, not from {start}")
-        newest = distributed.from_first(str(latest(home) or "") if distributed.rank() == 0 else "", model.device)
+        newest = distributed.broadcast_from_rank0(str(latest(home) or "") if distributed.rank() == 0 else "", model.device)
         if not newest:
             raise BadInput("no checkpoint is whole; choose another run.out, or delete this folder to begin again", home)
         saves.restore(training, Path(newest))

@@ -49,7 +49,7 @@ def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Group
     trained = [[r for r in group if r.advantage != 0.0 or cfg.kl_coef > 0] for group in groups]
     several = cfg.num_iterations * cfg.minibatches > 1
     count = int(distributed.all_sum([sum(r.advantage != 0.0 for group in groups for r in group)], model.device)[0])
-    with distributed.together(model.device):
+    with distributed.raise_on_all_ranks(model.device):
         _finite((x for group in groups for r in group for x in (r.reward, r.advantage)), "reward or advantage")
         if cfg.kl_coef > 0:
             score(reference, trained, cfg, "reference")
@@ -66,7 +66,7 @@ def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Group
         for r in (r for i in mine for r in groups[i] if not r.denominator):
             r.denominator = divisor_of(r, cfg, counts)
         optimizer.zero_grad(set_to_none=True)
-        with distributed.together(model.device), activation_checkpointing(model, cfg.activation_checkpointing):
+        with distributed.raise_on_all_ranks(model.device), activation_checkpointing(model, cfg.activation_checkpointing):
             part = backward(model, [trained[i] for i in mine], cfg, counts, number if several else None)
         loss, low, high, divergence = distributed.all_sum(part, model.device)
         if number == 0:

@@ -26,7 +26,7 @@ from minifleming.rods.graph import IS_A, Graph
 from minifleming.rods.item import Item, Triple, read_items
 from minifleming.rods.phrases import link
 from minifleming.rods.readers import load_graph
-from minifleming.run.errors import Parser, RunFailed, guarded
+from minifleming.run.errors import Parser, RunFailed, run_cli
 
 NOT = re.compile(r"\b(?:no|not|without)\b[^.?!]*|(?:没有|无)[^。？！]*", re.IGNORECASE)  # up to the sentence's end
 
@@ -279,4 +279,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -1,8 +1,8 @@
-"""Folders that appear whole or not at all, and stages that know when they are done.
+"""Atomic folders and files: a checkpoint is complete and verified, or it is not there.
 
-A folder is written beside its final name, every file is synced, a manifest with the sha256 and size of each file
-goes last, and one rename makes it visible; a folder that it replaces waits under another name until then. "Latest"
-is computed from the names, never stored. Nothing is pickled: tensors are safetensors, the rest is JSON.
+A folder is written under a temporary name, every file is synced, a manifest with the sha256 and size of
+each file is written last, and one rename makes it visible. A folder that it replaces keeps another name
+until then. Nothing is pickled: tensors are safetensors, everything else is JSON.
 """
 
 from __future__ import annotations
@@ -18,26 +18,41 @@ from pathlib import Path
 
 from minifleming.run.errors import BadInput
 
-MANIFEST, SCHEMA = "files.json", 1
+MANIFEST = "files.json"
+SCHEMA = 1
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Create ``path`` atomically: ``fill(temporary folder)``, sync, manifest, rename."""
-    temporary, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
+    temporary = path.with_name(f".{path.name}.partial")
     recover(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     fill(temporary)
-    files = sorted(f for f in temporary.rglob("*") if f.is_file())
+    _write_manifest(temporary)
+    for inner in sorted(temporary.rglob("*")):
+        if inner.is_dir():
+            _sync(inner)
+    _sync(temporary)
+    _replace(path, temporary)
+
+
+def _write_manifest(folder: Path) -> None:
+    """Sync every file of ``folder`` and write the manifest with their sizes and hashes."""
     entries = {}
-    for file in files:
-        os.chmod(file, 0o644)
-        _sync(file)
-        entries[file.relative_to(temporary).as_posix()] = {"sha256": sha256(file), "bytes": file.stat().st_size}
-    (temporary / MANIFEST).write_text(_text({"schema": SCHEMA, "files": entries}))
-    _sync(temporary / MANIFEST)
-    for inner in (*(f for f in temporary.rglob("*") if f.is_dir()), temporary):
-        _sync(inner)
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            os.chmod(file, 0o644)
+            _sync(file)
+            name = file.relative_to(folder).as_posix()
+            entries[name] = {"sha256": sha256(file), "bytes": file.stat().st_size}
+    (folder / MANIFEST).write_text(_encode({"schema": SCHEMA, "files": entries}))
+    _sync(folder / MANIFEST)
+
+
+def _replace(path: Path, temporary: Path) -> None:
+    """Rename ``temporary`` to ``path``; an existing ``path`` is deleted afterwards."""
+    old = path.with_name(f".{path.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():
         path.rename(old)
@@ -47,7 +62,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
 
 def recover(path: Path) -> None:
-    """A process killed between the two renames of ``write_folder`` leaves the old folder beside its place."""
+    """Restore ``path`` after a kill between the two renames of ``write_folder``."""
     old = path.with_name(f".{path.name}.old")
     if old.exists() and not path.exists():
         with suppress(FileNotFoundError):  # another rank was faster
@@ -55,53 +70,38 @@ def recover(path: Path) -> None:
 
 
 def verify_folder(path: Path) -> str | None:
-    """None if every file is there with its size and sha256, otherwise the reason it is not."""
+    """None if every file of the manifest has its size and sha256, otherwise the reason it fails."""
     try:
         text = (path / MANIFEST).read_text()
         manifest = json.loads(text)
-        if text != _text(manifest):
+        if text != _encode(manifest):
             return f"{MANIFEST} is damaged"
         if manifest["schema"] != SCHEMA:
             return f"{MANIFEST} has schema {manifest['schema']}, not {SCHEMA}"
         for name, entry in manifest["files"].items():
-            if not (path / name).is_file():
+            file = path / name
+            if not file.is_file():
                 return f"{name} is missing"
-            if (path / name).stat().st_size != entry["bytes"] or sha256(path / name) != entry["sha256"]:
+            if file.stat().st_size != entry["bytes"] or sha256(file) != entry["sha256"]:
                 return f"{name} is damaged"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} is missing or damaged"
     return None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step."""
-    writable(path)
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    _sync(temporary)
-    temporary.replace(path)
-
-
-def writable(path: Path) -> None:
-    """Make the folder of a file that is to be written; refuse a place where no file can stand."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise BadInput("is a folder", path)
-    except OSError as error:
-        raise BadInput(error.strerror or "cannot be written", path) from None
-
-
 def checkpoints(folder: Path) -> list[Path]:
-    """The step folders below ``folder``, oldest first."""
+    """The folders ``step_NNNNNN`` in ``folder``, oldest first."""
     for old in folder.glob(".step_*.old"):
         recover(folder / old.name[1:-4])
-    found = [p for p in folder.glob("step_*") if re.fullmatch(r"step_\d{6}", p.name) and p.is_dir()]
-    return sorted(found)
+    found = []
+    for path in sorted(folder.glob("step_*")):
+        if re.fullmatch(r"step_\d{6}", path.name) and path.is_dir():
+            found.append(path)
+    return found
 
 
 def latest(folder: Path, warn: Callable[[str], None] = print) -> Path | None:
-    """The newest checkpoint that verifies; damaged ones are passed over with one warning each."""
+    """The newest checkpoint that verifies. Damaged ones are skipped with one warning each."""
     for path in reversed(checkpoints(folder)):
         reason = verify_folder(path)
         if reason is None:
@@ -110,17 +110,37 @@ def latest(folder: Path, warn: Callable[[str], None] = print) -> Path | None:
     return None
 
 
-def prune(folder: Path, keep: int, always: set[int]) -> None:
-    """Delete all but the last ``keep`` checkpoints and the steps in ``always``, once the newest one verifies."""
+def prune(folder: Path, keep_last: int, keep_steps: set[int]) -> None:
+    """Delete all but the last ``keep_last`` checkpoints and ``keep_steps``, if the newest verifies."""
     found = checkpoints(folder)
-    if found and verify_folder(found[-1]) is None:
-        for path in found[:-keep]:
-            if int(path.name[5:]) not in always:
-                shutil.rmtree(path)
+    if not found or verify_folder(found[-1]) is not None:
+        return
+    for path in found[:-keep_last]:
+        if int(path.name.removeprefix("step_")) not in keep_steps:
+            shutil.rmtree(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file atomically."""
+    ensure_writable(path)
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    _sync(temporary)
+    temporary.replace(path)
+
+
+def ensure_writable(path: Path) -> None:
+    """Create the parent folder. Raises BadInput if no file can be written at ``path``."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise BadInput("is a folder", path)
+    except OSError as error:
+        raise BadInput(error.strerror or "cannot be written", path) from None
 
 
 def read_json(path: Path):
-    """A JSON file, or one clear line."""
+    """The content of a JSON file. Raises BadInput."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -134,7 +154,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _text(manifest: dict) -> str:
+def _encode(manifest: dict) -> str:
     return json.dumps(manifest, indent=1, sort_keys=True) + "\n"
 
 

@@ -1,6 +1,6 @@
-"""Ranks: who am I, how many are we, and the few collectives the recipe needs.
+"""The process group: start, rank, world size, and the few collectives that the recipe needs.
 
-Every denominator in this project is global: each rank computes its share of the sums, the sums are
+Every denominator in this project is global: each rank computes its part of the sums, the sums are
 all-reduced, and only then is anything divided. So the world size never changes the mathematics.
 """
 
@@ -19,56 +19,57 @@ import torch.distributed as dist
 from minifleming.run import errors
 from minifleming.run.errors import BadInput, RunFailed
 
-LOST = re.compile("gloo|NCCL|[Cc]onnection|[Ss]ocket|[Tt]imed out")  # how collectives complain of a rank that is gone
-
-
-def start(device: torch.device, minutes: float = 30, alone: bool = False) -> None:
-    """Join the process group if torchrun started more than one rank, or (``alone``) be one of a single rank.
-
-    A rank that waits for the others longer than ``minutes`` gives up. Tensors on the CPU go through gloo.
-    """
-    if dist.is_initialized():
-        return
-    backend, limit = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timedelta(minutes=minutes)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        store, me, count = next(dist.rendezvous("env://", timeout=limit))
-        dist.init_process_group(backend, timeout=limit, store=store, rank=me, world_size=count)
-        errors.speaks = partial(_first_to_speak, dist.PrefixStore("errors", store))
-    elif alone:
-        dist.init_process_group(backend, timeout=limit, store=dist.HashStore(), rank=0, world_size=1)
-
-
-def stop() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
+# what collectives say when another rank is gone
+RANK_LOST = re.compile("gloo|NCCL|[Cc]onnection|[Ss]ocket|[Tt]imed out")
 
 
 @contextmanager
-def session(device: torch.device, minutes: float = 30, alone: bool = False):
-    """``start``, and ``stop`` at the end. Where another rank dies, this one ends with RunFailed: the first collective
-    that misses it fails."""
-    start(device, minutes, alone)
+def process_group(device: torch.device, minutes: float = 30, single_rank: bool = False):
+    """Join the process group for the block, if torchrun started more than one rank.
+
+    ``single_rank``: create a group even for one rank (FSDP needs one). A collective that waits longer
+    than ``minutes`` fails. Raises RunFailed when another rank dies. CPU tensors go through gloo.
+    """
+    _join(device, timedelta(minutes=minutes), single_rank)
     try:
         yield
     except RuntimeError as error:
-        if world_size() == 1 or not (isinstance(error, dist.DistError) or LOST.search(str(error))):
+        lost = isinstance(error, dist.DistError) or RANK_LOST.search(str(error))
+        if world_size() == 1 or not lost:
             raise
         raise RunFailed(f"another rank is gone, or has not answered for {minutes:g} minutes") from None
     except BaseException:
         if world_size() == 1:
-            stop()
-        raise  # the others learn of it from their next collective
-    stop()
+            _leave()
+        raise  # the next collective of the other ranks fails
+    _leave()
 
 
-def _first_to_speak(store: dist.Store) -> bool:
-    """Of all ranks that end with an error, the first one says so."""
+def _join(device: torch.device, timeout: timedelta, single_rank: bool) -> None:
+    if dist.is_initialized():
+        return
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        store, me, count = next(dist.rendezvous("env://", timeout=timeout))
+        dist.init_process_group(backend, timeout=timeout, store=store, rank=me, world_size=count)
+        errors.is_reporting_rank = partial(_is_first_to_fail, dist.PrefixStore("errors", store))
+    elif single_rank:
+        dist.init_process_group(backend, timeout=timeout, store=dist.HashStore(), rank=0, world_size=1)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _is_first_to_fail(store: dist.Store) -> bool:
+    """Only the first failing rank prints its error."""
     try:
         store.set_timeout(timedelta(seconds=5))
-        return store.add("spoken", 1) == 1
-    except (RuntimeError, OSError):  # it went with rank 0
+        return store.add("failed", 1) == 1
+    except (RuntimeError, OSError):  # rank 0 is gone, and the store with it
         return os.environ.get("RANK") in ("0", "1")
 
 
@@ -81,23 +82,24 @@ def world_size() -> int:
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` takes the GPU of this local rank where there is one, the CPU elsewhere."""
+    """The device for ``auto`` (this rank's GPU if there is one), ``cpu`` or ``cuda``."""
+    available = torch.cuda.is_available()
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
+        name = "cuda" if available else "cpu"
+    if name == "cuda" and not available:
         raise BadInput("run.device: there is no CUDA device here")
     if name == "cuda":
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device(name)
 
 
-def share(items: list) -> list:
-    """This rank's part of a list: every world_size-th element. Groups stay whole on one rank."""
+def shard_list(items: list) -> list:
+    """This rank's part of a list: every world_size-th element."""
     return items[rank() :: world_size()]
 
 
 def all_sum(values: list[float], device: torch.device) -> list[float]:
-    """Sum each value over the ranks, in fp64."""
+    """The sum of each value over the ranks, in fp64."""
     if world_size() == 1:
         return list(values)
     total = torch.tensor(values, dtype=torch.float64, device=device)
@@ -105,36 +107,42 @@ def all_sum(values: list[float], device: torch.device) -> list[float]:
     return total.tolist()
 
 
-def anyone(yes: bool, device: torch.device) -> bool:
-    """Does one of the ranks say yes?"""
-    return all_sum([yes], device)[0] > 0
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether ``flag`` is true on at least one rank."""
+    return all_sum([flag], device)[0] > 0
 
 
 def all_gather(objects: list, device: torch.device) -> list:
-    """Lists of plain data from all ranks, interleaved back into the order that ``share`` split.
+    """The plain data of all ranks, interleaved: undoes ``shard_list``.
 
-    The data travel as JSON bytes in tensors: nothing is pickled.
+    The data travel as JSON bytes in tensors; nothing is pickled.
     """
     if world_size() == 1:
         return objects
-    data = torch.frombuffer(bytearray(json.dumps(objects).encode()), dtype=torch.uint8).to(device)
-    sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size())]
-    dist.all_gather(sizes, torch.tensor([data.numel()], device=device))
-    longest = max(int(size) for size in sizes)
-    buffers = [torch.zeros(longest, dtype=torch.uint8, device=device) for _ in sizes]
-    dist.all_gather(buffers, torch.nn.functional.pad(data, (0, longest - data.numel())))
-    parts = [json.loads(b[: int(n)].cpu().numpy().tobytes()) for b, n in zip(buffers, sizes)]
-    length = sum(len(part) for part in parts)
+    encoded = bytearray(json.dumps(objects).encode())
+    data = torch.frombuffer(encoded, dtype=torch.uint8).to(device)
+    parts = [json.loads(buffer.cpu().numpy().tobytes()) for buffer in _gather_bytes(data)]
+    length = sum(map(len, parts))
     return [parts[i % len(parts)][i // len(parts)] for i in range(length)]
 
 
-def from_first(value, device: torch.device):
-    """What rank 0 says (plain data), on every rank."""
+def _gather_bytes(data: torch.Tensor) -> list[torch.Tensor]:
+    """The byte tensors of all ranks, which may differ in length."""
+    sizes = [torch.zeros(1, dtype=torch.int64, device=data.device) for _ in range(world_size())]
+    dist.all_gather(sizes, torch.tensor([data.numel()], device=data.device))
+    longest = max(map(int, sizes))
+    buffers = [data.new_zeros(longest) for _ in sizes]
+    dist.all_gather(buffers, torch.nn.functional.pad(data, (0, longest - data.numel())))
+    return [buffer[: int(size)] for buffer, size in zip(buffers, sizes)]
+
+
+def broadcast_from_rank0(value, device: torch.device):
+    """Rank 0's value (plain data), on every rank."""
     return all_gather([value] if rank() == 0 else [], device)[0]
 
 
 def sum_gradients(parameters: list[torch.nn.Parameter]) -> None:
-    """Add the ranks' gradients. They were divided by global denominators, so the sum is the gradient."""
+    """Sum the gradients over the ranks. They were divided by global counts, so the sum is the gradient."""
     if world_size() == 1:
         return
     for parameter in parameters:
@@ -144,18 +152,23 @@ def sum_gradients(parameters: list[torch.nn.Parameter]) -> None:
 
 
 @contextmanager
-def together(device: torch.device):
-    """A block without collectives in which a rank may fail: then every rank raises the first one's error, instead of
-    waiting for it."""
-    failed: RunFailed | BadInput | None = None
+def raise_on_all_ranks(device: torch.device):
+    """If one rank fails inside the block, raise its error on every rank.
+
+    The block must not contain collectives.
+    """
+    failure: RunFailed | BadInput | None = None
     try:
         yield
     except (RunFailed, BadInput) as error:
-        failed = error
-    if anyone(failed is not None, device):
-        told = all_gather([[str(failed or ""), isinstance(failed, BadInput)]], device)
-        words, bad = next(pair for pair in told if pair[0])
-        raise failed or (BadInput if bad else RunFailed)(words)
+        failure = error
+    if not any_rank(failure is not None, device):
+        return
+    reports = all_gather([[str(failure or ""), isinstance(failure, BadInput)]], device)
+    if failure is not None:
+        raise failure
+    message, is_bad_input = next(report for report in reports if report[0])
+    raise BadInput(message) if is_bad_input else RunFailed(message)
 
 
 def barrier() -> None:

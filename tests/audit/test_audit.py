@@ -17,7 +17,7 @@ from minifleming.rlvr import train
 from minifleming.rlvr.log import read_lines, seal, step_path
 from minifleming.rods.item import write_items
 from minifleming.run import config as configuration
-from minifleming.run.errors import RunFailed, guarded
+from minifleming.run.errors import RunFailed, run_cli
 from minifleming.run.fields import RL, Config, Mining, Run, Stage1, Stage2
 
 
@@ -117,7 +117,7 @@ def test_a_control_from_another_run_and_a_run_that_was_interrupted_verify(talker
 
 
 def status(folder, capsys) -> tuple[int, str]:
-    code = guarded(__main__.main, ["verify", str(folder)])
+    code = run_cli(__main__.main, ["verify", str(folder)])
     error = capsys.readouterr().err
     assert error.count("\n") == (code != 0) and "Traceback" not in error
     return code, error
@@ -277,6 +277,6 @@ def test_a_replay_that_differs_says_where(whole, tmp_path):
     (["replay", "RUN", "--step", "99"], "there is no step 99"), (["replay", "RUN", "--step", "0"], "--step: give"),
     (["look", "RUN"], "invalid choice"), (["verify"], "required")])
 def test_bad_arguments_are_one_line_and_exit_2(whole, capsys, arguments, reason):
-    code = guarded(__main__.main, [str(whole) if a == "RUN" else a for a in arguments])
+    code = run_cli(__main__.main, [str(whole) if a == "RUN" else a for a in arguments])
     error = capsys.readouterr().err
     assert code == 2 and reason in error and error.count("\n") == 1

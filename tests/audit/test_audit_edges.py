@@ -16,7 +16,7 @@ from minifleming.rlvr.rollout import roll_out
 from minifleming.rlvr.update import update
 from minifleming.rods.item import read_items, write_items
 from minifleming.run.checkpoint import write_folder
-from minifleming.run.errors import BadInput, RunFailed, guarded
+from minifleming.run.errors import BadInput, RunFailed, run_cli
 from minifleming.run.fields import RL
 from tests.audit.test_audit import make_run, settings
 
@@ -33,7 +33,7 @@ def folder(whole, tmp_path):
 
 
 def status(capsys, *arguments) -> tuple[int, str]:
-    code = guarded(__main__.main, [str(a) for a in arguments])
+    code = run_cli(__main__.main, [str(a) for a in arguments])
     error = re.sub(r"[^\n]*\r", "", capsys.readouterr().err)  # progress bars
     said = [line for line in error.split("\n") if line.startswith("minifleming:")]
     assert len(said) == (code != 0) and "Traceback" not in error

@@ -20,7 +20,7 @@ from minifleming.rods.readers import load_graph
 from minifleming.rods.synthesize import synthesise
 from minifleming.run.errors import BadInput, RunFailed
 from minifleming.run.fields import ColdStart
-from minifleming.run.progress import Journal
+from minifleming.run.journal import Journal
 
 V, END = 40, 39
 

@@ -15,7 +15,7 @@ from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import TINY, load_model, save_model, weights_checksum, write_model
 from minifleming.run.errors import BadInput, Terminated
 from minifleming.run.fields import ColdStart, Config, Run
-from minifleming.run.progress import Journal
+from minifleming.run.journal import Journal
 from tests.cold_start.test_sft import Judged, model_of, some_examples
 from tests.ranks import on_ranks
 

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from minifleming.evaluation import evaluate as evaluation
-from minifleming.evaluation.evaluate import evaluate, evaluate_into, made_with
+from minifleming.evaluation.evaluate import evaluate, evaluate_into, run_fingerprint
 from minifleming.evaluation.grade import grade
 from minifleming.evaluation.records import read_records
 from minifleming.lm.tokenizer import Tokenizer
@@ -66,8 +66,8 @@ def test_a_prompt_without_room_counts_as_truncated_and_the_others_are_asked(mode
 @pytest.mark.parametrize("kept", [0, 1, 7, 11])
 def test_a_killed_run_goes_on_and_asks_only_what_is_missing(model, tokenizer, items, cfg, tmp_path, kept, monkeypatch):
     """What another rank had ended counts too; the torn last line is asked again."""
-    identity = made_with(items, tokenizer, cfg, "x", "tiny", "0")
-    whole = evaluate_into(tmp_path / "a.jsonl", model, tokenizer, items, cfg, name="x", made_with=identity)
+    identity = run_fingerprint(items, tokenizer, cfg, "x", "tiny", "0")
+    whole = evaluate_into(tmp_path / "a.jsonl", model, tokenizer, items, cfg, name="x", run_fingerprint=identity)
     assert read_records(tmp_path / "a.jsonl") == whole and not list(tmp_path.glob("*.part*"))
     lines = (tmp_path / "a.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "b.jsonl.settings.json").write_text((tmp_path / "a.jsonl.settings.json").read_text())
@@ -77,26 +77,26 @@ def test_a_killed_run_goes_on_and_asks_only_what_is_missing(model, tokenizer, it
     steps = evaluation.steps
     monkeypatch.setattr(evaluation, "steps", lambda model, prompts, keys, **more: asked.extend(keys) or steps(
         model, prompts, keys, **more))
-    again = evaluate_into(tmp_path / "b.jsonl", model, tokenizer, items, cfg, name="x", made_with=identity)
+    again = evaluate_into(tmp_path / "b.jsonl", model, tokenizer, items, cfg, name="x", run_fingerprint=identity)
     assert again == whole and (tmp_path / "b.jsonl").read_bytes() == (tmp_path / "a.jsonl").read_bytes()
     assert asked == [item.id for item in items[kept:]] and not list(tmp_path.glob("*.part*"))
     asked.clear()
-    assert evaluate_into(tmp_path / "b.jsonl", model, tokenizer, items, cfg, name="x", made_with=identity) == whole
+    assert evaluate_into(tmp_path / "b.jsonl", model, tokenizer, items, cfg, name="x", run_fingerprint=identity) == whole
     assert asked == [], "what is there is read"
 
 
 def test_other_items_prompts_weights_or_decoding_are_another_run(model, tokenizer, items, cfg, tmp_path):
-    first = made_with(items, tokenizer, cfg, "x", "tiny", "0")
-    evaluate_into(tmp_path / "a.jsonl", model, tokenizer, items, cfg, name="x", made_with=first)
+    first = run_fingerprint(items, tokenizer, cfg, "x", "tiny", "0")
+    evaluate_into(tmp_path / "a.jsonl", model, tokenizer, items, cfg, name="x", run_fingerprint=first)
     before = (tmp_path / "a.jsonl").read_bytes()
     longer = dataclasses.replace(cfg, eval=dataclasses.replace(cfg.eval, max_new_tokens=13))
     moved = [dataclasses.replace(items[0], answer="B" if items[0].answer == "A" else "A"), *items[1:]]
-    for other, field in [(made_with(items, tokenizer, longer, "x", "tiny", "0"), "max_new_tokens"),
-                         (made_with(items, tokenizer, cfg, "x", "tiny", "1"), "weights_sha256"),
-                         (made_with(moved, tokenizer, cfg, "x", "tiny", "0"), "items_sha256")]:
+    for other, field in [(run_fingerprint(items, tokenizer, longer, "x", "tiny", "0"), "max_new_tokens"),
+                         (run_fingerprint(items, tokenizer, cfg, "x", "tiny", "1"), "weights_sha256"),
+                         (run_fingerprint(moved, tokenizer, cfg, "x", "tiny", "0"), "items_sha256")]:
         assert [name for name in first if first[name] != other[name]] == [field]
         with pytest.raises(BadInput, match=field):
-            evaluate_into(tmp_path / "a.jsonl", model, tokenizer, items, cfg, name="x", made_with=other)
+            evaluate_into(tmp_path / "a.jsonl", model, tokenizer, items, cfg, name="x", run_fingerprint=other)
     assert (tmp_path / "a.jsonl").read_bytes() == before
     assert first["chance"] == pytest.approx(1 / 4) and first["n"] == 12
 
@@ -104,16 +104,16 @@ def test_other_items_prompts_weights_or_decoding_are_another_run(model, tokenize
 def test_a_damaged_part_is_refused(model, tokenizer, items, cfg, tmp_path):
     (tmp_path / "a.jsonl.part0").write_text('{"no": "item"}\n')
     with pytest.raises(BadInput, match="part0:1: no evaluation record"):
-        evaluate_into(tmp_path / "a.jsonl", model, tokenizer, items, cfg, name="x", made_with={"a": 1})
+        evaluate_into(tmp_path / "a.jsonl", model, tokenizer, items, cfg, name="x", run_fingerprint={"a": 1})
     assert json.loads((tmp_path / "a.jsonl.part0").read_text()) == {"no": "item"}
 
 
 def test_samples_are_in_a_row_and_a_half_sampled_item_is_asked_again(model, tokenizer, items, cfg, tmp_path):
     how = {"samples": 3, "temperature": 1.0}
-    whole = evaluate_into(tmp_path / "a.jsonl", model, tokenizer, items[:4], cfg, name="x", made_with=how, **how)
+    whole = evaluate_into(tmp_path / "a.jsonl", model, tokenizer, items[:4], cfg, name="x", run_fingerprint=how, **how)
     assert [(r["item"], r["sample"]) for r in whole] == [(item.id, s) for item in items[:4] for s in range(3)]
     assert len({r["text"] for r in whole if r["item"] == items[0].id}) > 1
     lines = (tmp_path / "a.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "b.jsonl.part0").write_text("".join(lines[:5]))
-    again = evaluate_into(tmp_path / "b.jsonl", model, tokenizer, items[:4], cfg, name="x", made_with=how, **how)
+    again = evaluate_into(tmp_path / "b.jsonl", model, tokenizer, items[:4], cfg, name="x", run_fingerprint=how, **how)
     assert again == whole

@@ -71,7 +71,7 @@ def sharded_run(rank: int, folder, tokenizer, size: int, recompute: bool) -> Non
     before = weights_checksum(model)
     if model.config.tie_word_embeddings:
         assert model.lm_head.weight is model.model.embed_tokens.weight
-    gradient, optimizer = train(model, 2, distributed.share(batches()), recompute)
+    gradient, optimizer = train(model, 2, distributed.shard_list(batches()), recompute)
     home = folder / "out" if rank == 0 else None
     save_model(model, tokenizer, home)
     optim.save_optimizer(optimizer, model, home, shard_bytes=20_000)
@@ -99,7 +99,7 @@ def bf16_gradients(rank: int, folder) -> None:
     """Of a model that gathers its weights in bf16, as the large recipes do: as it is, and recomputed."""
     for recompute in (False, True):
         model = load_model(folder / "model", device=CPU, spread=lambda m: apply_fsdp(m, 0, torch.bfloat16, CPU))
-        gradient, _ = train(model, 1, distributed.share(batches()[:2]), recompute)  # one each
+        gradient, _ = train(model, 1, distributed.shard_list(batches()[:2]), recompute)  # one each
         save_file(gradient, folder / f"{rank}.{recompute}.safetensors")
 
 
@@ -153,7 +153,7 @@ def sharded_samples(rank: int, folder, size: int) -> None:
     keys = [str(i) for i in range(len(mine))]
     with gathered_copy(model) as copy:
         gathered = sample(copy, mine, keys, **settings)
-    train(model, 1, distributed.share(batches()))  # gathering for the copy does not disturb training
+    train(model, 1, distributed.shard_list(batches()))  # gathering for the copy does not disturb training
     (folder / f"{rank}.json").write_text(json.dumps([c.ids for c in gathered]))
 
 

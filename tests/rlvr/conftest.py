@@ -17,7 +17,7 @@ from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rlvr.log import brief, figures, record
 from minifleming.rods.item import Item
 from minifleming.run.fields import ColdStart
-from minifleming.run.progress import Journal
+from minifleming.run.journal import Journal
 
 
 def describe(groups) -> dict:

@@ -125,7 +125,7 @@ def one_step(rank, base, groups, cfg, path, shard=1) -> None:
             for p in reference.parameters():
                 p.mul_(1.01)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    found = update(model, optimizer, distributed.share(groups), cfg, samples=8, prompts=len(groups), reference=reference,
+    found = update(model, optimizer, distributed.shard_list(groups), cfg, samples=8, prompts=len(groups), reference=reference,
                    key=(1, 2))
     gradient, weights = (torch.cat([full_tensor(x.detach()).flatten() for x in xs]) for xs in (
         [p.grad for p in model.parameters()], list(model.parameters())))
@@ -166,7 +166,7 @@ def test_T9_T26_gradient_on_1_2_and_4_ranks(talker, base, tokenizer, tmp_path, c
 
 def failing(rank, folder) -> None:
     try:
-        with distributed.together(torch.device("cpu")):
+        with distributed.raise_on_all_ranks(torch.device("cpu")):
             if rank == 1:
                 raise RunFailed("rank 1 saw it")
         said = "went on"

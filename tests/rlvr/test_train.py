@@ -14,7 +14,7 @@ import torch
 from minifleming.rlvr import train as trainer
 from minifleming.rlvr.objective import advantages
 from minifleming.run.checkpoint import checkpoints, verify_folder
-from minifleming.run.errors import BadInput, Hold, Terminated
+from minifleming.run.errors import BadInput, DeferSignals, Terminated
 from minifleming.run.fields import RL, Config, Mining, Run, Stage1, Stage2
 
 
@@ -189,9 +189,9 @@ def test_an_interrupted_run_saves_between_two_steps_and_goes_on_bit_for_bit(talk
 
 def test_a_second_signal_strikes_at_once():
     with pytest.raises(KeyboardInterrupt):
-        with Hold() as hold:
+        with DeferSignals() as hold:
             os.kill(os.getpid(), signal.SIGINT)
-            assert isinstance(hold.came, KeyboardInterrupt)
+            assert isinstance(hold.received, KeyboardInterrupt)
             os.kill(os.getpid(), signal.SIGINT)
 
 

@@ -17,7 +17,7 @@ from minifleming.rods.proof import Facts, fault, solve
 from minifleming.rods.question import is_told
 from minifleming.rods.readers import load_graph
 from minifleming.rods.synthesize import synthesise
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 from tests.rods.toy_graphs import build, closed, genetics, neighbours, solutions
 
 GRAPH = load_graph("embedded")
@@ -254,13 +254,13 @@ def test_a_visible_part_in_pieces_is_a_fault_and_no_crash():
 def test_the_command_counts_the_proven_and_names_the_others(tmp_path, capsys):
     path = tmp_path / "items.jsonl"
     write_items(path, ITEMS[:20])
-    assert guarded(proof.main, ["--items", str(path)]) == 0
+    assert run_cli(proof.main, ["--items", str(path)]) == 0
     assert f"20 of 20 items proven against {len(EDGES)} triples" in capsys.readouterr().out
     lines = path.read_text().splitlines()
     broken = json.loads(lines[4])
     broken["visible"][0][2] = "nothing"
     path.write_text("\n".join([*lines[:4], json.dumps(broken), *lines[5:]]))
-    assert guarded(proof.main, ["--items", str(path)]) == 1
+    assert run_cli(proof.main, ["--items", str(path)]) == 1
     out, err = capsys.readouterr()
     assert f"{ITEMS[4].id}: not an edge" in out and "19 of 20 items proven" in out
     assert err == f"minifleming: {path}: 1 items without a valid proof\n"
@@ -489,7 +489,7 @@ def test_the_command_names_twenty_and_reads_the_columns(tmp_path, capsys):
     write_items(tmp_path / "i.jsonl", [changed(item, masked="x") for item in ITEMS[:25]])
     columns = "head=subject,head_type=type,relation=verb,tail=object,tail_type=kind"
     argv = ["--graph", str(tmp_path / "g.tsv"), "--columns", columns, "--items", str(tmp_path / "i.jsonl")]
-    assert guarded(proof.main, argv) == 1
+    assert run_cli(proof.main, argv) == 1
     out = capsys.readouterr().out.splitlines()
     assert len(out) == 21 and out[-1] == f"0 of 25 items proven against {len(EDGES)} triples"
 

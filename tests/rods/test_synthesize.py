@@ -21,7 +21,7 @@ from minifleming.rods.synthesize import (
 )
 from minifleming.rods.triples import COLUMNS
 from minifleming.rods.walk import EVIDENCE, Step, Walk
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 from minifleming.run.fields import Data
 from tests.rods.toy_graphs import build, clinic
 
@@ -106,7 +106,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
 def test_the_command_gives_the_same_bytes_too_and_exactly_n(tmp_path, capsys):
     for name in ("a", "b"):
         argv = ["--n", "37", "--seed", "2", "--out", str(tmp_path / name), "--hops", "2,3", "--options", "5"]
-        assert guarded(synth_kg.main, argv) == 0
+        assert run_cli(synth_kg.main, argv) == 0
     lines = (tmp_path / "a").read_bytes().splitlines()
     assert len(lines) == 37 and (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert "37 items, each with a proof" in capsys.readouterr().out
@@ -118,7 +118,7 @@ def test_a_graph_that_gives_too_few_ends_with_status_1_the_count_and_no_file(tmp
     rows = [COLUMNS, *((h, toy.type_of(h), r, t, toy.type_of(t)) for h, r, t in toy.triples)]
     graph.write_text("\n".join("\t".join(row) for row in rows))
     argv = ["--graph", str(graph), "--n", "60", "--hops", "2", "--out", str(out), "--set", "data.findings=[1,1]"]
-    assert guarded(synth_kg.main, argv) == 1
+    assert run_cli(synth_kg.main, argv) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("minifleming: the graph gave ") and " different items of the 60 asked for; " in last
     assert re.search(r"; \d+ of 2 hops; more come with fewer --hops or --qualifiers", last)
@@ -157,7 +157,7 @@ def test_the_command_makes_a_training_and_a_test_file_that_share_nothing(tmp_pat
     files = {}
     for split in ("train", "heldout"):
         path = tmp_path / f"{split}.jsonl"
-        assert guarded(synth_kg.main, ["--n", "200", "--split", split, "--out", str(path)]) == 0
+        assert run_cli(synth_kg.main, ["--n", "200", "--split", split, "--out", str(path)]) == 0
         files[split] = read_items(path)
     assert not {combination(i) for i in files["train"]} & {combination(i) for i in files["heldout"]}
     assert not {i.id for i in files["train"]} & {i.id for i in files["heldout"]}

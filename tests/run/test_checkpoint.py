@@ -10,17 +10,17 @@ from minifleming.run import checkpoint
 from minifleming.run.checkpoint import (
     MANIFEST,
     checkpoints,
+    ensure_writable,
     latest,
     prune,
     read_json,
     sha256,
     verify_folder,
-    writable,
     write_folder,
     write_text,
 )
 from minifleming.run.errors import BadInput
-from minifleming.run.progress import Journal
+from minifleming.run.journal import Journal
 
 
 def fill(folder: Path, text: str = "one") -> None:
@@ -195,7 +195,7 @@ def test_a_place_where_no_file_can_stand_is_refused(tmp_path):
     for path, reason in [(tmp_path, "is a folder"), (tmp_path / "file" / "x", "File exists|Not a directory"),
                          (tmp_path / ("n" * 300) / "x", "too long")]:
         with pytest.raises(BadInput, match=reason):
-            writable(path)
+            ensure_writable(path)
         with pytest.raises(BadInput, match=reason):
             write_text(path, "x")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -19,9 +19,8 @@ LENGTHS = (0, 1, 2, 3, 7, 10)
 DATA = [{"id": f"é🩺-{i}", "n": i, "x": i / 7, "none": None, "list": [i, [str(i) * i]]} for i in range(10)]
 
 
-def rank_main(out: str) -> None:
-    """What each of the two processes does; its findings go to a file."""
-    distributed.start(CPU)
+def collect() -> dict:
+    """What this rank gets from each collective."""
     me = distributed.rank()
     weight = torch.nn.Parameter(torch.zeros(3))
     idle = torch.nn.Parameter(torch.zeros(2))
@@ -29,16 +28,22 @@ def rank_main(out: str) -> None:
     if me == 0:
         idle.grad = torch.tensor([5.0, 6.0])
     distributed.sum_gradients([weight, idle])
-    found = {
+    long = ["long " * 10_000]
+    return {
         "rank": me, "world": distributed.world_size(),
-        "shares": [distributed.share(list(range(n))) for n in LENGTHS],
-        "gathered": [distributed.all_gather(distributed.share(DATA[:n]), CPU) for n in LENGTHS],
-        "uneven": distributed.all_gather(["long " * 10_000] if me == 0 else [], CPU) == ["long " * 10_000],
+        "shares": [distributed.shard_list(list(range(n))) for n in LENGTHS],
+        "gathered": [distributed.all_gather(distributed.shard_list(DATA[:n]), CPU) for n in LENGTHS],
+        "uneven": distributed.all_gather(long if me == 0 else [], CPU) == long,
         "sums": distributed.all_sum([me + 1, 0.1 * (me + 1), 2.0**53 if me == 0 else 1.0, -3], CPU),
         "gradients": [weight.grad.tolist(), idle.grad.tolist()],
     }
-    distributed.barrier()
-    distributed.stop()
+
+
+def rank_main(out: str) -> None:
+    """What each of the two processes does; its findings go to a file."""
+    with distributed.process_group(CPU):
+        found = collect()
+        distributed.barrier()
     found["after"] = [distributed.rank(), distributed.world_size()]
     Path(out).write_text(json.dumps(found))
 
@@ -64,7 +69,7 @@ def two_ranks(tmp_path_factory) -> list[dict]:
 
 def test_two_processes_know_who_they_are(two_ranks):
     assert [(found["rank"], found["world"]) for found in two_ranks] == [(0, 2), (1, 2)]
-    assert [found["after"] for found in two_ranks] == [[0, 1], [0, 1]], "after stop() there is one rank again"
+    assert [found["after"] for found in two_ranks] == [[0, 1], [0, 1]], "after the block there is one rank again"
 
 
 def test_shares_are_disjoint_and_cover_the_list(two_ranks):
@@ -92,11 +97,10 @@ def test_gradients_are_summed_and_a_rank_without_one_adds_nothing(two_ranks):
 
 def test_one_rank_alone_needs_no_process_group(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    distributed.start(CPU)
-    distributed.barrier()
-    distributed.stop()
+    with distributed.process_group(CPU):
+        distributed.barrier()
     assert (distributed.rank(), distributed.world_size()) == (0, 1)
-    assert distributed.share([1, 2, 3]) == distributed.all_gather([1, 2, 3], CPU) == [1, 2, 3]
+    assert distributed.shard_list([1, 2, 3]) == distributed.all_gather([1, 2, 3], CPU) == [1, 2, 3]
     assert distributed.all_sum([1, 0.5], CPU) == [1, 0.5]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from minifleming.run.errors import BadInput, Parser, RunFailed, Terminated, guarded
+from minifleming.run.errors import BadInput, Parser, RunFailed, Terminated, run_cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,14 +29,14 @@ def raising(error):
 
 @pytest.mark.parametrize("result, status", [(None, 0), (0, 0), (3, 3)])
 def test_a_main_that_returns_gives_its_status_and_says_nothing(result, status, capsys):
-    assert guarded(ends_with(result)) == status
+    assert run_cli(ends_with(result)) == status
     assert capsys.readouterr() == ("", "")
 
 
 def test_the_arguments_arrive():
     seen = []
-    guarded(ends_with(lambda argv: seen.append(argv)), ["--n", "3"])
-    guarded(ends_with(lambda argv: seen.append(argv)))
+    run_cli(ends_with(lambda argv: seen.append(argv)), ["--n", "3"])
+    run_cli(ends_with(lambda argv: seen.append(argv)))
     assert seen == [["--n", "3"], None]
 
 
@@ -54,20 +54,20 @@ def test_the_arguments_arrive():
     (OSError("bare"), 1, "input or output: bare"),
 ])
 def test_an_exception_gives_its_status_and_one_line(error, status, line, capsys):
-    assert guarded(raising(error)) == status
+    assert run_cli(raising(error)) == status
     assert capsys.readouterr() == ("", f"minifleming: {line}\n")
 
 
 @pytest.mark.parametrize("error", [ValueError("bug"), ZeroDivisionError(), AssertionError(), SystemExit(0)])
 def test_a_bug_is_not_hidden(error):
     with pytest.raises(type(error)):
-        guarded(raising(error))
+        run_cli(raising(error))
 
 
 def test_only_rank_0_speaks(monkeypatch, capsys):
     for rank, said in (("0", "minifleming: x\n"), ("1", ""), ("7", "")):
         monkeypatch.setenv("RANK", rank)
-        assert guarded(raising(BadInput("x"))) == 2
+        assert run_cli(raising(BadInput("x"))) == 2
         assert capsys.readouterr().err == said
 
 
@@ -84,7 +84,7 @@ def test_a_signal_unwinds_through_finally_blocks(number, status, capsys):
 
     old = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
     try:
-        assert guarded(ends_with(action)) == status and closed == [True]
+        assert run_cli(ends_with(action)) == status and closed == [True]
     finally:
         signal.signal(signal.SIGINT, old)
     assert capsys.readouterr().err.startswith("minifleming: ")
@@ -93,15 +93,15 @@ def test_a_signal_unwinds_through_finally_blocks(number, status, capsys):
 def test_the_callers_signal_handler_comes_back():
     for action in (None, raising(BadInput("x"))):
         before = signal.getsignal(signal.SIGTERM)
-        guarded(action or ends_with(0))
+        run_cli(action or ends_with(0))
         assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_reader_that_leaves_early_gets_no_traceback():
     """As in ``python eval.py ... | head -1``. This module needs no torch, so the process is quick."""
-    code = ("from minifleming.run.errors import guarded\n"
+    code = ("from minifleming.run.errors import run_cli\n"
             "def main(argv):\n    for _ in range(100000): print('line')\n"
-            "raise SystemExit(guarded(main))")
+            "raise SystemExit(run_cli(main))")
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.readline() == b"line\n"
     process.stdout.close()
@@ -125,11 +125,11 @@ def parser() -> argparse.ArgumentParser:
     ([], "the following arguments are required: --items"),
 ])
 def test_the_command_line_fails_in_one_line_without_a_usage_block(argv, line, capsys):
-    assert guarded(lambda argv: parser().parse_args(argv) and 0, argv) == 2
+    assert run_cli(lambda argv: parser().parse_args(argv) and 0, argv) == 2
     assert capsys.readouterr() == ("", f"minifleming: {line}\n")
 
 
 def test_help_is_no_error(capsys):
     with pytest.raises(SystemExit) as caught:
-        guarded(lambda argv: parser().parse_args(argv) and 0, ["--help"])
+        run_cli(lambda argv: parser().parse_args(argv) and 0, ["--help"])
     assert caught.value.code == 0 and capsys.readouterr().out.startswith("usage: p ")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from minifleming.run import distributed
-from minifleming.run.errors import BadInput, RunFailed, guarded
+from minifleming.run.errors import BadInput, RunFailed, run_cli
 
 CPU = torch.device("cpu")
 
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 def work_until_told(argv) -> int:
     """A collective every 20 milliseconds, as long as nothing happens."""
     folder, what = argv
-    with distributed.session(CPU, minutes=0.1):
+    with distributed.process_group(CPU, minutes=0.1):
         me = distributed.rank()
         for step in range(500):
             if me == 1 and step == 20:
@@ -31,7 +31,7 @@ def work_until_told(argv) -> int:
                     raise BadInput("line 3 of it", folder / "items.jsonl")
                 if what == "failure":
                     raise RunFailed("loss nan")
-            distributed.anyone(True, CPU)
+            distributed.any_rank(True, CPU)
             (folder / f"{me}.step").write_text(str(step))
             time.sleep(0.02)
     return 0
@@ -41,7 +41,7 @@ def rank_main(rank: int, world: int, port: int, folder, what: str) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     sys.stderr = open(folder / f"{rank}.err", "w")
-    os._exit(guarded(work_until_told, (folder, what)))
+    os._exit(run_cli(work_until_told, (folder, what)))
 
 
 def start(folder, what: str, world: int = 3) -> list:
@@ -103,5 +103,5 @@ def test_a_rank_that_answers_no_more_is_given_up_after_the_time_out(tmp_path):
 
 def test_an_error_of_our_own_keeps_its_traceback(tmp_path, monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with pytest.raises(RuntimeError, match="gloo would say so"), distributed.session(CPU):
+    with pytest.raises(RuntimeError, match="gloo would say so"), distributed.process_group(CPU):
         raise RuntimeError("gloo would say so")

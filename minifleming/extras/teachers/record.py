@@ -17,7 +17,7 @@ from minifleming.cold_start.refine import TeacherResult
 from minifleming.cold_start.trace import new_trace
 from minifleming.rods.item import Item
 from minifleming.run.errors import BadInput
-from minifleming.run.lines import alone, begin, whole_lines
+from minifleming.run.journal import can_resume, complete_lines, lock_exclusive
 
 FIELDS = ("reasoning", "answer", "strategy", "teacher", "detour")
 
@@ -35,10 +35,10 @@ def run_teacher(
 
     ``collect`` is called with ``chunk`` items at a time, ``progress`` with the number finished.
     """
-    can_resume = begin(path, fingerprint)
+    resumed = can_resume(path, fingerprint)
     with open(path, "a", encoding="utf-8") as file:
-        alone(file)
-        results = read_record(path, items) if can_resume else []
+        lock_exclusive(file)
+        results = read_record(path, items) if resumed else []
         progress(len(results))
         for start in range(len(results), len(items), chunk):
             new = collect(items[start : start + chunk])
@@ -65,7 +65,7 @@ def to_line(result: TeacherResult) -> str:
 def read_record(path: Path, items: Sequence[Item]) -> list[TeacherResult]:
     """Returns the results of the first items. Raises BadInput with file and line."""
     results: list[TeacherResult] = []
-    for number, text in whole_lines(path):
+    for number, text in complete_lines(path):
         try:
             results.append(of_line(json.loads(text), items[len(results)]))
         except (ValueError, LookupError, TypeError, AttributeError):

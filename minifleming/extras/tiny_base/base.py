@@ -27,8 +27,8 @@ from minifleming.rods.item import LABELS
 from minifleming.rods.readers import load_graph
 from minifleming.rods.walk import Walker
 from minifleming.run.checkpoint import sha256, write_folder
-from minifleming.run.errors import BadInput, Parser, guarded
-from minifleming.run.progress import bar
+from minifleming.run.errors import BadInput, Parser, run_cli
+from minifleming.run.journal import bar
 
 CONTROL = ["<|im_start|>", "<|im_end|>", "<think>", "</think>", "<answer>", "</answer>"]
 PAD = 0
@@ -164,4 +164,4 @@ def build(args, staging: Path) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(main))
+    raise SystemExit(run_cli(main))

@@ -12,7 +12,7 @@ from test_sets_layouts import entries_for
 import eval as evaluation
 from minifleming.evaluation.sets.read import READERS, WAYS, Unusable, read_benchmark, read_set
 from minifleming.rods.item import Item, write_items
-from minifleming.run.errors import BadInput, guarded
+from minifleming.run.errors import BadInput, run_cli
 
 ROOT = Path(__file__).parents[3]
 
@@ -109,7 +109,7 @@ def test_eval_reads_them_and_counts_what_it_leaves_out(put, tmp_path, capsys):
 def test_eval_refuses_before_it_loads_a_model(named, reason, put, tmp_path, capsys):
     path = put("medqa", medqa(entries(5)))
     arguments = [f"--benchmark={text.replace('FILE', str(path))}" for text in named]
-    assert guarded(evaluation.main, ["--model", "tiny", "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert run_cli(evaluation.main, ["--model", "tiny", "--out", str(tmp_path / "out"), *arguments]) == 2
     said = capsys.readouterr()
     assert reason in said.err and said.err.count("\n") == 1 and not (tmp_path / "out").exists()
 
@@ -117,7 +117,7 @@ def test_eval_refuses_before_it_loads_a_model(named, reason, put, tmp_path, caps
 def test_eval_grades_a_public_set(put, tmp_path):
     path = put("medqa", medqa(entries(3)))
     out = ["--out", str(tmp_path / "out"), "--set=eval.max_new_tokens=4", "--device", "cpu"]
-    assert guarded(evaluation.main, ["--model", "tiny", f"--benchmark=medqa={path}", *out]) == 0
+    assert run_cli(evaluation.main, ["--model", "tiny", f"--benchmark=medqa={path}", *out]) == 0
     records = [json.loads(line) for line in (tmp_path / "out" / "medqa.jsonl").read_text().splitlines()]
     assert [(r["item"], r["answer"]) for r in records] == [("medqa:1", "A"), ("medqa:2", "B"), ("medqa:3", "C")]
 

@@ -21,7 +21,7 @@ from minifleming.kernels.reference import rotary
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model
 from minifleming.run.checkpoint import verify_folder
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 
 gguf = pytest.importorskip("gguf")
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -114,7 +114,7 @@ def test_a_converted_model_is_its_source(tmp_path, tiny, kind, tied, head_dim):
     """Configuration, every weight and the logits are equal bit for bit, in each type of tensor."""
     model = rounded(tiny("llama", **SHAPE, tie_word_embeddings=tied, head_dim=head_dim), kind)
     file = write(tmp_path / "m.gguf", facts_of(model.config), tensors_of(model), kind)
-    assert guarded(converter.main, ["--file", str(file), "--out", str(tmp_path / "m")]) == 0
+    assert run_cli(converter.main, ["--file", str(file), "--out", str(tmp_path / "m")]) == 0
     back = load_model(tmp_path / "m")
     assert back.config == model.config and verify_folder(tmp_path / "m") is None
     for (name, p), q in zip(back.named_parameters(), model.parameters()):
@@ -201,7 +201,7 @@ def test_defaults_of_the_specification(tmp_path, tiny):
 def refused(folder: Path, capsys, *words: str, argv: tuple[str, ...] = ("--file", "f.gguf", "--out", "out")) -> None:
     """Status 2, one line with these words, and the folder as it was."""
     before = {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
-    assert guarded(converter.main, list(argv)) == 2
+    assert run_cli(converter.main, list(argv)) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1 and line.startswith("minifleming: ") and all(word in line for word in words), line
     assert {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")} == before

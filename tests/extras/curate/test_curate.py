@@ -17,7 +17,7 @@ from minifleming.extras.curate.card import cell, chi_square_tail, uneven
 from minifleming.extras.curate.step import each
 from minifleming.extras.curate.steps import Settings, curate
 from minifleming.rods.item import read_items, write_items
-from minifleming.run.errors import BadInput, RunFailed, guarded
+from minifleming.run.errors import BadInput, RunFailed, run_cli
 
 ENDS = ("", ".dropped.jsonl", ".quarantine.jsonl", ".card.md", ".funnel.svg")
 BROKEN = [item("dirty", "The patientâ€™s fever is high?"), item("double", options=("Iron", "iron", "Tin")),
@@ -53,7 +53,7 @@ ALL = ["a=a.jsonl", "b=b.jsonl", "--decontaminate", "bench=bench.jsonl", "--vote
 
 
 def run(*argv) -> int:
-    return guarded(main, [*ALL, "--out", "out/F.jsonl", *argv])
+    return run_cli(main, [*ALL, "--out", "out/F.jsonl", *argv])
 
 
 def read(name="out/F.jsonl") -> list[dict]:
@@ -135,7 +135,7 @@ def test_the_card(folder):
 
 
 def test_the_card_says_which_steps_were_left_out(folder):
-    assert guarded(main, ["a=a.jsonl", "--out", "F.jsonl"]) == 0
+    assert run_cli(main, ["a=a.jsonl", "--out", "F.jsonl"]) == 0
     card = Path("F.jsonl.card.md").read_text(encoding="utf-8").split("## Funnel")[1].split("##")[0]
     for step, reason in (("contamination", "no benchmark was given"), ("labels", "no votes were given"),
                          ("blend", "no ratio and no size were given")):
@@ -184,7 +184,7 @@ def test_cells_cannot_break_a_table():
 def test_curating_the_output_again_changes_no_question_and_drops_nothing(folder):
     assert run() == 0
     first = read_items("out/F.jsonl")
-    assert guarded(main, ["again=out/F.jsonl", "--decontaminate", "bench=bench.jsonl", "--out", "two.jsonl"]) == 0
+    assert run_cli(main, ["again=out/F.jsonl", "--decontaminate", "bench=bench.jsonl", "--out", "two.jsonl"]) == 0
     second = read_items("two.jsonl")
     assert [(i.id, i.question, i.options, i.answer, i.tier) for i in first] == [
         (i.id, i.question, i.options, i.answer, i.tier) for i in second]
@@ -203,7 +203,7 @@ def test_the_blend_is_of_the_asked_size_and_says_what_is_short(folder, capsys):
 def test_ids_that_come_again_are_told_apart_and_sources_of_their_own_stay(folder):
     for name, id, source in (("x", "same", "graph"), ("y", "same~2", ""), ("z", "same", "")):
         write_items(f"{name}.jsonl", [item(id, f"What does the letter {name} stand for here?", source=source)])
-    assert guarded(main, ["x=x.jsonl", "y=y.jsonl", "z=z.jsonl", "--out", "F.jsonl"]) == 0
+    assert run_cli(main, ["x=x.jsonl", "y=y.jsonl", "z=z.jsonl", "--out", "F.jsonl"]) == 0
     items = read_items("F.jsonl")
     assert [(i.id, i.source) for i in items] == [("same", "graph"), ("same~2", "y"), ("same~3", "z")]
     assert items[2].provenance["lineage"][0] == {"step": "read", "set": "z", "was": "same"}
@@ -249,7 +249,7 @@ def test_bad_input_is_one_line_and_nothing_is_overwritten(folder, capsys, argv, 
     Path("othervotes.jsonl").write_text(votes([item("zz")], [[True]]))
     Path("othertiers.jsonl").write_text('{"id": "zz", "tiers": ["easy"]}\n')
     Path("F.jsonl").write_text("precious\n")
-    assert guarded(main, [*argv, "--out", "F.jsonl"]) == 2
+    assert run_cli(main, [*argv, "--out", "F.jsonl"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.startswith("minifleming: ") and reason in error
     assert Path("F.jsonl").read_text() == "precious\n" and not list(Path().glob("F.jsonl.*"))

@@ -19,7 +19,7 @@ from minifleming.extras.extract.pages import Page, Sentence, blocks, read_pages,
 from minifleming.extras.extract.relations import PatternRelator
 from minifleming.rods.graph import Graph
 from minifleming.rods.readers import load_graph
-from minifleming.run.errors import BadInput, guarded
+from minifleming.run.errors import BadInput, run_cli
 
 PAGES = Path(__file__).parent / "pages"
 GRAPH = load_graph("embedded")
@@ -402,7 +402,7 @@ def test_a_prompt_is_one_line_and_lists_what_may_be_said():
 # ---- the command
 
 def run(folder: Path, *more: str) -> int:
-    return guarded(command.main, ["--pages", str(folder / "pages"), "--out", str(folder / "out.tsv"), *more])
+    return run_cli(command.main, ["--pages", str(folder / "pages"), "--out", str(folder / "out.tsv"), *more])
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from minifleming.extras.reports import training, training_plots
 from minifleming.rlvr.log import read_lines
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 from tests.audit.test_audit import make_run, settings
 
 
@@ -76,6 +76,6 @@ def test_how_right_answers_are_carried():
                                           (lambda f: (f / "config.toml").write_text(""), "no rollouts")])
 def test_what_is_no_run_is_one_line(tmp_path, capsys, make, reason):
     make(tmp_path)
-    assert guarded(training.main, [str(tmp_path)]) == 2
+    assert run_cli(training.main, [str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert reason in error and error.count("\n") == 1

@@ -358,11 +358,11 @@ import sys
 from minifleming.extras.teachers.answers import Answers
 from minifleming.extras.teachers.endpoint import Endpoint
 from minifleming.rods.item import Item
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 def main(argv):
     items = [Item(f"i{n}", f"What helps in case {n} ?", {"A": "rest", "B": "tea"}, "AB"[n % 2]) for n in range(12)]
     print(Endpoint(sys.argv[1], "m", Answers(sys.argv[2]), workers=2).propose(items))
-sys.exit(guarded(main))
+sys.exit(run_cli(main))
 """
 
 

@@ -16,7 +16,7 @@ from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.rods.readers import load_graph
 from minifleming.rods.synthesize import synthesise
 from minifleming.run.fields import ColdStart
-from minifleming.run.progress import Journal
+from minifleming.run.journal import Journal
 
 
 @pytest.fixture(scope="module")

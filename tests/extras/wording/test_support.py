@@ -13,7 +13,7 @@ from minifleming.rods.item import Item, read_items
 from minifleming.rods.readers import load_graph
 from minifleming.rods.synthesize import synthesise
 from minifleming.rods.triples import COLUMNS
-from minifleming.run.errors import guarded
+from minifleming.run.errors import run_cli
 from tests.rods.toy_graphs import build
 
 GRAPH = load_graph("embedded")
@@ -147,8 +147,8 @@ def test_the_command_says_how_many_were_dropped_and_drops_none_without_another_g
     rows = [(disease, "Disease", "treats", drug, "Drug") for disease in diseases for drug in drugs]
     other.write_text("\n".join("\t".join(row) for row in [COLUMNS, *rows]))
     argv = ["--n", "30", "--hops", "2", "--out", str(out)]
-    assert guarded(synth_kg.main, argv) == 0 and "dropped" not in capsys.readouterr().out
-    assert guarded(synth_kg.main, [*argv, "--support-graph", str(other)]) == 0
+    assert run_cli(synth_kg.main, argv) == 0 and "dropped" not in capsys.readouterr().out
+    assert run_cli(synth_kg.main, [*argv, "--support-graph", str(other)]) == 0
     assert re.search(r"^\d+ items dropped: a distractor is supported by ", capsys.readouterr().out, re.M)
     assert not any(Support([load_graph(str(other))])(item) for item in read_items(out))
 
