@@ -12,10 +12,10 @@ Research software. Not for clinical use.
 
 from pathlib import Path
 
+from minifleming.evaluation.benchmarks import BENCHMARKS, read_benchmark
 from minifleming.evaluation.evaluate import evaluate_into, run_fingerprint
 from minifleming.evaluation.records import read_records
 from minifleming.evaluation.scores import Sets, write_rows, write_scores
-from minifleming.evaluation.sets.read import READERS, read_benchmark
 from minifleming.evaluation.tables import VARIANTS, write_report
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder, weights_checksum
@@ -27,7 +27,7 @@ from minifleming.run.checkpoint import read_json
 from minifleming.run.errors import BadInput, Parser, run_cli
 
 BENCHMARK_HELP = ("items (JSONL) under a name of yours, or the file of a public benchmark under its "
-                  f"own name: {', '.join(READERS)}; repeatable")
+                  f"own name: {', '.join(BENCHMARKS)}; repeatable")
 SAMPLES_HELP = ("after the greedy answer, this many at --temperature: avg@k, pass@k, maj@k and "
                 "calibration")
 PERMUTE_HELP = ("ask again with the options in four other orders, with only the wrong ones in another "

@@ -23,7 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "extras" / "curate"))
 from planting import EDITS
 
-from minifleming.evaluation.sets.read import read_benchmark
+from minifleming.evaluation.benchmarks import read_benchmark
 from minifleming.evaluation.statistics import wilson
 from minifleming.extras.curate.contamination import Index, contamination_step
 from minifleming.extras.wording.wording import Wording

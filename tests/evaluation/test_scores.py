@@ -8,9 +8,9 @@ import io
 import numpy as np
 import pytest
 
+from minifleming.evaluation.benchmarks import BENCHMARKS
 from minifleming.evaluation.grade import KINDS
 from minifleming.evaluation.scores import CARRIED, macro, markdown, micro, scores, to_csv
-from minifleming.evaluation.sets.read import READERS
 from minifleming.evaluation.statistics import holm, mcnemar, wilson
 from minifleming.extras.analysis.compare import compared, paired_markdown, side_by_side, table3
 from minifleming.extras.analysis.paper import SIZES, differences
@@ -138,7 +138,7 @@ def test_a_public_set_of_another_size_than_the_papers_is_called_so():
     said = markdown(rows, {}, 0.95, differences({row["benchmark"]: row["n"] for row in rows}))
     assert "pubmedqa has 1,000 items here and 500 in the paper: all labelled questions are read" in said
     assert "jmed has 10 items here and 1,000 in the paper: a part of it." in said
-    assert "medqa has 1,273" not in said and "mine has" not in said and set(SIZES) <= set(READERS)
+    assert "medqa has 1,273" not in said and "mine has" not in said and set(SIZES) <= set(BENCHMARKS)
 
 
 def test_right_answers_are_parted_by_what_carries_them():

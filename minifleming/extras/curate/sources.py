@@ -1,4 +1,4 @@
-"""What the curation reads: NAME=PATH, a public set that `minifleming.rods.sets` knows, or a JSONL file of our items.
+"""What the curation reads: NAME=PATH, a public benchmark of evaluation/benchmarks.py or a JSONL file of our items.
 
     medqa=train.jsonl kg=items.jsonl  ->  [Source("medqa", "train.jsonl", sha256, rows=10178, unusable={...}), ...]
 """
@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from minifleming.evaluation.sets.read import READERS, read_set
+from minifleming.evaluation.benchmarks import BENCHMARKS, read_set
 from minifleming.extras.curate.step import noted
 from minifleming.rods.item import TIERS, Item, read_items
 from minifleming.run.checkpoint import sha256
@@ -45,7 +45,7 @@ def read_sources(arguments: list[str]) -> tuple[list[tuple[str, list[Item]]], li
     """The items of each argument, and where they are from, in the order of the arguments."""
     pairs, sources = [], []
     for name, path in map(parse, arguments):
-        items, unusable = read_set(name, path) if name in READERS else (own_items(name, path), [])
+        items, unusable = read_set(name, path) if name in BENCHMARKS else (own_items(name, path), [])
         check(items, path)
         reasons = Counter(row.reason for row in unusable)
         pairs.append((name, items))
@@ -58,7 +58,7 @@ def own_items(name: str, path: Path) -> list[Item]:
     try:
         return read_items(path)
     except BadInput as error:
-        near = difflib.get_close_matches(name.lower(), READERS, 1)
+        near = difflib.get_close_matches(name.lower(), BENCHMARKS, 1)
         if not near:
             raise
         raise BadInput(f"{error}; no public set is called '{name}': did you mean '{near[0]}'?") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minifleming.evaluation.sets.read import READERS, read_set
+from minifleming.evaluation.benchmarks import BENCHMARKS, read_set
 from minifleming.extras.analysis.paper import SIZES, differences
 
 FILES = {"medqa": "medqa_test_4options.jsonl", "medmcqa": "medmcqa_dev.jsonl",
@@ -18,7 +18,7 @@ BENCHMARKS = Path(os.environ.get("MINIFLEMING_DATA", "nowhere")) / "benchmarks"
 
 def test_nine_benchmarks_each_with_a_reader():
     assert len(SIZES.keys() - {"pubmedqa"}) == 9, "pubmedqa is pubmedqa_test read whole"
-    assert SIZES.keys() <= READERS.keys()
+    assert SIZES.keys() <= BENCHMARKS.keys()
     assert sum(size.items for name, size in SIZES.items() if name != "pubmedqa") == 16860
 
 
@@ -30,10 +30,10 @@ def test_only_other_sizes_are_worth_a_sentence():
     assert more.startswith("medbullets has 308 items here and 298 in the paper: ten of the 308 questions come twice")
 
 
-@pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="MINIFLEMING_DATA does not hold benchmarks")
+@pytest.mark.skipif(not FOLDER.is_dir(), reason="MINIFLEMING_DATA does not hold benchmarks")
 @pytest.mark.parametrize("name", FILES)
 def test_the_real_files_have_the_papers_sizes_or_a_reason(name):
-    items, _ = read_set(name, BENCHMARKS / FILES[name])
+    items, _ = read_set(name, FOLDER / FILES[name])
     assert len(items) == {"pubmedqa": 1000, "medbullets": 308}.get(name, SIZES[name].items)
     if name == "medbullets":
         assert len({item.question for item in items}) == SIZES[name].items

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from minifleming.evaluation.sets.read import read_benchmark
+from minifleming.evaluation.benchmarks import read_benchmark
 from minifleming.extras.analysis.permute import TURNS, blanked, orders, permuted, pinned
 from minifleming.rods.item import LABELS, Item
 from minifleming.rods.proof import Facts, fault

@@ -331,7 +331,7 @@ def test_the_longest_run():
 
 @pytest.mark.skipif(not DATA, reason="needs MINIFLEMING_DATA")
 def test_on_the_real_benchmarks():
-    from minifleming.evaluation.sets.read import read_set
+    from minifleming.evaluation.benchmarks import read_set
     folder = Path(DATA) / "benchmarks"
     test, _ = read_set("medqa", folder / "medqa_test_4options.jsonl")
     mmlu, _ = read_set("mmlu", folder / "mmlu")

@@ -156,3 +156,34 @@ LAYOUTS = {
     "medbullets columns": ("medbullets", "op4.json", medbullets_columns, dump),
     "jmed": ("jmed", "jmed.json", jmed, dump),
 }
+
+
+def entries_for(layout: str, n: int = 60, options: int = 4, seed: int = 0) -> list[Entry]:
+    """Entries that the layout can hold: three options for PubMedQA, no marks where options are inline."""
+    made = entries(n, 3 if layout == "pubmedqa" else options, seed)
+    for entry in made:
+        if layout == "medxpertqa inline":
+            entry.options = [text.replace("(C)", "see C") for text in entry.options]
+        if layout == "pubmedqa":
+            entry.options = ["yes", "no", "maybe"]
+    return made
+
+
+def many(layout: str, n: int = 120):
+    """Records of so many rows that one damaged row is less than one per cent."""
+    return LAYOUTS[layout][2](entries_for(layout, n))
+
+
+def differences(layout: str, items, made: list[Entry]) -> list[str]:
+    """Returns what the items do not say as the entries do; empty if all are the same."""
+    before = {"medqa with context": "He came. He is ill. ", "pubmedqa": "We saw ten.\nNine were well.\n"}
+    found = []
+    if [item.question for item in items] != [before.get(layout, "") + entry.question for entry in made]:
+        found.append(f"{layout}: questions")
+    for item, entry in zip(items, made):
+        if item.options[item.answer] != entry.options[entry.gold]:
+            found.append(f"{layout}: answer of {item.id}")
+        texts = list(item.options.values())
+        if texts != entry.options and not (layout == "jmed" and sorted(texts) == sorted(entry.options)):
+            found.append(f"{layout}: options of {item.id}")
+    return found

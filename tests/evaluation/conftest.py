@@ -1,9 +1,14 @@
-"""Fixtures that write a file of invented questions and read it as a set."""
+"""Fixtures that write a file of invented questions and read it as a public benchmark."""
+
+import json
+from pathlib import Path
 
 import pytest
 from made_sets import LAYOUTS
 
-from minifleming.evaluation.sets.read import read_set
+from minifleming.evaluation.benchmarks import read_set
+
+DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture
@@ -18,5 +23,10 @@ def put(tmp_path):
 
 @pytest.fixture
 def read(put):
-    """read("medqa", records) -> (items, unusable rows)."""
+    """read("medqa", records) -> (items, rows without item)."""
     return lambda layout, records, name=None: read_set(name or LAYOUTS[layout][0], put(layout, records))
+
+
+@pytest.fixture(scope="session")
+def cases():
+    return json.loads((DATA / "benchmark_cases.json").read_text(encoding="utf-8"))
