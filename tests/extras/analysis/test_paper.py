@@ -13,7 +13,7 @@ from minifleming.extras.analysis.paper import SIZES, differences
 FILES = {"medqa": "medqa_test_4options.jsonl", "medmcqa": "medmcqa_dev.jsonl",
          "pubmedqa_test": "pubmedqa_ori_pqal.json", "pubmedqa": "pubmedqa_ori_pqal.json",
          "medbullets": "medbullets_op4.json"}
-BENCHMARKS = Path(os.environ.get("MINIFLEMING_DATA", "nowhere")) / "benchmarks"
+FOLDER = Path(os.environ.get("MINIFLEMING_DATA", "nowhere")) / "benchmarks"
 
 
 def test_nine_benchmarks_each_with_a_reader():
