@@ -70,9 +70,8 @@ class Checks:
     extra: Sequence[ExtraCheck] = ()
     max_chars: int = 4000
 
-    def __call__(
-        self, items: Sequence[Item], traces: Sequence[Trace], teacher: Teacher | None = None
-    ) -> None:
+    def __call__(self, items: Sequence[Item], traces: Sequence[Trace],
+                 teacher: Teacher | None = None) -> None:
         """Sets ``checks`` of every trace; all traces are from one teacher."""
         passed = []
         for item, trace in zip(items, traces, strict=True):

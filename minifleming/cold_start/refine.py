@@ -43,17 +43,10 @@ class TeacherResult:
         return counts
 
 
-def collect_traces(
-    items: Sequence[Item],
-    teachers: Sequence[Teacher],
-    check: Check,
-    *,
-    samples: int = 8,
-    pass_k: int = 1,
-    hard_at_most: float = 0.0,
-    min_length_quantile: float = 0.25,
-    rounds: int = len(ROUNDS),
-) -> list[TeacherResult]:
+def collect_traces(items: Sequence[Item], teachers: Sequence[Teacher], check: Check, *,
+                   samples: int = 8, pass_k: int = 1, hard_at_most: float = 0.0,
+                   min_length_quantile: float = 0.25,
+                   rounds: int = len(ROUNDS)) -> list[TeacherResult]:
     """Returns one result per item, in order. A later teacher gets the items still without a trace.
 
     Raises ValueError unless 1 <= pass_k <= samples.
@@ -88,9 +81,8 @@ def refine(hard: list[TeacherResult], teacher: Teacher, check: Check, rounds: in
         hard = failed
 
 
-def propose(
-    results: list[TeacherResult], teacher: Teacher, check: Check, strategy: str, samples: int
-) -> list[list[Trace]]:
+def propose(results: list[TeacherResult], teacher: Teacher, check: Check, strategy: str,
+            samples: int) -> list[list[Trace]]:
     """Returns ``samples`` checked traces for each item and appends them to its proposals."""
     if not results:
         return []

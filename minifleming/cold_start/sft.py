@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,10 @@ from minifleming.cold_start.sft_checkpoint import SftCheckpointer
 from minifleming.cold_start.trace import Trace
 from minifleming.kernels.head import TokenLoss
 from minifleming.lm import optimizer as optim
-from minifleming.lm.batch import Batch, Example, drop_too_long, micro_batches
+from minifleming.lm.batch import Example, drop_too_long
 from minifleming.lm.fsdp import activation_checkpointing, gathered_copy, pad_batches_across_ranks
-from minifleming.lm.logprobs import completion_logprobs
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.pack import Pack, pack_groups, packed_logprobs, packed_loss
+from minifleming.lm.pack import Pack, dummy_forward, pack_groups, packed_logprobs, packed_loss
 from minifleming.lm.sampler import sample
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import weights_checksum
@@ -40,13 +40,11 @@ from minifleming.run.errors import BadInput, DeferSignals, Terminated
 from minifleming.run.fields import ColdStart
 from minifleming.run.journal import Journal, bar
 
-DUMMY = Example([0], [0])  # run by a rank without a batch, so that it joins the FSDP collectives
 EPOCH_STREAM = 0x5F7  # separates the shuffles from other uses of the seed
 
 
-def split_traces(
-    traces: Sequence[Trace], fraction: float, seed: int
-) -> tuple[list[Trace], list[Trace]]:
+def split_traces(traces: Sequence[Trace], fraction: float,
+                 seed: int) -> tuple[list[Trace], list[Trace]]:
     """Returns training and validation traces, in order; a hash of the item id decides."""
     training, validation = [], []
     for trace in traces:
@@ -56,9 +54,8 @@ def split_traces(
     return training, validation
 
 
-def examples_of(
-    traces: list[Trace], tokenizer: Tokenizer, max_tokens: int
-) -> tuple[list[Example], int]:
+def examples_of(traces: list[Trace], tokenizer: Tokenizer,
+                max_tokens: int) -> tuple[list[Example], int]:
     """Returns the tokenized traces, and how many were dropped because they were too long."""
     return drop_too_long([example_of(trace, tokenizer) for trace in traces], max_tokens)
 
@@ -71,28 +68,21 @@ def example_of(trace: Trace, tokenizer: Tokenizer) -> Example:
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Held-out traces as examples, each with its option labels and its answer."""
+    """Held-out traces, on which loss and accuracy are measured during training."""
 
-    examples: list[Example]
-    labels: list[str]
-    answers: list[str]
+    traces: list[Trace]
     tokenizer: Tokenizer
     micro_batch_tokens: int
-    slots: int = 256  # sequences sampled at a time
 
     @classmethod
     def of(cls, traces: list[Trace], tokenizer: Tokenizer, cfg: ColdStart) -> ValidationSet | None:
-        """Returns None if no trace drop_too_long into ``cfg.max_tokens``."""
-        examples, labels, answers = [], [], []
-        for trace in traces:
-            example = example_of(trace, tokenizer)
-            if len(example) <= cfg.max_tokens:
-                examples.append(example)
-                labels.append("".join(trace.options))
-                answers.append(trace.answer)
-        if not examples:
-            return None
-        return cls(examples, labels, answers, tokenizer, cfg.micro_batch_tokens)
+        """Returns None if no trace fits into ``cfg.max_tokens``."""
+        fitting = [t for t in traces if len(example_of(t, tokenizer)) <= cfg.max_tokens]
+        return cls(fitting, tokenizer, cfg.micro_batch_tokens) if fitting else None
+
+    @cached_property
+    def examples(self) -> list[Example]:
+        return [example_of(trace, self.tokenizer) for trace in self.traces]
 
     def measure(self, model: LanguageModel) -> tuple[float, float]:
         """Returns the mean loss (nats per target token) and the strict greedy accuracy.
@@ -115,39 +105,26 @@ class ValidationSet:
 
     def num_correct(self, model: LanguageModel, rows: list[int]) -> int:
         longest = max(len(example.completion) for example in self.examples)
-        completions = sample(
-            model,
-            [self.examples[i].prompt for i in rows],
-            [str(i) for i in rows],
-            temperature=0,
-            max_new_tokens=2 * longest,
-            end_ids=self.tokenizer.end_ids,
-            slots=self.slots,
-        )
+        completions = sample(model, [self.examples[i].prompt for i in rows], [str(i) for i in rows],
+                             temperature=0, max_new_tokens=2 * longest,
+                             end_ids=self.tokenizer.end_ids)
         correct = 0
         for row in completions:
-            i = rows[row.prompt]
             text = self.tokenizer.decode(row.ids[:-1] if row.finished else row.ids)
-            verdict = parse_strict(text, self.labels[i], row.finished)
-            correct += verdict.label == self.answers[i]
+            trace = self.traces[rows[row.prompt]]
+            verdict = parse_strict(text, "".join(trace.options), row.finished)
+            correct += verdict.label == trace.answer
         return correct
 
 
-def train(
-    model: LanguageModel,
-    examples: list[Example],
-    cfg: ColdStart,
-    *,
-    seed: int,
-    journal: Journal,
-    validation: ValidationSet | None = None,
-    folder: Path | None = None,
-) -> None:
+def train(model: LanguageModel, examples: list[Example], cfg: ColdStart, *, seed: int,
+          journal: Journal, validation: ValidationSet | None = None,
+          folder: Path | None = None) -> None:
     """Trains for ``cfg.epochs`` passes in seeded order, ``cfg.batch`` sequences per step.
 
-    With ``validation`` the model ends with the weights of the best accuracy (ties: lower loss).
     ``folder`` holds checkpoints: a killed run resumes from the newest, an interrupted run saves
-    and exits. Remove it once the model is written. Raises BadInput if an example exceeds the
+    and exits, and with ``validation`` the model ends with the weights of the best accuracy (ties:
+    lower loss). Remove it once the model is written. Raises BadInput if an example exceeds the
     model's positions, or if ``folder`` belongs to another run.
     """
     longest = max(map(len, examples))
@@ -159,9 +136,12 @@ def train(
     order = epoch_order(len(examples), steps * cfg.batch, seed)
     measured = {round(steps * (i + 1) / cfg.num_evals) for i in range(cfg.num_evals)}
     optimizer = optim.adamw(model, cfg.lr, (0.9, 0.95), cfg.weight_decay)
-    run = run_fingerprint(model, examples, cfg, seed) if folder else ""
-    checkpointer = SftCheckpointer(model, optimizer, folder, run)
-    first = checkpointer.restore(journal)
+    checkpointer = None
+    first = 0
+    if folder:
+        fingerprint = run_fingerprint(model, examples, cfg, seed)
+        checkpointer = SftCheckpointer(model, optimizer, folder, fingerprint)
+        first = checkpointer.restore(journal)
     with activation_checkpointing(model, cfg.activation_checkpointing), DeferSignals() as signals:
         for step in bar(range(first, steps), total=steps, initial=first, desc="cold start"):
             batch = [examples[i] for i in order[step * cfg.batch : (step + 1) * cfg.batch]]
@@ -169,40 +149,32 @@ def train(
             metrics = one_step(model, optimizer, batch, cfg, step)
             journal.metric(stage="cold_start", step=step + 1, **metrics)
             if validation and step + 1 in measured:
-                measure(model, validation, checkpointer, journal, step + 1)
+                loss, accuracy = measure(model, validation, journal, step + 1)
+                if checkpointer:
+                    checkpointer.update_best(step + 1, accuracy, loss)
             interrupted = distributed.any_rank(signals.received is not None, model.device)
             is_due = (step + 1) % cfg.checkpoint_every == 0 and step + 1 < steps
-            if folder and (interrupted or is_due):
+            if checkpointer and (interrupted or is_due):
                 checkpointer.save(step + 1, journal)
             if interrupted:
                 raise signals.received or Terminated()
     optimizer.zero_grad(set_to_none=True)
-    checkpointer.load_best(steps)
+    if checkpointer:
+        checkpointer.load_best(steps)
 
 
-def measure(
-    model: LanguageModel,
-    validation: ValidationSet,
-    checkpointer: SftCheckpointer,
-    journal: Journal,
-    step: int,
-) -> None:
-    """Measures the validation traces, logs the result, and keeps the weights if they are best."""
+def measure(model: LanguageModel, validation: ValidationSet, journal: Journal,
+            step: int) -> tuple[float, float]:
+    """Logs and returns the loss and the accuracy on the validation traces."""
     with gathered_copy(model) as copy:
         loss, accuracy = validation.measure(copy)
-    journal.metric(
-        stage="cold_start",
-        step=step,
-        val_loss=loss,
-        val_accuracy=accuracy,
-        val_traces=len(validation.examples),
-    )
-    checkpointer.update_best(step, accuracy, loss)
+    journal.metric(stage="cold_start", step=step, val_loss=loss, val_accuracy=accuracy,
+                   val_traces=len(validation.examples))
+    return loss, accuracy
 
 
-def run_fingerprint(
-    model: LanguageModel, examples: list[Example], cfg: ColdStart, seed: int
-) -> str:
+def run_fingerprint(model: LanguageModel, examples: list[Example], cfg: ColdStart,
+                    seed: int) -> str:
     """Returns a hash of the weights, the examples in order, the settings and the world size."""
     pairs = json.dumps([[example.prompt, example.completion] for example in examples])
     settings = dataclasses.asdict(cfg)
@@ -211,13 +183,8 @@ def run_fingerprint(
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def one_step(
-    model: LanguageModel,
-    optimizer: torch.optim.Optimizer,
-    batch: list[Example],
-    cfg: ColdStart,
-    step: int,
-) -> dict[str, float]:
+def one_step(model: LanguageModel, optimizer: torch.optim.Optimizer, batch: list[Example],
+             cfg: ColdStart, step: int) -> dict[str, float]:
     """Takes one optimizer step on the global batch and returns its metrics.
 
     Raises RunFailed before the update if the loss or the gradient norm is not finite.
@@ -232,37 +199,31 @@ def one_step(
     return {"loss": loss, "grad_norm": norm, "lr": lr, "target_tokens": num_targets}
 
 
-def backward(
-    model: LanguageModel, examples: list[Example], num_targets: int, cfg: ColdStart
-) -> float:
+def backward(model: LanguageModel, examples: list[Example], num_targets: int,
+             cfg: ColdStart) -> float:
     """Accumulates the gradient of these examples' share of the loss and returns that share.
 
     ``num_targets`` is the global number of target tokens.
     """
-    make_batches = pack_groups if cfg.packing else micro_batches
-    batches = make_batches(examples, cfg.micro_batch_tokens)
+    packs = pack_groups(examples, cfg.micro_batch_tokens)
     total = 0.0
-    for batch in pad_batches_across_ranks(batches, model):
-        if batch is None:
-            dummy = make_batches([DUMMY], 2)[0]
-            loss = micro_batch_loss(model, dummy, num_targets) * 0
-        else:
-            loss = micro_batch_loss(model, batch, num_targets)
+    for pack in pad_batches_across_ranks(packs, model):
+        if pack is None:  # this rank has run out of packs; join the FSDP collectives of the others
+            dummy_forward(model).sum().mul(0).backward()
+            continue
+        loss = micro_batch_loss(model, pack, num_targets)
         loss.backward()
         total += loss.item()
     return total
 
 
-def micro_batch_loss(model: LanguageModel, batch: Pack | Batch, num_targets: int) -> Tensor:
-    """Returns what a micro-batch adds to the loss, as a scalar with a gradient."""
-    if isinstance(batch, Batch):
-        logprobs, _ = completion_logprobs(model, batch)
-        return -logprobs.sum() / num_targets
+def micro_batch_loss(model: LanguageModel, pack: Pack, num_targets: int) -> Tensor:
+    """Returns what a pack adds to the loss, as a scalar with a gradient."""
     if model.deterministic:
-        logprobs, _ = packed_logprobs(model, batch)
+        logprobs, _ = packed_logprobs(model, pack)
         return -logprobs.sum() / num_targets
-    weight = torch.full(batch.labels.shape, -1 / num_targets, device=model.device)
-    loss, _ = packed_loss(model, batch, TokenLoss("weighted", weight))
+    weight = torch.full(pack.labels.shape, -1 / num_targets, device=model.device)
+    loss, _ = packed_loss(model, pack, TokenLoss("weighted", weight))
     return loss
 
 

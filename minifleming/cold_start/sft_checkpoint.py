@@ -26,31 +26,20 @@ NUM_KEPT = 2
 
 
 class SftCheckpointer:
-    """Saves and restores the model, its optimizer, and the weights of the best measurement.
+    """Saves and restores the model, its optimizer, and the weights of the best measurement."""
 
-    Without a ``folder`` nothing is saved and the best weights stay in memory.
-    """
-
-    def __init__(
-        self,
-        model: LanguageModel,
-        optimizer: torch.optim.AdamW,
-        folder: Path | None,
-        run_fingerprint: str,
-    ):
+    def __init__(self, model: LanguageModel, optimizer: torch.optim.AdamW, folder: Path,
+                 fingerprint: str):
         self.model = model
         self.optimizer = optimizer
         self.folder = folder
-        self.run_fingerprint = run_fingerprint
+        self.fingerprint = fingerprint
         self.best_score = [-1.0, 0.0]  # accuracy, -loss
         self.best_step = 0
-        self.best_weights: dict[str, torch.Tensor] = {}
 
     def restore(self, journal: Journal) -> int:
         """Loads the newest intact checkpoint, drops later metrics, returns the steps done."""
-        newest = ""
-        if self.folder and distributed.rank() == 0:
-            newest = str(latest(self.folder) or "")
+        newest = str(latest(self.folder) or "") if distributed.rank() == 0 else ""
         newest = distributed.broadcast_from_rank0(newest, self.model.device)
         done = self._load(Path(newest)) if newest else 0
         journal.truncate("metrics.jsonl", lambda record: 0 < record["step"] <= done)
@@ -59,7 +48,7 @@ class SftCheckpointer:
 
     def _load(self, checkpoint: Path) -> int:
         state = read_json(checkpoint / "state.json")
-        if state["run_fingerprint"] != self.run_fingerprint:
+        if state["run_fingerprint"] != self.fingerprint:
             raise BadInput(
                 "begun with other traces, another model, other settings or on another number of "
                 "ranks; remove it to begin anew",
@@ -72,12 +61,8 @@ class SftCheckpointer:
         return state["step"]
 
     def save(self, step: int, journal: Journal) -> None:
-        state = {
-            "step": step,
-            "score": self.best_score,
-            "best": self.best_step,
-            "run_fingerprint": self.run_fingerprint,
-        }
+        state = {"step": step, "score": self.best_score, "best": self.best_step,
+                 "run_fingerprint": self.fingerprint}
 
         def fill(folder: Path | None) -> None:
             self._write_weights(folder)
@@ -97,22 +82,12 @@ class SftCheckpointer:
             return
         self.best_score = score
         self.best_step = step
-        if self.folder:
-            self._write_folder("best", self._write_weights)
-            return
-        for name, parameter in self.model.named_parameters():
-            self.best_weights[name] = parameter.detach().clone()
+        self._write_folder("best", self._write_weights)
 
     def load_best(self, last_step: int) -> None:
         """Restores the best weights, unless there are none or they are the current ones."""
-        if self.best_step in (0, last_step):
-            return
-        if self.folder:
+        if self.best_step not in (0, last_step):
             load_weights(self.model, self.folder / "best")
-            return
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(self.best_weights[name])
 
     def _write_weights(self, folder: Path | None) -> None:
         parameters = dict(self.model.named_parameters())

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 from minifleming.cold_start.checks import LEAKS, Checks
@@ -32,7 +31,6 @@ from minifleming.rods.item import Item, read_items
 from minifleming.rods.readers import load_graph
 from minifleming.run.checkpoint import ensure_writable, sha256, write_text
 from minifleming.run.errors import BadInput, Parser, RunFailed, run_cli
-from minifleming.run.journal import bar
 
 NUMBERS = (  # flag, default, minimum, maximum, help
     ("--samples", 8, 1, 10_000, "blind samples per item"),
@@ -42,7 +40,6 @@ NUMBERS = (  # flag, default, minimum, maximum, help
     ("--rounds", 3, 0, 3, "rounds of refinement"),
     ("--max-chars", 4000, 1, 10**9, "characters of the longest reasoning that passes"),
     ("--detour-fraction", 0.3, 0, 1, "oracle: share of its blind traces with a detour"),
-    ("--error-rate", 0.0, 0, 1, "oracle: share of its traces that are wrong on purpose"),
     ("--temperature", 1.0, 0, 100, "sampling temperature of a model"),
     ("--max-new-tokens", 1024, 1, 10**9, "tokens per answer of a model"),
     ("--workers", 8, 1, 1024, "server: concurrent requests"),
@@ -57,12 +54,8 @@ NO_EFFECT = {"out", "chunk", "device", "workers", "requests_per_minute", "timeou
 
 
 def parser() -> Parser:
-    found = Parser(
-        prog="teacher",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    found = Parser(prog="teacher", description=__doc__, allow_abbrev=False,
+                   formatter_class=argparse.RawDescriptionHelpFormatter)
     add = found.add_argument
     add("--items", type=Path, required=True, help="the items (JSONL)")
     add("--out", type=Path, required=True, help="the traces (JSONL)")
@@ -80,7 +73,7 @@ def parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    from minifleming.extras.teachers.card import card, yield_table
+    from minifleming.extras.teachers.trace_card import trace_card, yield_table
 
     args = parser().parse_args(argv)
     check_ranges(args)
@@ -89,10 +82,12 @@ def main(argv: list[str] | None = None) -> int:
         reason = "exists already, and not from a run of this command; nothing is overwritten"
         raise BadInput(reason, args.out)
     graph = load_graph(args.graph) if args.graph else None
-    check_paths(args, items, graph)
+    only_oracle = args.teacher == "oracle" and args.fallback in (None, "oracle")
+    if only_oracle and graph and not any(has_path(item, graph) for item in items):
+        raise BadInput("no item has a path in this graph", args.items)
     results = write_proposals(args, items, graph)
     path = args.out.with_name(f"{args.out.name}.card.md")
-    write_text(path, card(args.out.name, results, settings_of(args)))
+    write_text(path, trace_card(args.out.name, results, settings_of(args)))
     traces = [result.kept for result in results if result.kept]
     if not traces:
         raise RunFailed(f"none of {len(items)} items has a verified trace; see {path.name}")
@@ -112,16 +107,8 @@ def check_ranges(args: argparse.Namespace) -> None:
     ensure_writable(args.out)
 
 
-def check_paths(args: argparse.Namespace, items: list[Item], graph: Graph | None) -> None:
-    """Raises BadInput if the oracle is the only teacher and can write about no item."""
-    only_oracle = args.teacher == "oracle" and args.fallback in (None, "oracle")
-    if only_oracle and graph and not any(has_path(item, graph) for item in items):
-        raise BadInput("no item has a path in this graph", args.items)
-
-
-def write_proposals(
-    args: argparse.Namespace, items: list[Item], graph: Graph | None
-) -> list[TeacherResult]:
+def write_proposals(args: argparse.Namespace, items: list[Item],
+                    graph: Graph | None) -> list[TeacherResult]:
     """Queries the teachers for all items; finished chunks are recorded on disk."""
     from minifleming.extras.numbers.guidelines import check_guidelines, read_guidelines
     from minifleming.extras.numbers.units import check_numbers
@@ -130,51 +117,38 @@ def write_proposals(
     extra = [check_numbers]
     if args.guidelines:
         extra.append(check_guidelines(read_guidelines(args.guidelines)))
-    num_samples = 0
-
-    def show_samples(count: int) -> None:
-        nonlocal num_samples
-        num_samples += count
-        progress.set_postfix(samples=num_samples)
-
-    teachers = [open_teacher("teacher", args, graph, show_samples)]
+    teachers = [open_teacher("teacher", args, graph)]
     if args.fallback:
-        teachers.append(open_teacher("fallback", args, graph, show_samples))
+        teachers.append(open_teacher("fallback", args, graph))
     judge = None
     if args.judge not in ("self", "none"):
-        judge = open_teacher("judge", args, graph, show_samples)
+        judge = open_teacher("judge", args, graph)
     checks = Checks(graph, judge, args.judge != "none", extra, args.max_chars)
     selection = {name: getattr(args, name) for name in SELECTION}
-    with bar(total=len(items), desc="items") as progress:
-        return run_teacher(
-            items,
-            lambda chunk: collect_traces(chunk, teachers, checks, **selection),
-            record_of(args.out),
-            run_fingerprint(args),
-            chunk=args.chunk,
-            progress=progress.update,
-        )
+
+    def collect(chunk: list[Item]) -> list[TeacherResult]:
+        return collect_traces(chunk, teachers, checks, **selection)
+
+    return run_teacher(items, collect, record_of(args.out), run_fingerprint(args), args.chunk)
 
 
-def open_teacher(
-    flag: str, args: argparse.Namespace, graph: Graph | None, progress: Callable[[int], None]
-) -> Teacher:
-    """Returns the teacher that ``--flag`` names. ``progress`` is called with sample counts."""
+def open_teacher(flag: str, args: argparse.Namespace, graph: Graph | None) -> Teacher:
+    """Returns the teacher that ``--flag`` names."""
     name = getattr(args, flag)
     if name == "oracle":
         if graph is None:
             raise BadInput("--graph: the oracle needs one")
-        return Oracle(graph, args.detour_fraction, args.error_rate, args.seed)
+        return Oracle(graph, args.detour_fraction, args.seed)
     if is_url(name):
         from minifleming.extras.teachers.endpoint import open_endpoint
 
-        return open_endpoint(name, args, progress)
+        return open_endpoint(name, args)
     if name != "tiny" and not Path(name).is_dir():
         choices = "oracle, tiny, a model folder, or a URL"
         raise BadInput(f"--{flag}: '{name}' is not a teacher: {choices}")
     from minifleming.extras.teachers.local import open_local
 
-    return open_local(name, args, progress)
+    return open_local(name, args)
 
 
 def is_url(name: str) -> bool:
@@ -187,11 +161,8 @@ def record_of(out: Path) -> Path:
 
 def settings_of(args: argparse.Namespace) -> dict[str, str]:
     """Returns the settings that influence the traces."""
-    settings = {}
-    for name, value in vars(args).items():
-        if name not in NO_EFFECT and value is not None:
-            settings[name.replace("_", "-")] = str(value)
-    return settings
+    given = {name: str(value) for name, value in vars(args).items() if value is not None}
+    return {name.replace("_", "-"): given[name] for name in given.keys() - NO_EFFECT}
 
 
 def run_fingerprint(args: argparse.Namespace) -> dict[str, str]:

@@ -29,15 +29,8 @@ from minifleming.run.errors import BadInput
 
 ROUNDS = ("backtrack", "explore", "self-correct")  # rounds of refinement, in this order
 STRATEGIES = ("blind", "conditioned", *ROUNDS)
-REQUIRED = {
-    "item": str,
-    "question": str,
-    "options": dict,
-    "reasoning": str,
-    "answer": str,
-    "strategy": str,
-    "teacher": str,
-}
+REQUIRED = {"item": str, "question": str, "options": dict, "reasoning": str, "answer": str,
+            "strategy": str, "teacher": str}
 OPTIONAL = {"checks": dict, "attempts": dict, "detour": str}
 
 
@@ -70,13 +63,8 @@ class Teacher(Protocol):
 
     name: str  # recorded in every trace
 
-    def propose(
-        self,
-        items: Sequence[Item],
-        strategy: str = "blind",
-        samples: int = 1,
-        earlier: Sequence[Trace] = (),
-    ) -> list[list[Trace]]:
+    def propose(self, items: Sequence[Item], strategy: str = "blind", samples: int = 1,
+                earlier: Sequence[Trace] = ()) -> list[list[Trace]]:
         """Returns ``samples`` traces per item, written with one of STRATEGIES.
 
         In a round of refinement ``earlier`` holds one failed trace per item, with its ``checks``.
@@ -87,12 +75,10 @@ class Teacher(Protocol):
         """Returns the label that each reasoning leads to without its question; "" if none."""
 
 
-def new_trace(
-    item: Item, reasoning: str, answer: str, strategy: str, teacher: str, detour: str = ""
-) -> Trace:
-    return Trace(
-        item.id, item.question, item.options, reasoning, answer, strategy, teacher, detour=detour
-    )
+def new_trace(item: Item, reasoning: str, answer: str, strategy: str, teacher: str,
+              detour: str = "") -> Trace:
+    return Trace(item.id, item.question, item.options, reasoning, answer, strategy, teacher,
+                 detour=detour)
 
 
 def write_traces(path: Path, traces: list[Trace]) -> None:

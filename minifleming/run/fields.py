@@ -84,7 +84,6 @@ class ColdStart:
     max_grad_norm: float = field(1.0, "gradient clipping; a large number for none", low=1e-6)
     max_tokens: int = field(8192, "longest prompt + trace; longer ones are dropped and counted", low=8)
     micro_batch_tokens: int = field(16384, "tokens per forward/backward: memory, not mathematics", low=1)
-    packing: bool = field(True, "documents one behind the other, none sees another; false: rows with padding")
     activation_checkpointing: bool = field(False, "compute activations again on the way back: less memory, slower")
     checkpoint_every: int = field(50, "steps between checkpoints, which are gone when the cold start is done", low=1)
 

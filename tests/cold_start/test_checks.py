@@ -1,10 +1,12 @@
-"""Laws of cold_start/checks.py: each check has a fault that it alone finds, and no trace depends on its neighbours."""
+"""Tests for cold_start/checks.py: each fault fails exactly its check, and a trace's verdicts do not
+depend on the other traces of the call."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from minifleming.extras.numbers.units import check_numbers
 from minifleming.rods.item import Item
 from tests.rods.toy_graphs import clinic
 
+LABELS = Path(__file__).parents[1] / "data" / "labels.tsv"
 QUESTION = "A patient of 70 kg has s1 and s2 and s3 . He takes 5 mg of x9 . Which drug is first-line ?"
 EXTRA = (check_numbers, check_guidelines((Snippet("g", ("x9",), (), ("double x9",)),)))
 
@@ -34,7 +37,7 @@ def item():
 
 
 class Judge:
-    """Notes what it is asked, and answers the same to all."""
+    """Records the reasonings it gets and returns one label for all."""
 
     name = "judge"
 
@@ -65,7 +68,7 @@ def test_a_good_trace_passes_every_check(item, graph):
                             "hops", "resolved"] and all(checks.values())
 
 
-@pytest.mark.parametrize("reasoning, answer, name", [
+FAULTS = [
     (WHOLE + " </think>", "A", "format"),
     (WHOLE, "B", "answer"),
     (WHOLE + " , as the given answer says", "A", "leak"),
@@ -77,37 +80,40 @@ def test_a_good_trace_passes_every_check(item, graph):
     (WHOLE.replace("to d1", "to d4"), "A", "hops"),
     (WHOLE.replace("x1", "x2"), "A", "hops"),
     (WHOLE.replace(" . d1 is treated with x1", ""), "A", "hops"),
-])
-def test_each_fault_fails_its_check_and_no_other(item, graph, reasoning, answer, name):
+]
+
+
+def test_each_fault_fails_its_check_and_no_other(item, graph):
     judge = Judge()
-    assert failed(found(item, reasoning, answer, graph=graph, judge=judge)) == [name]
-    assert judge.asked == [], "asked only for those that pass"
+    for reasoning, answer, name in FAULTS:
+        assert failed(found(item, reasoning, answer, graph=graph, judge=judge)) == [name]
+    assert judge.asked == [], "the judge resolves only traces that passed everything else"
 
 
-def test_a_reasoning_that_leads_elsewhere_is_not_resolved(item, graph):
+def test_a_reasoning_for_another_option_is_not_resolved(item, graph):
     elsewhere = WHOLE.replace("d1", "d2").replace("x1", "x2")
     assert failed(found(item, elsewhere, judge=Oracle(graph))) == ["resolved"]
     assert failed(found(item, WHOLE, judge=Judge(""))) == ["resolved"]
     assert failed(found(item, WHOLE.replace(" , 2 x 5 mg = 10 mg", ""), judge=Oracle(graph))) == []
 
 
-def test_what_does_not_apply_is_left_out(item):
+def test_checks_that_do_not_apply_are_left_out(item):
     assert set(found(item, "a rash")) == {"format", "answer", "leak", "brevity", "guidelines"}
     trace = new_trace(item, "a rash", "A", "blind", "test")
     Checks()([item], [trace])
     assert set(trace.checks) == {"format", "answer", "leak", "brevity"} and trace.verified
     prose = "His s1 and s2 are classic for d1, whose treatment is x1."
-    assert "hops" not in found(item, prose, graph=clinic()), "a served model does not write in the graph's phrases"
+    assert "hops" not in found(item, prose, graph=clinic()), "prose without a readable hop"
     bank = Item("b", "Which?", {"A": "x1", "B": "x2"}, "A")
     assert "hops" not in found(bank, "a rash", graph=clinic())
     assert "hops" not in found(dataclasses.replace(item, provenance={"root": "unknown"}), "a rash", graph=clinic())
 
 
-def test_a_trace_without_answer_is_no_error(item):
+def test_an_empty_trace_fails_format_and_answer(item):
     assert set(failed(found(item, "", ""))) == {"format", "answer"}
 
 
-def test_checks_do_not_depend_on_neighbours_or_order_or_earlier_checks(item, graph):
+def test_verdicts_do_not_depend_on_neighbours_order_or_earlier_checks(item, graph):
     texts = [WHOLE, "a rash", WHOLE + " . he weighs 80 kg", "2 + 2 = 5", WHOLE + " , a rash"]
     checks = Checks(graph, Oracle(graph), extra=EXTRA, max_chars=200)
 
@@ -125,7 +131,7 @@ def test_checks_do_not_depend_on_neighbours_or_order_or_earlier_checks(item, gra
         assert run([i]) == {i: together[i]}
 
 
-def test_the_judge_sees_no_label_and_nothing_of_the_rest(item, graph):
+def test_the_judge_sees_verified_reasonings_without_labels(item, graph):
     judge = Judge()
     traces = [new_trace(item, text, "A", "blind", "test") for text in (WHOLE, "2 + 2 = 5 (A)", "the rash says option A")]
     Checks(judge=judge, extra=EXTRA)([item] * 3, traces)
@@ -136,7 +142,7 @@ def test_the_judge_sees_no_label_and_nothing_of_the_rest(item, graph):
     assert judge.asked == []
 
 
-def test_as_many_verdicts_as_questions_or_an_error(item):
+def test_a_judge_must_return_one_label_per_reasoning(item):
     judge = Judge()
     judge.resolve = lambda items, reasonings: []
     with pytest.raises(ValueError):
@@ -145,34 +151,23 @@ def test_as_many_verdicts_as_questions_or_an_error(item):
         Checks()([item, item], [new_trace(item, "a rash", "A", "blind", "test")])
 
 
-@pytest.mark.parametrize("text", """so colchicine (B)|colchicine [B] fits|option B fits|Option (B)|choice B
-choices B and C|options A, B and C are out|options A, B, or C
-answer: B|Answer: (B).|The answer is B.|the answer must be B
-B is correct|B is the best choice|B is wrong|so we choose B|select (B)|**B** fits
-B. colchicine|B) colchicine
-选项B|选项 B|选B|答案是B
-答案：B|答案为（B）|B选项|B项|B正确
-应选B。""".replace("\n", "|").split("|"))
-def test_a_label_is_struck_out(text):
-    assert not re.search(r"(?<![A-Za-z])[A-Z](?![A-Za-z])", without_labels(text))
+def texts(kind: str) -> list[str]:
+    rows = [line.split("\t") for line in LABELS.read_text(encoding="utf-8").splitlines()[1:]]
+    return [text for name, text in rows if name == kind]
 
 
-@pytest.mark.parametrize("text", """vitamin B|vitamin B12|hepatitis B|Hepatitis B is wrong|type A|blood group A
-group (A)|Factor V Leiden|factor V is right|group B streptococcus|influenza A|haemophilia A|B cells|B-cell lymphoma
-HLA-B27|choose B cell depletion|the answer is B12|answer: Bell palsy|A fever|A patient is right-handed|stage (B)
-B symptoms|Select B-type natriuretic peptide|维生素B|乙型肝炎|the DNA (DNA)|(AB)
-options are few""".replace("\n", "|").split("|"))
-def test_a_letter_of_a_name_stays(text):
-    assert without_labels(text) == text
-
-
-def test_only_the_label_of_two_letters_goes():
+def test_labels_are_blanked_and_letters_of_names_stay():
+    assert len(texts("label")) > 20 and len(texts("name")) > 20
+    letter = re.compile(r"(?<![A-Za-z])[A-Z](?![A-Za-z])")
+    assert [text for text in texts("label") if letter.search(without_labels(text))] == []
+    assert [text for text in texts("name") if without_labels(text) != text] == []
     assert without_labels(" group A streptococcus (B)") == " group A streptococcus  "
 
 
-@pytest.mark.parametrize("unit", ["(A)", "option A, ", "A", "A is ", "answer is ", "group ", "(", "选",
-                                  " ", "**", "A, "])
-def test_a_megabyte_is_blinded_in_linear_time(unit):
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", ["(A)", "option A, ", "A", "A is ", "answer is ", "group ", "(",
+                                  "选", " ", "**", "A, "])
+def test_labels_are_blanked_in_linear_time(unit):
     text = "options A" + unit * (500_000 // len(unit))
     start = time.process_time()
     without_labels(text)

@@ -1,4 +1,4 @@
-"""Laws of cold_start/refine.py: who is asked what, in which order, and which trace is kept."""
+"""Tests for cold_start/refine.py: the order of strategies and teachers, and which trace is kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def item(name: str) -> Item:
 
 
 class Scripted:
-    """Right or wrong by a table: (item, strategy, sample) -> is it right?"""
+    """A teacher that is right where ``right(item, strategy, sample)`` holds."""
 
     def __init__(self, right, name: str = "scripted"):
         self.right, self.name, self.asked = right, name, []
@@ -37,7 +37,7 @@ def check(items, traces, teacher):
         trace.checks = {"format": True, "answer": trace.answer == i.answer}
 
 
-def test_a_verified_blind_sample_ends_the_asking():
+def test_an_item_with_a_verified_blind_sample_is_finished():
     teacher = Scripted(lambda name, strategy, sample: sample == 2)
     told = collect_traces([item("u"), item("v")], [teacher], check, samples=4)
     assert teacher.asked == [("blind", ["u", "v"], 4, [])]
@@ -46,9 +46,13 @@ def test_a_verified_blind_sample_ends_the_asking():
     assert [t.attempts() for t in told] == [{"scripted blind": [4, 1]}] * 2 == [t.kept.attempts for t in told]
 
 
-@pytest.mark.parametrize("works", ["conditioned", *ROUNDS, "nothing"])
-@pytest.mark.parametrize("rounds", [0, 1, 2, 3])
-def test_the_steps_come_in_order_and_end_with_the_first_that_works(works, rounds):
+def test_the_strategies_come_in_order_and_end_with_the_first_that_works():
+    for works in ("conditioned", *ROUNDS, "nothing"):
+        for rounds in range(4):
+            check_order(works, rounds)
+
+
+def check_order(works: str, rounds: int) -> None:
     teacher = Scripted(lambda name, strategy, sample: strategy == works or name == "easy")
     hard, easy = collect_traces([item("hard"), item("easy")], [teacher], check, samples=3, rounds=rounds)
     steps = ["conditioned", *ROUNDS[:rounds]]
@@ -67,14 +71,14 @@ def test_each_round_sees_the_failure_before_it():
     assert shown == [[], [], [" u conditioned 0"], [" u backtrack 0"], [" u explore 0"]]
 
 
-def test_pass_at_k_says_which_items_are_hard():
+def test_pass_at_k_decides_which_items_are_hard():
     """2 of 4 right: pass@1 = 1/2, pass@2 = 1 - 1/6; the bound itself counts as hard."""
     for pass_k, bound, hard in [(1, 0.0, False), (1, 0.49, False), (1, 0.5, True), (2, 0.5, False), (2, 5 / 6, True),
                                 (2, 0.83, False), (1, 1.0, True)]:
         teacher = Scripted(lambda name, strategy, sample: strategy == "blind" and sample < 2)
         told, = collect_traces([item("u")], [teacher], check, samples=4, pass_k=pass_k, hard_at_most=bound)
         assert told.hard is hard and (len(teacher.asked) > 1) is hard
-        assert told.kept.strategy == "blind", "what refinement did not better is kept"
+        assert told.kept.strategy == "blind", "the blind trace is kept if refinement fails"
     teacher = Scripted(lambda name, strategy, sample: strategy == "conditioned" or sample < 2)
     told, = collect_traces([item("u")], [teacher], check, samples=4, hard_at_most=0.5)
     assert told.kept.strategy == "conditioned", "a hard item takes the refined trace"
@@ -82,12 +86,12 @@ def test_pass_at_k_says_which_items_are_hard():
         collect_traces([item("u")], [teacher], check, samples=4, pass_k=5)
 
 
-def test_the_fallback_is_asked_only_where_the_first_gave_nothing():
+def test_the_fallback_gets_only_items_without_a_trace():
     first, second = Scripted(lambda name, *_: name == "u", "first"), Scripted(lambda *_: True, "second")
     told = collect_traces([item(n) for n in "uvw"], [first, second], check, samples=2)
     assert [t.kept.teacher for t in told] == ["first", "second", "second"]
     assert second.asked == [("blind", ["v", "w"], 2, [])]
-    assert [t.hard for t in told] == [False, True, True], "hard is what the first teacher finds hard"
+    assert [t.hard for t in told] == [False, True, True], "hard for the first teacher"
     assert told[1].attempts() == {"first blind": [2, 0], "first conditioned": [1, 0], "second blind": [2, 2]} | {
         f"first {strategy}": [1, 0] for strategy in ROUNDS}
 

@@ -1,4 +1,4 @@
-"""Laws of cold_start/sft.py: what is learned, how the loss is normalised, and that it goes down."""
+"""Tests for cold_start/sft.py: which tokens are targets, how the loss is normalised, that it falls."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def gradient_of(examples: list[Example], total: int, tokens: int, seed: int = 0)
     return backward(model, examples, total, settings(tokens)), gradients(model)
 
 
-def settings(tokens: int, packing: bool = True, **change) -> ColdStart:
-    return ColdStart(micro_batch_tokens=tokens, packing=packing, **change)
+def settings(tokens: int, **change) -> ColdStart:
+    return ColdStart(micro_batch_tokens=tokens, **change)
 
 
 def target_count(examples: list[Example]) -> int:
@@ -99,7 +99,7 @@ def test_the_loss_is_the_mean_over_completion_tokens_row_by_row():
     assert loss == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_only_what_predicts_a_completion_reaches_the_head():
+def test_only_states_that_predict_a_completion_reach_the_head():
     examples, model = some_examples(6), model_of()
     batch, seen = collate(examples, list(range(6))), []
     model.register_forward_hook(lambda module, inputs, named, hidden: seen.append((named["output_positions"], hidden)),
@@ -112,8 +112,8 @@ def test_only_what_predicts_a_completion_reaches_the_head():
                                for t in range(len(example.prompt) - 1, len(example) - 1)]
 
 
-def test_what_the_prompts_tokens_are_does_not_matter_as_targets():
-    """Under a model without memory, only the prompt's last token has a say."""
+def test_prompt_tokens_are_no_targets():
+    """With a bigram model only the prompt's last token has an effect."""
     completion = [5, 6, 7, END]
     results = []
     for prompt in ([1, 2, 3], [9, 8, 3], [3, 3, 3], [3], list(range(10, 20)) + [3]):
@@ -122,30 +122,29 @@ def test_what_the_prompts_tokens_are_does_not_matter_as_targets():
     for loss, grad in results[1:]:
         assert loss == results[0][0] and torch.equal(grad, results[0][1])
     rows = results[0][1].abs().sum(-1).nonzero().flatten().tolist()
-    assert rows == [3, 5, 6, 7], "contexts that are learned from: the prompt's last token and the completion's"
+    assert rows == [3, 5, 6, 7], "contexts with a gradient: the prompt's last token and the completion"
 
 
-@pytest.mark.parametrize("packing", [True, False])
-def test_the_end_token_is_learned_and_nothing_after_it(packing):
+def test_the_end_token_is_learned_and_nothing_after_it():
     model = Bigram()
-    backward(model, [Example([1], [2, END]), Example([1], [2, 4, 5, 6, END])], 7, settings(1000, packing))
+    backward(model, [Example([1], [2, END]), Example([1], [2, 4, 5, 6, END])], 7, settings(1000))
     share = model.table.grad[2]
     assert share[END] < 0 and share[4] < 0, "END is a target after 2, once"
     assert model.table.grad[END].abs().sum() == 0, "nothing is learned from what comes after END"
     assert model.table.grad[0].abs().sum() == 0, "nor from padding"
 
 
-@pytest.mark.parametrize("tokens", [1, 24, 50, 137, 10**6])
-def test_the_micro_batch_budget_does_not_change_the_gradient(tokens):
+def test_the_micro_batch_size_does_not_change_the_gradient():
     examples = some_examples(13, seed=3)
     loss, grad = gradient_of(examples, target_count(examples), 60)
-    other_loss, other = gradient_of(examples, target_count(examples), tokens)
-    assert other_loss == pytest.approx(loss, rel=1e-6)
-    assert (other - grad).abs().max() <= 1e-6 * max(1.0, grad.abs().max().item())
+    for tokens in (1, 24, 50, 137, 10**6):
+        other_loss, other = gradient_of(examples, target_count(examples), tokens)
+        assert other_loss == pytest.approx(loss, rel=1e-6)
+        assert (other - grad).abs().max() <= 1e-6 * max(1.0, grad.abs().max().item())
 
 
 def test_the_denominator_is_global_so_ranks_add_up():
-    """Shares of very different lengths, each divided by the count over all: their sum is the whole gradient."""
+    """Parts of unequal size, each divided by the global count, add up to the full gradient."""
     examples = sorted(some_examples(11, seed=4), key=len)
     total = target_count(examples)
     loss, grad = gradient_of(examples, total, 64)
@@ -155,8 +154,8 @@ def test_the_denominator_is_global_so_ranks_add_up():
         assert (sum(part[1] for part in parts) - grad).abs().max() <= 1e-6 * max(1.0, grad.abs().max().item())
 
 
-def test_every_token_weighs_the_same_whatever_its_sequence_is_long():
-    """Not a mean of the sequences' means: doubling a sequence doubles its tokens' share."""
+def test_every_token_has_the_same_weight():
+    """The loss is no mean of sequence means: a longer sequence has a larger share."""
     short, long = Example([1], [2, END]), Example([1], [3] * 20 + [END])
     model = Bigram()
     loss = backward(model, [short, long], 23, settings(1000))
@@ -229,10 +228,10 @@ def test_a_short_run_lowers_the_loss(tmp_path):
     with torch.no_grad():
         examples = some_examples(24, seed=9)
         logprobs, _ = completion_logprobs(model, collate(examples, list(range(24))))
-    assert -logprobs.mean().item() < 0.6 * losses[0], "and it stays with the model that is handed back"
+    assert -logprobs.mean().item() < 0.6 * losses[0], "the trained weights are those of the model passed in"
 
 
-def test_the_journal_tells_each_step(tmp_path):
+def test_the_journal_records_each_step(tmp_path):
     _, metrics = run(tmp_path, epochs=2.0)
     assert [record["step"] for record in metrics] == [1, 2, 3, 4, 5, 6]
     examples, order = some_examples(24, seed=9), epoch_order(24, 48, 0)
@@ -243,7 +242,7 @@ def test_the_journal_tells_each_step(tmp_path):
     assert {record["stage"] for record in metrics} == {"cold_start"}
 
 
-def test_every_step_starts_from_no_gradient_and_leaves_none(tmp_path):
+def test_gradients_are_cleared_before_and_after_a_step(tmp_path):
     """At learning rate 0 and with all examples in each step, all steps are alike."""
     model, metrics = run(tmp_path, epochs=4.0, batch=24, lr=0.0)
     assert len(metrics) == 4
@@ -253,7 +252,7 @@ def test_every_step_starts_from_no_gradient_and_leaves_none(tmp_path):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_the_seed_decides_and_the_budget_does_not(tmp_path):
+def test_the_result_depends_on_the_seed_and_not_on_micro_batches(tmp_path):
     model, metrics = run(tmp_path / "a", epochs=2.0)
     again, same = run(tmp_path / "b", epochs=2.0)
     assert same == metrics and all(map(torch.equal, model.parameters(), again.parameters()))
@@ -263,7 +262,7 @@ def test_the_seed_decides_and_the_budget_does_not(tmp_path):
     assert [r["loss"] for r in small] == pytest.approx([r["loss"] for r in metrics], rel=1e-3)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+def test_a_non_finite_loss_stops_the_run(tmp_path):
     model = model_of()
     with torch.no_grad():
         model.model.norm.weight.fill_(float("nan"))
@@ -281,11 +280,16 @@ def test_packed_padded_and_one_by_one_have_one_gradient(tokens):
     model = model_of()
     alone = sum(backward(model, [example], total, settings(1)) for example in examples)
     expected = gradients(model)
-    for packing in (True, False):
-        model = model_of()
-        loss = backward(model, examples, total, settings(tokens, packing))
-        assert loss == pytest.approx(alone, rel=1e-6)
-        assert (gradients(model) - expected).abs().max() <= 1e-6 * expected.abs().max()
+    model = model_of()
+    packed = backward(model, examples, total, settings(tokens))
+    assert packed == pytest.approx(alone, rel=1e-6)
+    assert (gradients(model) - expected).abs().max() <= 1e-6 * expected.abs().max()
+    model = model_of()
+    logprobs, _ = completion_logprobs(model, collate(examples, list(range(17))))
+    loss = -logprobs.sum() / total
+    loss.backward()
+    assert loss.item() == pytest.approx(alone, rel=1e-6)
+    assert (gradients(model) - expected).abs().max() <= 1e-6 * expected.abs().max()
 
 
 def test_checkpointed_activations_change_no_bit(tmp_path):
@@ -294,7 +298,7 @@ def test_checkpointed_activations_change_no_bit(tmp_path):
     assert same == told and all(map(torch.equal, plain.parameters(), again.parameters()))
 
 
-def test_bf16_products_keep_fp32_weights_and_nearly_the_gradient():
+def test_bf16_compute_keeps_fp32_weights_and_nearly_the_gradient():
     """8 bits of mantissa: 2**-8 a product, a few layers of them; 5 % of the gradient's length is wide of that."""
     examples = some_examples(17, seed=5)
     total, model = target_count(examples), model_of()
@@ -322,10 +326,9 @@ class Judged(ValidationSet):
 @pytest.mark.parametrize(("script", "best"), [
     ([(1.0, 0.1), (1.0, 0.3), (1.0, 0.2)], 1), ([(1.0, 0.3), (0.5, 0.3), (0.7, 0.3)], 1),
     ([(1.0, 0.3), (1.0, 0.3), (1.0, 0.3)], 0), ([(3.0, 0.0), (2.0, 0.1), (9.0, 0.9)], 2)])
-@pytest.mark.parametrize("on_disk", [True, False])
-def test_the_model_ends_as_its_best(tmp_path, script, best, on_disk):
+def test_the_model_ends_with_its_best_weights(tmp_path, script, best):
     """Best accuracy, then the lower loss, then the earlier. Weights may be parts of larger tensors."""
-    model, held, home = model_of(1), Judged(script), tmp_path / "home" if on_disk else None
+    model, held, home = model_of(1), Judged(script), tmp_path / "home"
     for parameter in model.parameters():
         parameter.data = torch.cat((parameter.data, parameter.data))[: len(parameter)]
     cfg = settings(200, epochs=6.0, batch=8, lr=1e-2, num_evals=3)
@@ -346,7 +349,7 @@ def test_measuring_changes_nothing(tmp_path):
     assert all(map(torch.equal, plain.parameters(), model.parameters()))
 
 
-def test_a_trace_longer_than_the_model_reads_is_refused(tokenizer, tmp_path):
+def test_a_trace_longer_than_the_models_context_is_refused(tokenizer, tmp_path):
     model = model_of()
     room = model.config.max_position_embeddings
     long = Example([1] * room, [2])

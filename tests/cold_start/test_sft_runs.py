@@ -1,4 +1,4 @@
-"""A supervised run on one rank or several, killed or not: the same steps, the same model."""
+"""Tests for supervised runs: killed and resumed, or on several ranks, they end with the same model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def settings(**change) -> ColdStart:
 
 
 def run(folder, cfg=None, script=SCRIPT, model=None):
-    """12 steps, measured after 4, 8 and 12. -> the model, its log"""
+    """Runs 12 steps, measured after 4, 8 and 12. Returns the model and its log."""
     model = model or model_of(2)
     folder.mkdir(exist_ok=True)
     sft.train(model, EXAMPLES, cfg or settings(), seed=1, journal=Journal(folder), validation=Judged(script),
@@ -47,9 +47,18 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("step", range(1, 12))
-def test_T34_a_killed_run_goes_on_and_ends_bit_for_bit(whole_run, tmp_path, monkeypatch, step):
-    """Killed after ``step`` steps, before what they led to was saved; the record is cut back and made again."""
+def test_T34_a_killed_run_resumes_and_ends_bit_for_bit(whole_run, tmp_path, monkeypatch):
+    kill_and_resume(whole_run, tmp_path, monkeypatch, step=7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [step for step in range(1, 12) if step != 7])
+def test_T34_at_every_other_step(whole_run, tmp_path, monkeypatch, step):
+    kill_and_resume(whole_run, tmp_path, monkeypatch, step)
+
+
+def kill_and_resume(whole_run, tmp_path, monkeypatch, step: int) -> None:
+    """Killed after ``step`` steps, before their checkpoint; the log is truncated and rewritten."""
     one_step, count = sft.one_step, iter(range(1, 100))
 
     def struck(*arguments):
@@ -70,8 +79,9 @@ def test_T34_a_killed_run_goes_on_and_ends_bit_for_bit(whole_run, tmp_path, monk
     assert log == whole_run[1] and weights_checksum(model) == weights_checksum(whole_run[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
-def test_an_interrupted_run_saves_after_the_step_that_it_is_at(whole_run, tmp_path, monkeypatch, number, error):
+def test_an_interrupted_run_saves_after_the_current_step(whole_run, tmp_path, monkeypatch, number, error):
     one_step, count = sft.one_step, iter(range(1, 100))
 
     def struck(*arguments):
@@ -101,6 +111,7 @@ def test_checkpoints_of_another_run_are_refused(whole_run, tmp_path, monkeypatch
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(whole_run, tmp_path, capsys):
     run(tmp_path)
     newest = sorted((tmp_path / "home").glob("step*"))[-1]
@@ -134,9 +145,10 @@ def ranked(rank: int, folder, tokenizer, shard: int, killed: bool) -> None:
     write_model(begin(), tokenizer, folder / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "shard"), [(2, 1), (4, 1), (2, 0), (4, 2), (4, 0)])
 def test_several_ranks_take_the_steps_of_one_and_resume(tmp_path, ranks, shard):
-    """Batches of nine on two or four ranks, which do not divide them; resumed, they end in the same bits."""
+    """Batches of nine do not divide among the ranks; resumed runs end with the same bits."""
     tokenizer, alone = Tokenizer(TINY), model_of(2)
     ends = []
     for name, killed in (("plain", False), ("killed", True)):

@@ -1,4 +1,4 @@
-"""Laws of cold_start/trace.py: files keep traces as they are, and what would teach a broken format is refused."""
+"""Tests for cold_start/trace.py: files keep traces unchanged, and bad lines are refused."""
 
 from __future__ import annotations
 
@@ -35,25 +35,43 @@ GOOD = {"item": "a", "question": "q", "options": {"A": "a", "C": "c"}, "reasonin
         "answer": "C", "strategy": "blind", "teacher": "oracle", "checks": {}}
 
 
-@pytest.mark.parametrize(("line", "reason"), [
-    (b"not json", "JSON"), (b"[1]", "object"), (b'{"item": "a"', "JSON"), (b'"\xff"', "UTF-8"), (b"{}", "item"),
-    *((json.dumps({k: v for k, v in GOOD.items() if k != name}).encode(), name)
-      for name in ("item", "question", "options", "reasoning", "answer", "strategy", "teacher")),
-    *((json.dumps(GOOD | {name: value}).encode(), name)
-      for name, value in [("item", 3), ("reasoning", None), ("answer", ["C"]), ("teacher", {}), ("checks", [True]),
-                          ("attempts", 3), ("options", {"A": 1}), ("surplus", 1)]),
-    *((json.dumps(GOOD | change).encode(), f"strict format ({rule})") for change, rule in [
+def without(name: str) -> dict:
+    return {key: value for key, value in GOOD.items() if key != name}
+
+
+BAD_LINES = [  # (line, part of the message)
+    (b"not json", "JSON"), (b"[1]", "object"), (b'{"item": "a"', "JSON"), (b'"\xff"', "UTF-8"),
+    (b"{}", "item"),
+    *((without(name), name) for name in GOOD if name != "checks"),
+    *((GOOD | {name: value}, name) for name, value in [
+        ("item", 3), ("reasoning", None), ("answer", ["C"]), ("teacher", {}), ("checks", [True]),
+        ("attempts", 3), ("options", {"A": 1}), ("options", {"A": "a"}), ("surplus", 1)]),
+    *((GOOD | change, f"strict format ({rule})") for change, rule in [
         ({"answer": "B"}, "label"), ({"answer": ""}, "label"), ({"reasoning": " "}, "empty_think"),
-        ({"reasoning": "a</think>"}, "think"), ({"reasoning": "<answer>A</answer>"}, "answer")])])
-def test_a_bad_line_is_refused_with_file_and_line(tmp_path, line, reason):
+        ({"reasoning": "a</think>"}, "think"), ({"reasoning": "<answer>A</answer>"}, "answer")]),
+    *((GOOD | {"checks": {"format": True, "hops": verdict}}, "failed its check 'hops'")
+      for verdict in (False, 0, None, "yes")),
+]
+
+
+def test_a_bad_line_is_refused_with_file_and_line(tmp_path):
+    """Including a trace that would teach a broken format, and one that failed a check."""
     path = tmp_path / "t.jsonl"
-    path.write_bytes(json.dumps(GOOD).encode() + b"\n\n" + line + b"\n")
-    with pytest.raises(BadInput) as caught:
-        read_traces(path)
-    assert f"{path}:3: " in str(caught.value) and reason in str(caught.value)
+    faults = []
+    for line, reason in BAD_LINES:
+        data = line if isinstance(line, bytes) else json.dumps(line).encode()
+        path.write_bytes(json.dumps(GOOD).encode() + b"\n\n" + data + b"\n")
+        message = "accepted"
+        try:
+            read_traces(path)
+        except BadInput as error:
+            message = str(error)
+        if f"{path}:3: " not in message or reason not in message:
+            faults.append((data, reason, message))
+    assert faults == []
 
 
-def test_no_traces_and_no_file_are_refused(tmp_path):
+def test_an_empty_or_missing_file_is_refused(tmp_path):
     (tmp_path / "empty.jsonl").write_text("\n")
     for name in ("empty.jsonl", "missing.jsonl"):
         with pytest.raises(BadInput, match=name):
@@ -64,10 +82,3 @@ def test_checks_may_be_left_out(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps({k: v for k, v in GOOD.items() if k != "checks"}))
     assert read_traces(path) == [Trace("a", "q", {"A": "a", "C": "c"}, " b", "C", "blind", "oracle")]
-
-
-@pytest.mark.parametrize("verdict", [False, 0, None, "yes"])
-def test_a_trace_that_failed_a_check_is_no_training_data(verdict, tmp_path):
-    (tmp_path / "t.jsonl").write_text(json.dumps(GOOD | {"checks": {"format": True, "hops": verdict}}) + "\n")
-    with pytest.raises(BadInput, match="failed its check 'hops'"):
-        read_traces(tmp_path / "t.jsonl")

@@ -8,7 +8,7 @@ reasoning up to its last label, without the question, and lets it finish greedil
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from minifleming.cold_start.trace import STRATEGIES, Trace, new_trace
 from minifleming.extras.teachers.prompts import ask, read_completion
@@ -22,68 +22,38 @@ from minifleming.run.distributed import pick_device
 RESOLVE_TOKENS = 32  # to finish a reasoning
 
 
-def open_local(
-    name: str, args: argparse.Namespace, progress: Callable[[int], None]
-) -> LocalTeacher:
+def open_local(name: str, args: argparse.Namespace) -> LocalTeacher:
     """Returns the teacher of a model folder, with the command's arguments."""
     folder = model_folder(name)
     device = pick_device(args.device)
     dtype = "bfloat16" if device.type == "cuda" else "float32"
-    return LocalTeacher(
-        load_model(folder, dtype, device),
-        Tokenizer(folder),
-        name,
-        temperature=args.temperature,
-        max_new_tokens=args.max_new_tokens,
-        seed=args.seed,
-        progress=progress,
-    )
+    return LocalTeacher(load_model(folder, dtype, device), Tokenizer(folder), name,
+                        temperature=args.temperature, max_new_tokens=args.max_new_tokens,
+                        seed=args.seed)
 
 
 class LocalTeacher:
     """A Teacher (see cold_start/trace.py)."""
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        tokenizer: Tokenizer,
-        name: str,
-        *,
-        temperature: float = 1.0,
-        max_new_tokens: int = 1024,
-        seed: int = 0,
-        progress: Callable[[int], None] = lambda count: None,
-    ):
+    def __init__(self, model: LanguageModel, tokenizer: Tokenizer, name: str, *,
+                 temperature: float = 1.0, max_new_tokens: int = 1024, seed: int = 0):
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
         self.temperature = temperature
         self.max_new_tokens = max_new_tokens
         self.seed = seed
-        self.progress = progress  # called with the number of finished samples
 
-    def propose(
-        self,
-        items: Sequence[Item],
-        strategy: str = "blind",
-        samples: int = 1,
-        earlier: Sequence[Trace] = (),
-    ) -> list[list[Trace]]:
+    def propose(self, items: Sequence[Item], strategy: str = "blind", samples: int = 1,
+                earlier: Sequence[Trace] = ()) -> list[list[Trace]]:
         prompts = []
         proposals = []
         for item, trace in zip(items, earlier or [None] * len(items)):
             prompts.append(self.prompt(ask(item, strategy, trace), item.options))
             unread = [new_trace(item, "", "", strategy, self.name) for _ in range(samples)]
             proposals.append(unread)
-        rows = self.generate(
-            items,
-            prompts,
-            samples=samples,
-            step=STRATEGIES.index(strategy),
-            done=self.progress,
-            temperature=self.temperature,
-            max_new_tokens=self.max_new_tokens,
-        )
+        rows = self.generate(items, prompts, samples=samples, step=STRATEGIES.index(strategy),
+                             temperature=self.temperature, max_new_tokens=self.max_new_tokens)
         for i, row in rows:
             reasoning, label = self.read(row, items[i])
             answer = label if row.finished else ""
@@ -106,15 +76,8 @@ class LocalTeacher:
         """Returns (index of the item, sampled row). A prompt that fills the context is skipped."""
         positions = self.model.config.max_position_embeddings
         fitting = [i for i, ids in enumerate(prompts) if len(ids) < positions]
-        rows = sample(
-            self.model,
-            [prompts[i] for i in fitting],
-            [items[i].id for i in fitting],
-            seed=self.seed,
-            slots=256,
-            end_ids=self.tokenizer.end_ids,
-            **settings,
-        )
+        rows = sample(self.model, [prompts[i] for i in fitting], [items[i].id for i in fitting],
+                      seed=self.seed, slots=256, end_ids=self.tokenizer.end_ids, **settings)
         return [(fitting[row.prompt], row) for row in rows]
 
     def read(self, row, item: Item) -> tuple[str, str]:

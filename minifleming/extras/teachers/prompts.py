@@ -1,14 +1,14 @@
-"""What teachers are asked: one file a strategy in prompts/, with places such as {question} and {answer} in it.
+"""Prompts for teachers: one file per strategy in prompts/, with places such as {question}.
 
     blind           the question as it is
-    conditioned     the right option is told; the reasoning must not tell that it was (arXiv:2509.15279 §3.2)
-    backtrack       an earlier reasoning is followed to its first wrong step, and left there
-    explore         several candidates are compared
-    self-correct    the mistake is made, seen and mended
-    resolve         a reasoning without its question: where does it lead?
-    format          how to end, for teachers that do not have the format from training
+    conditioned     with the right option; the reasoning must not mention it (arXiv:2509.15279 §3.2)
+    backtrack       follow an earlier reasoning to its first wrong step, and leave it there
+    explore         compare several candidates
+    self-correct    make the mistake, notice it and correct it
+    resolve         a reasoning without its question: which option does it lead to?
+    format          how to end, for teachers that were not trained on the format
 
-A place is filled once: braces inside a question are text.
+Places are filled once: braces inside a question are plain text.
 """
 
 from __future__ import annotations
@@ -32,16 +32,21 @@ def template(name: str) -> str:
 
 
 def fill(name: str, **values: str) -> str:
-    """The prompt ``name`` with its places filled. Raises KeyError for a place without a value."""
+    """Returns the prompt ``name`` with its places filled. Raises KeyError for a missing value."""
     return PLACE.sub(lambda place: values[place[1]], template(name))
 
 
 def ask(item: Item, strategy: str, earlier: Trace | None = None) -> str:
-    """What stands where a question would; a round of refinement shows the earlier reasoning and what it failed."""
-    failed = [name for name, passed in earlier.checks.items() if not passed] if earlier else []
-    reasoning = earlier.reasoning.strip() if earlier else ""
-    return fill(strategy, question=item.question, answer=item.answer, option=item.options[item.answer],
-                reasoning=reasoning, failed=", ".join(failed) or "no reason is known")
+    """Returns the text in the question's place; a refinement round shows the earlier failure."""
+    failed = []
+    reasoning = ""
+    if earlier:
+        failed = [name for name, passed in earlier.checks.items() if not passed]
+        reasoning = earlier.reasoning.strip()
+    reasons = ", ".join(failed) or "no reason is known"
+    option = item.options[item.answer]
+    return fill(strategy, question=item.question, answer=item.answer, option=option,
+                reasoning=reasoning, failed=reasons)
 
 
 def listing(options: dict[str, str]) -> str:
@@ -49,11 +54,16 @@ def listing(options: dict[str, str]) -> str:
 
 
 def read_completion(text: str, labels: str) -> tuple[str, str]:
-    """Reasoning and label of what a teacher wrote: in the strict format, or prose that ends in an answer block.
+    """Returns reasoning and label of a teacher's text: strict format, or prose and answer block.
 
-    A label that is none of the item's, or none at all: "". What follows the last answer block is not reasoning.
+    The label is "" if there is none or it is not the item's. Text after the last answer block is
+    no reasoning.
     """
-    found = list(ANSWER.finditer(text))
-    label = found[-1][1] if found and found[-1][1] in labels else ""
-    before = text[: found[-1].start()] if found else text
-    return reasoning_of(before) or before.replace("<think>", " ").replace("</think>", " ").strip(), label
+    blocks = list(ANSWER.finditer(text))
+    label = ""
+    if blocks:
+        if blocks[-1][1] in labels:
+            label = blocks[-1][1]
+        text = text[: blocks[-1].start()]
+    prose = text.replace("<think>", " ").replace("</think>", " ").strip()
+    return reasoning_of(text) or prose, label

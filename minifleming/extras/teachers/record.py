@@ -17,35 +17,27 @@ from minifleming.cold_start.refine import TeacherResult
 from minifleming.cold_start.trace import new_trace
 from minifleming.rods.item import Item
 from minifleming.run.errors import BadInput
-from minifleming.run.journal import can_resume, complete_lines, lock_exclusive
+from minifleming.run.journal import bar, can_resume, complete_lines, lock_exclusive
 
 FIELDS = ("reasoning", "answer", "strategy", "teacher", "detour")
 
 
-def run_teacher(
-    items: Sequence[Item],
-    collect: Callable[[Sequence[Item]], list[TeacherResult]],
-    path: Path,
-    fingerprint: dict,
-    *,
-    chunk: int,
-    progress: Callable[[int], None] = lambda count: None,
-) -> list[TeacherResult]:
+def run_teacher(items: Sequence[Item], collect: Callable[[Sequence[Item]], list[TeacherResult]],
+                path: Path, fingerprint: dict, chunk: int) -> list[TeacherResult]:
     """Returns the results of all items. Those already recorded in ``path`` are read from it.
 
-    ``collect`` is called with ``chunk`` items at a time, ``progress`` with the number finished.
+    ``collect`` is called with ``chunk`` items at a time.
     """
     resumed = can_resume(path, fingerprint)
     with open(path, "a", encoding="utf-8") as file:
         lock_exclusive(file)
         results = read_record(path, items) if resumed else []
-        progress(len(results))
-        for start in range(len(results), len(items), chunk):
+        starts = range(len(results), len(items), chunk)
+        for start in bar(starts, desc=f"chunks of {chunk} items"):
             new = collect(items[start : start + chunk])
             file.write("".join(to_line(result) for result in new))
             file.flush()
             results += new
-            progress(len(new))
     return results
 
 

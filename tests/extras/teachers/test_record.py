@@ -7,13 +7,13 @@ import re
 import pytest
 
 from minifleming.cold_start.checks import Checks
-from minifleming.cold_start.oracle import Oracle
 from minifleming.cold_start.refine import collect_traces
-from minifleming.extras.teachers.card import card, failure_table, tier_table, yield_table
 from minifleming.extras.teachers.record import read_record, run_teacher, to_line
+from minifleming.extras.teachers.trace_card import failure_table, tier_table, trace_card, yield_table
 from minifleming.rods.readers import load_graph
 from minifleming.rods.synthesize import synthesise
 from minifleming.run.errors import BadInput
+from tests.cold_start.faulty import FaultyOracle
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def items():
 @pytest.fixture(scope="module")
 def tell():
     graph = load_graph("embedded")
-    return lambda part: collect_traces(part, [Oracle(graph, 0.3, 0.6, seed=1)], Checks(graph), samples=2, rounds=1)
+    return lambda part: collect_traces(part, [FaultyOracle(graph, 0.3, seed=1, error_rate=0.6)], Checks(graph), samples=2, rounds=1)
 
 
 def test_a_record_reads_back_as_it_was_told(items, tell, tmp_path):
@@ -40,11 +40,11 @@ def test_a_record_reads_back_as_it_was_told(items, tell, tmp_path):
 def test_a_killed_run_goes_on_and_asks_nothing_twice(items, tell, tmp_path, cut):
     """Cut the record anywhere: the whole lines stay, the rest is told again, and the end is the same."""
     path = tmp_path / "r"
-    whole = run_teacher(items, tell, path, {"seed": 1}, chunk=7)
+    whole = run_teacher(items, tell, path, {"seed": 1}, 7)
     text = path.read_bytes()
     path.write_bytes(text[:cut])
     asked = []
-    again = run_teacher(items, lambda part: asked.extend(part) or tell(part), path, {"seed": 1}, chunk=4)
+    again = run_teacher(items, lambda part: asked.extend(part) or tell(part), path, {"seed": 1}, 4)
     assert again == whole and path.read_bytes() == text
     assert asked == items[text[:cut].count(b"\n") :]
 
@@ -59,18 +59,18 @@ def test_a_record_that_keeps_what_failed_a_check_is_refused(items, tell, tmp_pat
 
 def test_another_run_is_refused_and_nothing_is_lost(items, tell, tmp_path):
     path = tmp_path / "r"
-    run_teacher(items, tell, path, {"seed": 1}, chunk=100)
+    run_teacher(items, tell, path, {"seed": 1}, 100)
     before = path.read_bytes()
     with pytest.raises(BadInput, match=r"other settings \(seed\)"):
-        run_teacher(items, tell, path, {"seed": 2}, chunk=100)
+        run_teacher(items, tell, path, {"seed": 2}, 100)
     with pytest.raises(BadInput, match="r:1: is not the record of these items"):
-        run_teacher(items[1:], tell, path, {"seed": 1}, chunk=100)
+        run_teacher(items[1:], tell, path, {"seed": 1}, 100)
     with pytest.raises(BadInput, match="r:30: is not the record"):
-        run_teacher(items[:29], tell, path, {"seed": 1}, chunk=100)
+        run_teacher(items[:29], tell, path, {"seed": 1}, 100)
     assert path.read_bytes() == before
     path.write_bytes(before.replace(b'"hard"', b'"hart"', 1))
     with pytest.raises(BadInput, match="r:1: "):
-        run_teacher(items, tell, path, {"seed": 1}, chunk=100)
+        run_teacher(items, tell, path, {"seed": 1}, 100)
 
 
 def rows(table: str) -> list[dict[str, str]]:
@@ -99,18 +99,18 @@ def test_the_tables_add_up(items, tell):
 
 
 def test_the_card_is_the_same_bytes_and_says_what_it_is(items, tell):
-    first = card("x.jsonl", tell(items), {"seed": "1", "a|b": "c"})
-    assert first == card("x.jsonl", tell(items), {"a|b": "c", "seed": "1"})
+    first = trace_card("x.jsonl", tell(items), {"seed": "1", "a|b": "c"})
+    assert first == trace_card("x.jsonl", tell(items), {"a|b": "c", "seed": "1"})
     assert "not for clinical use" in first and "a\\|b" in first
 
 
 def test_two_runs_at_one_time_do_not_share_a_record(items, tell, tmp_path):
     def other(part):
         with pytest.raises(BadInput, match="another run is writing it"):
-            run_teacher(items[:2], tell, tmp_path / "r", {"seed": 1}, chunk=2)
+            run_teacher(items[:2], tell, tmp_path / "r", {"seed": 1}, 2)
         return tell(part)
 
-    assert run_teacher(items[:4], other, tmp_path / "r", {"seed": 1}, chunk=2) == tell(items[:4])
+    assert run_teacher(items[:4], other, tmp_path / "r", {"seed": 1}, 2) == tell(items[:4])
 
 
 def test_an_empty_record_takes_new_settings(items, tell, tmp_path):
@@ -119,8 +119,8 @@ def test_an_empty_record_takes_new_settings(items, tell, tmp_path):
         raise OSError("no server")
 
     with pytest.raises(OSError):
-        run_teacher(items[:2], fails, tmp_path / "r", {"seed": 1}, chunk=2)
+        run_teacher(items[:2], fails, tmp_path / "r", {"seed": 1}, 2)
     assert (tmp_path / "r").read_bytes() == b""
-    assert run_teacher(items[:2], tell, tmp_path / "r", {"seed": 2}, chunk=2) == tell(items[:2])
+    assert run_teacher(items[:2], tell, tmp_path / "r", {"seed": 2}, 2) == tell(items[:2])
     with pytest.raises(BadInput, match=r"\(seed\).*remove it and r.settings.json"):
-        run_teacher(items[:2], tell, tmp_path / "r", {"seed": 1}, chunk=2)
+        run_teacher(items[:2], tell, tmp_path / "r", {"seed": 1}, 2)

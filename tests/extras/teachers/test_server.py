@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 import pytest
 from chat_server import ChatServer, chat
 
-from minifleming.extras.teachers.answers import Answers
-from minifleming.extras.teachers.endpoint import Endpoint
-from minifleming.extras.teachers.pace import LONGEST, Pace, Stopped, backoff, retry_after
+from minifleming.extras.teachers.answer_cache import AnswerCache
+from minifleming.extras.teachers.endpoint import Endpoint, EndpointSettings
+from minifleming.extras.teachers.rate_limit import LONGEST, Cancelled, RateLimiter, backoff, retry_after
 from minifleming.extras.teachers.server import Server
 from minifleming.rods.item import Item
 from minifleming.run.errors import BadInput, RunFailed
@@ -42,23 +42,24 @@ def test_canary(status, body, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("MINIFLEMING_API_KEY", CANARY)
     said = []
     with ChatServer(lambda h, *a: (status, {}, body(h.headers["Authorization"].split()[1]))) as server:
-        teacher = Endpoint(server.url, "m", Answers(tmp_path / "a"), first_wait=0.01, retries=1)
+        teacher = Endpoint(server.url, "m", AnswerCache(tmp_path / "a"),
+                           EndpointSettings(first_wait=0.01, retries=1))
         try:
             said.append(teacher.propose([ITEM]))
         except RunFailed as error:
             said.append(error)
         assert server.headers[0][1]["Authorization"] == f"Bearer {CANARY}", "it was sent"
         assert isinstance(said[0], list) == (status == 200 and len(server.requests) == 1)
-    text = [str(said[0]), *map(repr, (said, teacher, vars(teacher), vars(teacher.server), vars(teacher.answers)))]
+    text = [str(said[0]), *map(repr, (said, teacher, vars(teacher), vars(teacher.server), vars(teacher.cache)))]
     text += [file.read_text() for file in tmp_path.rglob("*") if file.is_file()] + list(capfd.readouterr())
     for part in text:
         assert not [piece for piece in CANARY.split("/") if piece in part]
 
 
 def test_a_placeholder_of_a_key_is_not_cut_from_texts(tmp_path, monkeypatch):
-    monkeypatch.setenv("OTHER", "none")
+    monkeypatch.setenv("MINIFLEMING_API_KEY", "none")
     with ChatServer(lambda *a: (200, {}, chat("of these none fits <answer>A</answer>"))) as server:
-        (trace,), = Endpoint(server.url, "m", Answers(tmp_path / "a"), key_variable="OTHER").propose([ITEM])
+        (trace,), = Endpoint(server.url, "m", AnswerCache(tmp_path / "a")).propose([ITEM])
     assert server.headers[0][1]["Authorization"] == "Bearer none" and trace.reasoning == "of these none fits"
 
 
@@ -144,7 +145,7 @@ def test_back_off_doubles_up_to_a_bound_and_is_the_same_every_time():
 
 
 def test_a_pause_reaches_who_waits_already_and_a_stop_ends_it():
-    pace, stop, free = Pace(per_minute=600), threading.Event(), []
+    pace, stop, free = RateLimiter(per_minute=600), threading.Event(), []
     pace.wait(stop)
     waiting = threading.Thread(target=lambda: (pace.wait(stop), free.append(time.monotonic())))
     start = time.monotonic()
@@ -155,6 +156,6 @@ def test_a_pause_reaches_who_waits_already_and_a_stop_ends_it():
     assert free[0] - start >= 0.3
     pace.pause(30)
     threading.Timer(0.05, stop.set).start()
-    with pytest.raises(Stopped):
+    with pytest.raises(Cancelled):
         pace.wait(stop)
     assert time.monotonic() - free[0] < 2

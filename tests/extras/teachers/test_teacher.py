@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import pytest
@@ -14,6 +15,7 @@ from minifleming.rods.item import write_items
 from minifleming.rods.readers import load_graph
 from minifleming.rods.synthesize import synthesise
 from minifleming.run.errors import BadInput, RunFailed
+from tests.cold_start.faulty import FaultyOracle
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +41,9 @@ def test_the_oracle_tells_every_item(arguments, items, tmp_path, capsys):
     assert [len(row["proposals"]) for row in record] == [2] * 24
 
 
-def test_what_errs_is_refined(arguments, tmp_path):
-    assert teacher.main([*arguments, "--error-rate", "0.7", "--seed", "3"]) == 0
+def test_items_without_a_verified_sample_are_refined(arguments, tmp_path, monkeypatch):
+    monkeypatch.setattr(teacher, "Oracle", functools.partial(FaultyOracle, error_rate=0.7))
+    assert teacher.main([*arguments, "--seed", "3"]) == 0
     kept = [trace.strategy for trace in read_traces(tmp_path / "out.jsonl")]
     assert {"conditioned", "backtrack", "explore"} <= set(kept)
 
@@ -99,8 +102,9 @@ def test_nothing_verified_is_a_run_that_failed(arguments, tmp_path):
 @pytest.mark.parametrize("bad", [
     ["--teacher", "nobody"], ["--fallback", "nobody"], ["--judge", "nobody"], ["--detour-fraction", "1.5"],
     ["--detour-fraction", "nan"],
-    ["--error-rate", "-1"], ["--samples", "0"], ["--pass-k", "3"], ["--rounds", "4"], ["--min-length-quantile", "2"], ["--hard-at-most", "-0.1"],
+    ["--samples", "0"], ["--pass-k", "3"], ["--rounds", "4"], ["--min-length-quantile", "2"], ["--hard-at-most", "-0.1"],
     ["--chunk", "0"], ["--max-chars", "0"], ["--seed", "-1"], ["--temperature", "-1"], ["--max-new-tokens", "0"],
+    ["--workers", "0"], ["--retries", "-1"], ["--timeout", "nan"], ["--requests-per-minute", "0"],
     ["--guidelines", "none.tsv"], ["--teacher", "http://localhost:1/v1"], ["--graph", ""]])
 def test_bad_arguments_are_named(arguments, bad, tmp_path):
     named = {"nobody": "nobody", "none.tsv": "none.tsv", "http://localhost:1/v1": "--model: which"}

@@ -1,4 +1,4 @@
-"""When to ask a server: not more often than agreed, later after a failure, and for all workers later if it says so.
+"""When to query a server: a rate limit, growing delays after failures, and pauses for all workers.
 
     Retry-After: 20        Retry-After: Wed, 21 Oct 2026 07:28:00 GMT
 """
@@ -13,21 +13,23 @@ import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-LONGEST = 60.0  # seconds of one back-off
+LONGEST = 60.0  # seconds of one delay
 
 
-class Stopped(Exception):
-    """The run has ended while a worker waited."""
+class Cancelled(Exception):
+    """The run ended while a worker was waiting."""
 
 
-class Pace:
-    """One gate for all workers."""
+class RateLimiter:
+    """One limit shared by all workers."""
 
     def __init__(self, per_minute: float = math.inf):
-        self.spacing, self.free_at, self.lock = 60.0 / per_minute, 0.0, threading.Lock()
+        self.spacing = 60.0 / per_minute
+        self.free_at = 0.0
+        self.lock = threading.Lock()
 
     def wait(self, stop: threading.Event) -> None:
-        """Until this worker may ask. Nobody holds a place in a queue, so a pause reaches those who wait already."""
+        """Returns when this worker may send. No place is reserved, so a pause holds all waiters."""
         delay = 0.0
         while not stop.wait(delay):
             with self.lock:
@@ -35,7 +37,7 @@ class Pace:
                 if delay <= 0:
                     self.free_at = time.monotonic() + self.spacing
                     return
-        raise Stopped
+        raise Cancelled
 
     def pause(self, seconds: float) -> None:
         with self.lock:
@@ -43,18 +45,20 @@ class Pace:
 
 
 def backoff(key: str, attempt: int, first: float) -> float:
-    """Seconds before the next attempt: doubling, and spread by a share that depends on the request alone."""
-    share = int.from_bytes(hashlib.sha256(f"{key}\x1f{attempt}".encode()).digest()[:4], "little") / 2**32
-    return min(LONGEST, first * 2.0 ** min(attempt, 30)) * (0.5 + share / 2)
+    """Returns seconds before the next attempt: doubled each time, with jitter from a hash."""
+    digest = hashlib.sha256(f"{key}\x1f{attempt}".encode()).digest()
+    jitter = int.from_bytes(digest[:4], "little") / 2**32
+    return min(LONGEST, first * 2.0 ** min(attempt, 30)) * (0.5 + jitter / 2)
 
 
 def retry_after(header: str, now: datetime | None = None) -> float:
-    """The seconds of a Retry-After header, a number or an HTTP date; 0 where it says nothing that can be read."""
+    """Returns the seconds of a Retry-After header (a number or an HTTP date); 0 if unreadable."""
     if re.fullmatch(r"\d+(\.\d+)?", header.strip()):
         return float(header)
     try:
         until = parsedate_to_datetime(header)
     except (ValueError, TypeError):
         return 0.0
-    until = until if until.tzinfo else until.replace(tzinfo=UTC)
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
     return max(0.0, (until - (now or datetime.now(UTC))).total_seconds())
