@@ -1,196 +1,198 @@
-"""The key/value cache of a rollout: allocated ahead, the prompt of a group held once for all its rows.
+"""The sampler's key/value cache: each prompt is stored once and shared by all samples of its group.
 
-A *row* is one sequence that is being sampled; the active rows are 0..n-1, so that a decode step always works on a
-contiguous slice. When one ends, the last active row moves into its place. A *slot* holds one prompt; rows that share
-a prompt share its slot, which is free again when the last of them has ended.
+A row is one sequence being sampled. Active rows are always 0..n-1, so a decode step works on a slice; when a row
+ends, the last row takes its index. A slot holds one prompt; it is free again when its last row has ended.
 
     prompts[layer]              [2, slots, K, P, D]  keys and values of the prompts, right-padded
-    keys[layer], values[layer]  [rows, K, T, D]  of the tokens sampled after them
+    keys[layer], values[layer]  [rows, K, T, D]      keys and values of the sampled tokens
 
-A prompt's keys meet the queries of its whole group in one product. For that, queries are gathered by slot: ``table``
-names the row (and head) that stands at each place, ``place`` leads back. Nothing is ever read that was not written
-or zeroed: a masked value is multiplied by an exact 0, and 0 · NaN is NaN.
+Memory is zeroed when it is allocated: masked values are multiplied by 0, and 0 · NaN would be NaN.
+
+n active rows, H query heads, K key/value heads, D head width, P prompt tokens, T sampled tokens.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from minifleming.lm import batch_invariant
-from minifleming.lm.config import ModelConfig
-from minifleming.lm.model import causal_attention
+from minifleming.lm.batch import last_places, padded
+from minifleming.lm.model import LanguageModel, causal_attention
 
-COLUMNS = 256  # tokens that every row has room for at first; more comes by doubling
+INITIAL_TOKENS = 256  # allocated for each row at first; doubled when it is full
 
 
-class Cache:
-    def __init__(self, config: ModelConfig, rows: int, slots: int, prompt_tokens: int, tokens: int,
-                 dtype: torch.dtype, device: torch.device, deterministic: bool = False):
-        """Room for ``rows`` sequences of at most ``tokens`` sampled tokens, and ``slots`` prompts."""
-        c = config
-        self.H, self.K, self.D = c.num_attention_heads, c.num_key_value_heads, c.head_dim
-        self.device, self.deterministic = device, deterministic
-        layers = range(c.num_hidden_layers)
-        self.prompts = [torch.zeros(2, slots, self.K, prompt_tokens, self.D, dtype=dtype, device=device)
-                        for _ in layers]
-        self.rows, self.tokens, self.kind = rows, tokens, dict(dtype=dtype, device=device)
-        self.keys = [torch.empty(0) for _ in layers]
-        self.values = [torch.empty(0) for _ in layers]
-        self.prompt_lengths = [0] * slots
-        self.free = list(range(slots))[::-1]
-        self.slots: list[int] = []  # of each active row: the slot of its prompt
-        self.lengths: list[int] = []  # of each active row: the sampled tokens that it holds
-        self.written = 0  # columns of ``keys`` and ``values`` that hold numbers, in every active row
-        self._filling: list[int] | None = None
-        self._reserve(min(tokens, COLUMNS))
+@dataclass(frozen=True)
+class Capacity:
+    """The largest numbers that a cache must hold at a time."""
 
-    def _reserve(self, tokens: int) -> None:
-        """Make room for this many tokens of every row, layer by layer; what is written is kept."""
-        rows, K, D, n, held = self.rows, self.K, self.D, len(self), self.written
-        self.room = tokens
-        for layer, (old_keys, old_values) in enumerate(zip(self.keys, self.values)):
-            narrow = D <= 32  # such keys meet their queries faster with the tokens side by side
-            keys = torch.empty(rows, K, D, tokens, **self.kind).transpose(2, 3) if narrow else \
-                torch.empty(rows, K, tokens, D, **self.kind)
-            values = torch.empty(rows, K, tokens, D, **self.kind)
-            if held:
-                keys[:n, :, :held], values[:n, :, :held] = old_keys[:n, :, :held], old_values[:n, :, :held]
-            self.keys[layer], self.values[layer] = keys, values
-        # the same as attention multiplies by them: [rows · K, D, T] and [rows · K, T, D]
-        self.flat = [(k.flatten(0, 1).transpose(1, 2), v.flatten(0, 1)) for k, v in zip(self.keys, self.values)]
+    rows: int
+    prompts: int
+    prompt_tokens: int
+    new_tokens: int
+
+
+class ActiveRows:
+    """Which prompt slot each active row reads, and how many sampled tokens it has."""
+
+    def __init__(self, num_slots: int):
+        self.slots: list[int] = []
+        self.lengths: list[int] = []
+        self.free_slots = list(range(num_slots))[::-1]
 
     def __len__(self) -> int:
-        """Active rows."""
         return len(self.slots)
 
-    # Prompts
+    def add(self, slots: list[int], samples: int) -> None:
+        """Append ``samples`` rows for each slot."""
+        for slot in slots:
+            self.slots += [slot] * samples
+            self.lengths += [0] * samples
 
-    def begin_prefill(self, lengths: list[int]) -> None:
-        """The next pass of the model reads these prompts, right-padded, each into a free slot."""
-        self._filling = [self.free.pop() for _ in lengths]
-        for slot, length in zip(self._filling, lengths):
-            self.prompt_lengths[slot] = length
+    def remove(self, finished: list[int]) -> list[int]:
+        """Remove these rows. Returns the old index of every row that remains."""
+        kept = list(range(len(self)))
+        for row in sorted(finished, reverse=True):
+            kept[row] = kept[-1]
+            kept.pop()
+        before = set(self.slots)
+        self.slots = [self.slots[i] for i in kept]
+        self.lengths = [self.lengths[i] for i in kept]
+        self.free_slots += sorted(before - set(self.slots), reverse=True)
+        return kept
 
-    def admit(self, samples: int) -> None:
-        """Give each prompt of the prefill ``samples`` rows behind the active ones."""
-        first = len(self)
-        self.slots += [slot for slot in self._filling for _ in range(samples)]
-        self.lengths += [0] * (len(self) - first)
-        for own in (*self.keys, *self.values):
-            own[first : len(self), :, : self.written].zero_()
-        self._filling = None
-        self._arrange()
+    def by_slot(self, num_slots: int) -> list[list[int]]:
+        """The active rows of each of the first ``num_slots`` slots."""
+        groups: list[list[int]] = [[] for _ in range(num_slots)]
+        for row, slot in enumerate(self.slots):
+            groups[slot].append(row)
+        return groups
+
+
+class KVCache:
+    """The cache and the two model calls that fill it, for prompts and for one more token of each row.
+
+    Decoding here is the model's own forward pass; the fast engines are subclasses that replace it.
+    """
+
+    def __init__(self, model: LanguageModel, capacity: Capacity):
+        c = model.config
+        self.model, self.capacity = model, capacity
+        self.num_layers = c.num_hidden_layers
+        self.K, self.D = c.num_key_value_heads, c.head_dim
+        self.rows = ActiveRows(capacity.prompts)
+        shape = (2, capacity.prompts, self.K, capacity.prompt_tokens, self.D)
+        self.prompts = [self.zeros(*shape) for _ in range(self.num_layers)]
+        self.prompt_lengths = [0] * capacity.prompts
+        self.prefill_slots: list[int] | None = None  # set while the model reads prompts
+        self.keys = [self.zeros(capacity.rows, self.K, 0, self.D) for _ in range(self.num_layers)]
+        self.values = list(self.keys)
+        self.allocated = 0
+        self.reserve(min(capacity.new_tokens, INITIAL_TOKENS))
+
+    def zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=self.model.dtype, device=self.model.device)
+
+    def new_keys(self, tokens: int) -> Tensor:
+        return self.zeros(self.capacity.rows, self.K, tokens, self.D)
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for at least this many sampled tokens per row."""
+        if tokens <= self.allocated:
+            return
+        self.allocated = min(self.capacity.new_tokens, max(tokens, 2 * self.allocated))
+        for layer in range(self.num_layers):
+            keys = self.new_keys(self.allocated)
+            values = self.zeros(self.capacity.rows, self.K, self.allocated, self.D)
+            held = self.keys[layer].shape[2]
+            keys[:, :, :held] = self.keys[layer]
+            values[:, :, :held] = self.values[layer]
+            self.keys[layer], self.values[layer] = keys, values
+
+    def forward_prompts(self, prompts: list[list[int]], samples: int) -> Tensor:
+        """Run each prompt once and add ``samples`` rows for it. Returns its last hidden state, [prompts, C]."""
+        ids, lengths = padded(prompts, self.model.device)
+        slots = [self.rows.free_slots.pop() for _ in prompts]
+        for slot, prompt in zip(slots, prompts):
+            self.prompt_lengths[slot] = len(prompt)
+        self.prefill_slots = slots
+        hidden = self.model(ids, cache=self, output_positions=last_places(ids, lengths))
+        self.prefill_slots = None
+        self.rows.add(slots, samples)
+        self.arrange()
+        return hidden
+
+    def forward_tokens(self, ids: Tensor) -> Tensor:
+        """Feed one token per row, ids [n]. Returns hidden states [n, C]."""
+        positions = self.begin_step()
+        hidden = self.model(ids[:, None], positions[:, None], self)[:, 0]
+        self.end_step()
+        return hidden
 
     def release(self, finished: list[int]) -> list[int]:
-        """Free these rows. Returns, for each row that is still active, its number before."""
-        order = list(range(len(self)))
-        for row in sorted(finished, reverse=True):
-            order[row] = order[-1]
-            order.pop()
-        moved = [(new, old) for new, old in enumerate(order) if new != old]
+        """Free these rows. Returns the old index of every row that remains."""
+        kept = self.rows.remove(finished)
+        moved = [i for i, old in enumerate(kept) if i != old]
+        source = [kept[i] for i in moved]
         if moved:
-            new, old = (torch.tensor(x, device=self.device) for x in zip(*moved))
-            for own in (*self.keys, *self.values):
-                own[new, :, : self.written] = own[old, :, : self.written]
-        gone = set(self.slots)
-        self.slots, self.lengths = [self.slots[i] for i in order], [self.lengths[i] for i in order]
-        self.free += sorted(gone - set(self.slots), reverse=True)
-        if order:
-            self._arrange()
-        return order
+            for tensor in self.row_tensors():
+                tensor[moved] = tensor[source]
+        if kept:
+            self.arrange()
+        return kept
 
-    def _arrange(self) -> None:
-        """The tables that follow from which row has which prompt; they hold until rows come or go."""
-        slots = np.array(self.slots)
-        used, n = slots.max() + 1, len(slots)
-        order = np.argsort(slots, kind="stable")
-        first = np.searchsorted(slots[order], np.arange(used))  # where each slot's rows begin in this order
-        within = np.empty(n, np.int64)
-        within[order] = np.arange(n) - first[slots[order]]
-        most = within.max() + 1
-        heads = np.arange(self.K)
-        table = np.zeros((used, self.K, most), np.int64)
-        table[slots, :, within] = np.arange(n)[:, None] * self.K + heads
-        place = (slots[:, None] * self.K + heads) * most + within[:, None]
-        lengths = [self.prompt_lengths[slot] for slot in self.slots]
-        self.used, self.reach, self.ragged = int(used), max(lengths), min(lengths) < max(lengths)
-        self.table = torch.from_numpy(table.reshape(-1)).to(self.device)  # [used · K · most]
-        self.row_at = torch.from_numpy(table[:, 0] // self.K).to(self.device)  # [used, most]
-        self.place = torch.from_numpy(place.reshape(-1)).to(self.device)  # [n · K]
-        self.prompt_length = torch.tensor(lengths, device=self.device)
-        seen = [layer[:, :used].flatten(1, 2)[:, :, : self.reach] for layer in self.prompts]
-        self.seen = [(keys.transpose(1, 2), values) for keys, values in seen]
+    def row_tensors(self) -> list[Tensor]:
+        """Tensors [rows, ...] whose entries move with their row."""
+        return [*self.keys, *self.values]
 
-    # A decode step
+    def arrange(self) -> None:
+        """Recompute what depends on which row reads which prompt."""
+        lengths = [self.prompt_lengths[slot] for slot in self.rows.slots]
+        self.max_prompt_len = max(lengths)
+        self.prompt_len = torch.tensor(lengths, device=self.model.device)  # [n]
 
     def begin_step(self) -> Tensor:
-        """Make ready for one more token of each row. -> the positions of these tokens [n]"""
-        self.longest = max(self.lengths) + 1
-        self.even = min(self.lengths) + 1 == self.longest
-        self.length = torch.tensor(self.lengths, device=self.device)
-        if self.longest > self.room:
-            self._reserve(min(self.tokens, 2 * self.room))
-        if self.longest > self.written:
-            for own in (*self.keys, *self.values) if not self.even else ():
-                own[: len(self), :, self.longest - 1].zero_()
-            self.written = self.longest
-        self.mask = None
-        if self.ragged or not self.even:
-            columns = torch.arange(self.reach + self.longest, device=self.device)
-            own = columns - self.reach
-            seen = torch.where(own < 0, columns < self.prompt_length[:, None], own <= self.length[:, None])
-            mask = torch.zeros(seen.shape, device=self.device).masked_fill_(~seen, float("-inf"))
-            self.mask = mask[self.row_at][:, None, :, None]  # [used, 1, most, 1, reach + longest]
-        return self.prompt_length + self.length
-
-    def write(self, layer: int, k: Tensor, v: Tensor) -> None:
-        """Keep the new token's key and value of every row. k, v [n, K, D]"""
-        for own, new in ((self.keys[layer], k), (self.values[layer], v)):
-            if self.even:
-                own[: len(self), :, self.longest - 1] = new
-            else:
-                own[torch.arange(len(self), device=self.device), :, self.length] = new
-
-    def read(self, layer: int, q: Tensor) -> Tensor:
-        """What one query of each row finds in its prompt and its own tokens. q [n · K, H/K, D], scaled -> the same."""
-        nK, group, D = q.shape
-        prompt_keys, prompt_values = self.seen[layer]  # [used · K, D, reach], [used · K, reach, D]
-        keys, values = self.flat[layer]
-        keys, values = keys[:, :, : self.longest][:nK], values[:nK, : self.longest]
-        places = (len(prompt_keys), -1)  # [used · K, most · H/K, ...]: all that meets one prompt, side by side
-        scores = torch.cat((torch.bmm(q.index_select(0, self.table).view(*places, D), prompt_keys),
-                            torch.bmm(q, keys).index_select(0, self.table).view(*places, self.longest)), dim=-1)
-        if self.mask is not None:
-            scores.view(self.used, self.K, -1, group, scores.shape[-1]).add_(self.mask)
-        weights = scores.softmax(-1)  # in fp32 within, whatever the dtype
-        found = torch.bmm(weights[:, :, : self.reach], prompt_values).view(-1, group, D).index_select(0, self.place)
-        own = weights.view(-1, group, weights.shape[-1])[:, :, self.reach :].index_select(0, self.place)
-        return torch.baddbmm(found, own, values)
+        """Make room for one more token per row. Returns the positions of these tokens, [n]."""
+        self.max_len = max(self.rows.lengths) + 1
+        self.reserve(self.max_len)
+        self.own_len = torch.tensor(self.rows.lengths, device=self.model.device)  # [n]
+        return self.prompt_len + self.own_len
 
     def end_step(self) -> None:
-        self.lengths = [length + 1 for length in self.lengths]
+        self.rows.lengths = [length + 1 for length in self.rows.lengths]
 
-    # What the plain model calls
+    def write(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Store the new token's key and value of each row. k, v [n, K, D]"""
+        row = torch.arange(len(self.rows), device=k.device)
+        self.keys[layer][row, :, self.own_len] = k
+        self.values[layer][row, :, self.own_len] = v
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q [B, H, T, D]; k, v [B, K, T, D] -> [B, H, T, D]: the prompts of a prefill, or one token of each row."""
-        if self._filling is not None:
-            slots = torch.tensor(self._filling, device=self.device)
-            self.prompts[layer][0, slots, :, : k.shape[2]] = k
-            self.prompts[layer][1, slots, :, : k.shape[2]] = v
-            return causal_attention(q, k, v, self.deterministic)
-        self.write(layer, k[:, :, 0], v[:, :, 0])
-        if self.deterministic:
-            return self._read_in_order(layer, q)
-        n = len(self)
-        return self.read(layer, q.reshape(n * self.K, -1, self.D) * self.D**-0.5).view(n, self.H, 1, self.D)
+        """What the model calls. q [B, H, T, D]; k, v [B, K, T, D] -> [B, H, T, D]
 
-    def _read_in_order(self, layer: int, q: Tensor) -> Tensor:
-        """The same with every row's keys side by side, as training has them. q [n, H, 1, D] -> the same"""
-        prompts = self.prompts[layer][:, self.slots][:, :, :, : self.reach]
-        both = [torch.cat((prompt, own[layer][: len(self), :, : self.longest]), dim=2)
-                for prompt, own in zip(prompts, (self.keys, self.values))]
-        keys, values = (batch_invariant.remove_padding_gap(x, self.prompt_length, self.reach) for x in both)
-        return batch_invariant.attention(q, keys, values, (self.prompt_length + self.length + 1)[:, None])
+        During a prefill B are prompts of T tokens; otherwise B are the active rows with one token each.
+        """
+        if self.prefill_slots is not None:
+            stored = self.prompts[layer]
+            stored[0, self.prefill_slots, :, : k.shape[2]] = k.to(stored.dtype)
+            stored[1, self.prefill_slots, :, : k.shape[2]] = v.to(stored.dtype)
+            return causal_attention(q, k, v, self.model.deterministic)
+        self.write(layer, k[:, :, 0], v[:, :, 0])
+        prompt_keys, prompt_values = self.prompts[layer][:, self.rows.slots]
+        keys = self.join(prompt_keys, self.keys[layer])
+        values = self.join(prompt_values, self.values[layer])
+        num_keys = self.prompt_len + self.own_len + 1
+        if self.model.deterministic:
+            return batch_invariant.attention(q, keys, values, num_keys[:, None])
+        mask = torch.arange(keys.shape[2], device=q.device) < num_keys[:, None]
+        return F.scaled_dot_product_attention(q, keys, values, mask[:, None, None], enable_gqa=True)
+
+    def join(self, prompt: Tensor, own: Tensor) -> Tensor:
+        """Each row's prompt followed by its sampled tokens, without a gap. -> [n, K, P + T, D]"""
+        own = own[: len(self.rows), :, : self.max_len]
+        both = torch.cat((prompt[:, :, : self.max_prompt_len], own), dim=2)
+        return batch_invariant.remove_padding_gap(both, self.prompt_len, self.max_prompt_len)

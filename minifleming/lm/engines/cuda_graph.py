@@ -1,235 +1,216 @@
-"""Sampling on a GPU: a decode step captured as a CUDA graph over static buffers, several steps between two looks.
+"""CUDA graph decoding: one decode step is captured once per batch size and replayed from static buffers.
 
-A step of a small model is some ten kernels a layer, each a few microseconds: started one by one from Python they would
-wait for it. Captured once, they are replayed by one call. So all that changes from step to step is on the device, at
-places that stay: tokens, lengths, positions, which rows read which prompt.
+A step of a small model is about ten kernels per layer of a few microseconds each; launching them from Python would
+take longer than running them. So everything that changes between steps (tokens, lengths, positions, which rows read
+which prompt) is kept in device memory at fixed addresses, and one call replays the whole step.
 
-    rows       [0, n) are active; the graph is that of the smallest bucket of rows that holds them
-    look       after this many steps the host reads the new tokens: rows that ended leave, waiting prompts take their
-               places. A row that ended in between runs on, and what it drew is dropped.
+    rows         [0, n) are active; the graph is that of the smallest batch size in BATCH_SIZES that holds them
+    sync_every   steps between two reads of the new tokens by the host. Rows that finish in between keep decoding;
+                 their extra tokens are discarded.
 
-The random number behind a token is keyed as everywhere, so a completion does not depend on its batch, up to the
-rounding of products and splits of other shapes; it is another number than the CPU's sampler has (kernels/gumbel.py).
-Without CUDA nothing is captured, and the same steps run one operation after the other: so the tests see them.
+Random numbers are keyed as in the plain engine, so a completion does not depend on its batch up to rounding, but the
+tokens are other samples of the same distribution (kernels/gumbel.py). Without CUDA nothing is captured and the same
+steps run one operation at a time, which is what the tests do.
 
-n rows, H query heads, K key/value heads, D head width, T tokens of a row, P tokens of a prompt.
+n rows, H query heads, D head width, N tokens drawn per row.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minifleming.kernels.decode_attention import decode_attention, workspace
+from minifleming.kernels.decode_attention import Workspace, decode_attention, workspace
 from minifleming.kernels.gumbel import sample_tokens
 from minifleming.kernels.jit import fits_shared_memory, on_gpu
 from minifleming.kernels.norm import add_rms_norm_into, rms_norm
 from minifleming.kernels.rotary import rotary_and_cache
 from minifleming.kernels.swiglu import swiglu
-from minifleming.lm.batch import last_places, padded
-from minifleming.lm.engines.fused_cpu import layer_weights
-from minifleming.lm.model import LanguageModel, RMSNorm, causal_attention
+from minifleming.lm.categorical import check_finite
+from minifleming.lm.engines.fused_cpu import FusedLayer, fuse_layer, project
+from minifleming.lm.kv_cache import Capacity, KVCache
+from minifleming.lm.model import Block, LanguageModel, RMSNorm
 from minifleming.lm.rope import cos_sin
 
-BUCKETS = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512)
-COLUMNS = 256  # tokens that every row has room for at first; more comes by doubling
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512)
 
 
-def bucket(n: int, most: int) -> int:
-    """Rows of the graph that decodes n of at most ``most``."""
-    return min(next((size for size in BUCKETS if size >= n), -(-n // 512) * 512), most)
+def batch_size(n: int, most: int) -> int:
+    """Rows of the graph that decodes n of at most ``most`` rows."""
+    for size in BATCH_SIZES:
+        if size >= n:
+            return min(size, most)
+    return min(-(-n // 512) * 512, most)
 
 
-class CudaGraphDecoder:
-    """The static buffers, and the steps over them."""
+class CudaGraphDecoder(KVCache):
+    """The static buffers and the steps over them."""
 
-    def __init__(self, model: LanguageModel, rows: int, prompts: int, samples: int, prompt_tokens: int, tokens: int,
-                 temperature: float, look: int):
-        """Room for ``rows`` completions of ``tokens`` tokens and ``prompts`` prompts, ``samples`` rows of each."""
-        c, device, dtype = model.config, model.device, model.dtype
-        self.model, self.rows, self.samples, self.temperature = model, rows, samples, temperature
-        H, K, D, layers = c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.num_hidden_layers
-        T = tokens + look  # a row that ended may run on to the next look
-        self.most, self.columns = T, 0
-        self.keys, self.values = ([torch.zeros(rows, K, 0, D, dtype=dtype, device=device) for _ in range(layers)]
-                                  for _ in range(2))
-        self.prompt_keys, self.prompt_values = (
-            torch.zeros(layers, prompts, K, prompt_tokens, D, dtype=dtype, device=device) for _ in range(2))
-        self.prompt_lengths = torch.zeros(prompts, dtype=torch.int32, device=device)
-        self.groups = torch.full((prompts, samples), -1, dtype=torch.int32, device=device)
-        self.counts = torch.zeros(rows, dtype=torch.int32, device=device)  # own tokens with the newest; 0: idle
-        self.positions = torch.zeros(rows, dtype=torch.int32, device=device)  # of the newest token
-        self.streams, self.ids = (torch.zeros(rows, dtype=torch.int64, device=device) for _ in range(2))
-        self.logprobs = torch.zeros(rows, dtype=torch.float32, device=device)
-        self.drawn = torch.zeros(rows, T + 1, dtype=torch.int64, device=device)  # the newest of each row are valid
-        self.drawn_logprobs = torch.zeros(rows, T + 1, dtype=torch.float32, device=device)
-        self.layers = [layer_weights(block) for block in model.model.layers]
-        positions = torch.arange(prompt_tokens + T, device=device)
-        self.cos, self.sin = cos_sin(positions, c.rope_theta, D, c.rope_scaling)
-        self.q, self.y = (torch.zeros(rows, H, D, dtype=dtype, device=device) for _ in range(2))
-        self.slots: list[int] = []  # the prompt of each active row
-        self.lengths: list[int] = []  # and what ``counts`` has of it
-        self.free = list(range(prompts))[::-1]
-        self.captures = device.type == "cuda"
+    def __init__(self, model: LanguageModel, capacity: Capacity, samples: int, temperature: float,
+                 sync_every: int):
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self.places: dict[int, object] = {}  # of each bucket: the partials of its attention
-        self.reserve(min(T, COLUMNS))
+        self.workspaces: dict[int, Workspace] = {}
+        # a finished row may keep decoding until the next sync
+        super().__init__(model, replace(capacity, new_tokens=capacity.new_tokens + sync_every))
+        self.samples, self.temperature, self.sync_every = samples, temperature, sync_every
+        self.num_new = 0  # rows added since the last ``sample``
+        self.captures = model.device.type == "cuda"
+        c, device, rows, tokens = model.config, model.device, capacity.rows, self.capacity.new_tokens
+        self.layers = [fuse_layer(block) for block in model.model.layers]
+        positions = torch.arange(capacity.prompt_tokens + tokens, device=device)
+        self.cos, self.sin = cos_sin(positions, c.rope_theta, self.D, c.rope_scaling)
+        self.q = self.zeros(rows, c.num_attention_heads, self.D)
+        self.y = torch.zeros_like(self.q)
 
-    def reserve(self, columns: int) -> None:
-        """Room for at least so many tokens of every row, layer by layer; what is captured holds the old places."""
-        if columns <= self.columns:
-            return
-        for buffers in (self.keys, self.values):
-            for i, old in enumerate(buffers):
-                buffers[i] = torch.zeros(*old.shape[:2], columns, old.shape[3], dtype=old.dtype, device=old.device)
-                buffers[i][:, :, : old.shape[2]] = old
-        self.columns = columns
-        self.graphs.clear()
-        self.places.clear()
+        def integers(*shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device=device)
 
-    def __len__(self) -> int:
-        """Active rows."""
-        return len(self.slots)
+        self.slot_len = integers(capacity.prompts)
+        self.groups = integers(capacity.prompts, samples) - 1  # rows of each slot, -1: none
+        self.counts = integers(rows)  # sampled tokens with the newest; 0: an idle row
+        self.positions = integers(rows)  # of the newest token
+        self.rng_keys = integers(rows, dtype=torch.int64)
+        self.ids = integers(rows, dtype=torch.int64)  # the newest token
+        self.logprobs = torch.zeros(rows, device=device)
+        self.drawn = integers(rows, tokens + 1, dtype=torch.int64)  # [rows, N]
+        self.drawn_logprobs = torch.zeros(rows, tokens + 1, device=device)
+
+    def reserve(self, tokens: int) -> None:
+        before = self.allocated
+        super().reserve(tokens)
+        if self.allocated != before:  # the graphs hold the old addresses
+            self.graphs.clear()
+            self.workspaces.clear()
 
     # One step
 
     def step(self, n: int) -> None:
-        """The newest token of rows [0, n) through all layers, and the next one drawn. Nothing here asks the device."""
-        model, eps = self.model, self.model.config.rms_norm_eps
-        counts, positions, q, y = self.counts[:n], self.positions[:n], self.q[:n], self.y[:n]
-        lengths = counts - 1  # own tokens in the cache; idle rows are at -1
-        norms = [block.input_layernorm.weight for block in model.model.layers] + [model.model.norm.weight]
-        x = F.embedding(self.ids[:n], model.model.embed_tokens.weight)
-        h = rms_norm(x, norms[0], eps)
-        for i, (block, layer) in enumerate(zip(model.model.layers, self.layers)):
-            attn = block.self_attn
-            qkv = torch.mm(h, layer.qkv) if layer.bias is None else torch.addmm(layer.bias, h, layer.qkv)
-            q_norm, k_norm = (norm.weight if isinstance(norm, RMSNorm) else None for norm in (attn.q_norm, attn.k_norm))
-            rotary_and_cache(qkv, positions, lengths, self.cos, self.sin, self.keys[i], self.values[i], q, q_norm,
-                             k_norm, eps)
-            decode_attention(q, self.keys[i], self.values[i], counts, self.prompt_keys[i], self.prompt_values[i],
-                             self.prompt_lengths, self.groups, self._workspace(n), y)
-            add_rms_norm_into(torch.mm(y.flatten(1), layer.out), x, block.post_attention_layernorm.weight, eps, h)
+        """Feed the newest token of rows [0, n) and draw the next one, without synchronizing with the host."""
+        model = self.model.model
+        counts, positions, ids, logprobs = (x[:n] for x in (self.counts, self.positions, self.ids, self.logprobs))
+        eps = self.model.config.rms_norm_eps
+        x = F.embedding(ids, model.embed_tokens.weight)
+        h = rms_norm(x, model.layers[0].input_layernorm.weight, eps)
+        next_norms = [block.input_layernorm for block in model.layers[1:]] + [model.norm]
+        for i, (block, layer, next_norm) in enumerate(zip(model.layers, self.layers, next_norms)):
+            y = self.attention(i, block, layer, h)
+            post_norm = block.post_attention_layernorm.weight
+            add_rms_norm_into(torch.mm(y, layer.out), x, post_norm, eps, h)
             gate, up = torch.mm(h, layer.gate_up).chunk(2, dim=-1)
-            add_rms_norm_into(torch.mm(swiglu(gate, up), layer.down), x, norms[i + 1], eps, h)
-        sample_tokens(F.linear(h, model.lm_head.weight), self.streams[:n], counts, self.temperature, self.ids[:n],
-                      self.logprobs[:n])
-        at = counts[:, None].long()  # the tokens drawn before; row 0 of an idle row takes what nobody reads
-        self.drawn[:n].scatter_(1, at, self.ids[:n, None])
-        self.drawn_logprobs[:n].scatter_(1, at, self.logprobs[:n, None])
+            add_rms_norm_into(torch.mm(swiglu(gate, up), layer.down), x, next_norm.weight, eps, h)
+        logits = F.linear(h, self.model.lm_head.weight)
+        sample_tokens(logits, self.rng_keys[:n], counts, self.temperature, ids, logprobs)
+        column = counts[:, None].long()  # tokens drawn before; idle rows overwrite column 0, which is not read
+        self.drawn[:n].scatter_(1, column, ids[:, None])
+        self.drawn_logprobs[:n].scatter_(1, column, logprobs[:, None])
         active = (counts > 0).int()
         counts += active
         positions += active
 
-    def _workspace(self, n: int):
-        if n not in self.places:
-            self.places[n] = workspace(self.q[:n], self.keys[0], self.prompt_keys[0], self.groups)
-        return self.places[n]
+    def attention(self, i: int, block: Block, layer: FusedLayer, h: Tensor) -> Tensor:
+        """Attention of layer i for normalized states h [n, C], before the output projection. -> [n, H · D]"""
+        n, attn = len(h), block.self_attn
+        q, y, counts = self.q[:n], self.y[:n], self.counts[:n]
+        q_norm = attn.q_norm.weight if isinstance(attn.q_norm, RMSNorm) else None
+        k_norm = attn.k_norm.weight if isinstance(attn.k_norm, RMSNorm) else None
+        qkv = project(h, layer.qkv, layer.bias)
+        rotary_and_cache(qkv, self.positions[:n], counts - 1, self.cos, self.sin, self.keys[i], self.values[i],
+                         q, q_norm, k_norm, self.model.config.rms_norm_eps)
+        if n not in self.workspaces:
+            self.workspaces[n] = workspace(q, self.keys[0], self.prompts[0][0], self.groups)
+        decode_attention(q, self.keys[i], self.values[i], counts, *self.prompts[i], self.slot_len,
+                         self.groups, self.workspaces[n], y)
+        return y.flatten(1)
 
     def run(self, steps: int) -> None:
-        """``steps`` steps of all active rows. The first of a bucket runs as it is, which compiles its kernels."""
-        n = bucket(len(self), self.rows)
-        needed = max(self.lengths) + steps
-        if needed > self.columns:
-            self.reserve(min(self.most, max(needed, 2 * self.columns)))
-        self.lengths = [length + steps for length in self.lengths]
-        if self.captures and n not in self.graphs:
-            self.step(n)
-            steps -= 1
-            self.graphs[n] = self.capture(n)
+        """Decode all active rows. The first step of a batch size runs eagerly, which compiles its kernels."""
+        n = batch_size(len(self.rows), self.capacity.rows)
+        self.reserve(max(self.rows.lengths) + steps)
+        self.rows.lengths = [length + steps for length in self.rows.lengths]
         for _ in range(steps):
-            self.graphs[n].replay() if self.captures else self.step(n)
+            if n in self.graphs:
+                self.graphs[n].replay()
+                continue
+            self.step(n)
+            if self.captures:
+                self.graphs[n] = self.capture(n)
 
     def capture(self, n: int) -> torch.cuda.CUDAGraph:
-        """The graph of one step of n rows; all share one pool of memory, since one runs at a time."""
+        """The graph of one step of n rows. All graphs share a memory pool, since one runs at a time."""
         torch.cuda.synchronize()
-        graph, pool = torch.cuda.CUDAGraph(), next((other.pool() for other in self.graphs.values()), None)
+        pool = None
+        for other in self.graphs.values():
+            pool = other.pool()
+        graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool):
             self.step(n)
         return graph
 
-    # Rows come and go
+    # The engine's interface, see sampler.py
 
-    def admit(self, prompts: list[list[int]], streams: list[int]) -> None:
-        """Prefill the prompts once, and give each ``samples`` rows behind the active ones, with their first tokens.
-
-        ``streams``: of every new row, as lm/categorical.py has them.
-        """
-        first, k = len(self), self.samples
-        slots = [self.free.pop() for _ in prompts]
-        ids, lengths = padded(prompts, self.model.device)
-        hidden = self.model(ids, cache=Prefill(self, torch.tensor(slots, device=ids.device)),
-                            output_positions=last_places(ids, lengths))
-        self.prompt_lengths[slots] = lengths.int()
-        self.slots += [slot for slot in slots for _ in range(k)]
-        self.lengths += [1] * (len(self) - first)
-        new = slice(first, len(self))
-        self.streams[new] = torch.tensor(as_int64(streams), device=ids.device)
-        logits = self.model.logits(hidden).repeat_interleave(k, 0)
-        sample_tokens(logits, self.streams[new], torch.zeros_like(self.counts[new]), self.temperature, self.ids[new],
-                      self.logprobs[new])
-        self.drawn[new, 0], self.drawn_logprobs[new, 0] = self.ids[new], self.logprobs[new]
+    def prefill(self, prompts: list[list[int]], rng_keys: list[int]) -> None:
+        """Read the prompts and draw the first token of each of their rows."""
+        first = len(self.rows)
+        hidden = self.forward_prompts(prompts, self.samples)
+        new = slice(first, len(self.rows))
+        self.num_new += len(self.rows) - first
+        self.rows.lengths[new] = [1] * (len(self.rows) - first)
+        self.rng_keys[new] = torch.tensor(as_int64(rng_keys), device=hidden.device)
+        logits = self.model.logits(hidden).repeat_interleave(self.samples, 0)
+        sample_tokens(logits, self.rng_keys[new], torch.zeros_like(self.counts[new]), self.temperature,
+                      self.ids[new], self.logprobs[new])
+        self.drawn[new, 0] = self.ids[new]
+        self.drawn_logprobs[new, 0] = self.logprobs[new]
         self.counts[new] = 1
-        self.positions[new] = lengths.int().repeat_interleave(k)
-        self._arrange()
+        self.positions[new] = self.prompt_len[new].int()
 
-    def newest(self, many: int) -> tuple[Tensor, Tensor]:
-        """The last ``many`` tokens of every active row and their log-probabilities. -> [n, many] each, on the CPU"""
-        n = len(self)
-        at = self.counts[:n, None] - many + torch.arange(many, device=self.counts.device)
-        return self.drawn[:n].gather(1, at).cpu(), self.drawn_logprobs[:n].gather(1, at).cpu()
+    def decode(self) -> None:
+        """Does nothing: ``sample`` replays whole steps."""
+
+    def sample(self) -> list[list[tuple[int, float]]]:
+        """Decode ``sync_every`` steps. Returns the new (token, log-probability) pairs of each row."""
+        self.run(self.sync_every)
+        n, num_newest = len(self.rows), self.sync_every + 1
+        newest = torch.arange(num_newest, device=self.counts.device)
+        column = self.counts[:n, None] - num_newest + newest
+        ids = self.drawn[:n].gather(1, column).tolist()
+        logprobs = check_finite(self.drawn_logprobs[:n].gather(1, column)).tolist()
+        pairs = [list(zip(*row)) for row in zip(ids, logprobs)]
+        for row in range(n - self.num_new):
+            del pairs[row][0]  # only a new row also has the token that ``prefill`` drew
+        self.num_new = 0
+        return pairs
 
     def release(self, finished: list[int]) -> list[int]:
-        """Free these rows; the last ones move into their places. -> for each row still active, its number before"""
-        before, order = len(self), list(range(len(self)))
-        for row in sorted(finished, reverse=True):
-            order[row] = order[-1]
-            order.pop()
-        moved = [(new, old) for new, old in enumerate(order) if new != old]
-        if moved:
-            new, old = (torch.tensor(x, device=self.counts.device) for x in zip(*moved))
-            for layer in (*self.keys, *self.values):  # one by one: what moves is copied on the way
-                layer[new] = layer[old]
-            for column in (self.counts, self.positions, self.streams, self.ids):
-                column[new] = column[old]
-        self.counts[len(order) : before] = 0
-        gone = set(self.slots)
-        self.slots, self.lengths = [self.slots[i] for i in order], [self.lengths[i] for i in order]
-        self.free += sorted(gone - set(self.slots), reverse=True)
-        self._arrange()
-        return order
+        before = len(self.rows)
+        kept = super().release(finished)
+        self.counts[len(kept) : before] = 0
+        return kept
 
-    def _arrange(self) -> None:
-        """The rows of each prompt."""
-        table: list[list[int]] = [[] for _ in range(len(self.groups))]
-        for row, slot in enumerate(self.slots):
-            table[slot].append(row)
-        self.groups.copy_(torch.tensor([rows + [-1] * (self.samples - len(rows)) for rows in table]))
+    def row_tensors(self) -> list[Tensor]:
+        return [*super().row_tensors(), self.counts, self.positions, self.rng_keys, self.ids]
+
+    def arrange(self) -> None:
+        super().arrange()
+        table = [rows + [-1] * (self.samples - len(rows)) for rows in self.rows.by_slot(len(self.groups))]
+        self.groups.copy_(torch.tensor(table))
+        self.slot_len.copy_(torch.tensor(self.prompt_lengths))
 
 
-class Prefill:
-    """What the model is given instead of a cache while it reads prompts (see model.KeysAndValues)."""
-
-    def __init__(self, to: CudaGraphDecoder, slots: Tensor):
-        self.to, self.slots = to, slots
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        for kept, new in ((self.to.prompt_keys, k), (self.to.prompt_values, v)):
-            kept[layer][self.slots, :, : new.shape[2]] = new.to(kept.dtype)
-        return causal_attention(q, k, v)
-
-
-def as_int64(streams: list[int]) -> list[int]:
-    """64 unsigned bits as torch holds them."""
-    return [s - 2**64 if s >= 2**63 else s for s in streams]
+def as_int64(rng_keys: list[int]) -> list[int]:
+    """The same 64 bits as signed integers."""
+    return [key - 2**64 if key >= 2**63 else key for key in rng_keys]
 
 
 def is_supported(model: LanguageModel, truncated: bool) -> bool:
-    """Is this the way to sample from ``model``? On a GPU whose memory the kernels fit, all weights here, from the whole
-    distribution, in no fixed order of additions."""
+    """Whether this engine can sample from ``model``: on a GPU whose shared memory fits the kernels, from the whole
+    distribution, and not in batch-invariant mode or from sharded weights."""
     c, table = model.config, model.model.embed_tokens.weight
     if not on_gpu(table) or model.deterministic or model.sharded or truncated:
         return False
-    together = c.num_attention_heads // c.num_key_value_heads
-    return fits_shared_memory(table.new_empty(0, c.head_dim)) and together <= (16 if table.dtype == torch.float32 else 32)
+    queries_per_key = c.num_attention_heads // c.num_key_value_heads
+    most = 16 if table.dtype == torch.float32 else 32
+    return fits_shared_memory(table.new_empty(0, c.head_dim)) and queries_per_key <= most

@@ -1,12 +1,14 @@
-"""One decode step: the newest token of every row through all layers, with nothing done twice.
+"""Fused decode step for small models: the arithmetic of ``LanguageModel.forward`` for one token per row.
 
-The same arithmetic as ``LanguageModel.forward`` with a cache, written for one token a row:
+Three savings over the plain engine (kv_cache.py):
 
-- the weights of q, k and v (and of gate and up) stand side by side in one storage, so a layer has four products
-  instead of seven; they are the model's own parameters (``fuse_weights``), not copies;
-- a residual is added by the product that makes it, and the scale of the scores is in the table of angles.
+- The weights of q, k and v, and of gate and up, share one storage, so a layer has four matrix products, not seven.
+  They are the model's own parameters, not copies (``fuse_weights``).
+- A product adds the residual to its result, and the rotary table holds the scale of the scores.
+- All queries that read one prompt meet its keys in one product: a prompt's rows are gathered next to each other.
 
-n rows, C width, H query heads, K key/value heads, D head width, I intermediate width.
+n active rows, C width, H query heads, K key/value heads, D head width, I intermediate width, P longest active
+prompt, T longest active completion, S prompt slots in use, R most rows of one prompt.
 """
 
 from __future__ import annotations
@@ -17,16 +19,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minifleming.lm.kv_cache import Cache
+from minifleming.lm.kv_cache import Capacity, KVCache
 from minifleming.lm.model import Block, LanguageModel, RMSNorm
 from minifleming.lm.rope import cos_sin
 
 
 @dataclass(slots=True)
-class Layer:
-    """The weights of one block, as a decode step multiplies by them."""
+class FusedLayer:
+    """The weights of one block as a decode step multiplies by them."""
 
-    norm: Tensor  # [C], times √C: see ``rms_norm``
+    norm: Tensor  # [C], times √C: see ``rms_norm_prescaled``
     qkv: Tensor  # [C, (H + 2K) · D]
     bias: Tensor | None  # [(H + 2K) · D]
     qk_norm: Tensor | None  # [H + K, D], times √D
@@ -36,95 +38,160 @@ class Layer:
     down: Tensor  # [I, C]
 
 
-class FusedDecoder:
-    def __init__(self, model: LanguageModel, longest: int):
-        """``longest``: positions that a sequence can reach."""
-        self.model = model
-        if model.deterministic or model.sharded:  # through the model's own forward, which gathers its weights
-            return
-        self.layers = [layer_weights(block) for block in model.model.layers]
-        self.embedding, self.norm = model.model.embed_tokens.weight, scaled(model.model.norm)
-        c, device = model.config, model.device
-        cos, sin = cos_sin(torch.arange(longest, device=device), c.rope_theta, c.head_dim, c.rope_scaling)
-        self.cos, self.sin = cos, torch.stack((-sin, sin), dim=1)  # [longest, (2,) D/2], fp32 as in the model
-        self.scale = torch.tensor([c.head_dim**-0.5] * c.num_attention_heads + [1.0] * c.num_key_value_heads,
-                                  device=device).view(-1, 1, 1)  # queries are scaled, keys are not
+class FusedDecoder(KVCache):
+    """A key/value cache with a fused decode step."""
 
-    def step(self, ids: Tensor, cache: Cache) -> Tensor:
-        """ids [n], one token for each active row -> hidden states after the last norm [n, C]"""
-        if self.model.deterministic or self.model.sharded:
-            return self.reference_step(ids, cache)
+    def __init__(self, model: LanguageModel, capacity: Capacity):
+        super().__init__(model, capacity)
+        c, device = model.config, model.device
+        self.layers = [fuse_layer(block) for block in model.model.layers]
+        self.embedding = model.model.embed_tokens.weight
+        self.norm = prescaled(model.model.norm)
+        positions = torch.arange(capacity.prompt_tokens + capacity.new_tokens, device=device)
+        self.cos, sin = cos_sin(positions, c.rope_theta, c.head_dim, c.rope_scaling)
+        self.sin = torch.stack((-sin, sin), dim=1)  # [positions, 2, D/2], fp32 as in the model
+        scale = [c.head_dim**-0.5] * c.num_attention_heads + [1.0] * c.num_key_value_heads
+        self.scale = torch.tensor(scale, device=device).view(-1, 1, 1)  # scales queries, not keys
+
+    def new_keys(self, tokens: int) -> Tensor:
+        if self.D > 32:
+            return super().new_keys(tokens)
+        # narrow heads meet their queries faster with the tokens contiguous
+        return self.zeros(self.capacity.rows, self.K, self.D, tokens).transpose(2, 3)
+
+    def forward_tokens(self, ids: Tensor) -> Tensor:
+        """Feed one token per row, ids [n]. Returns hidden states after the last norm, [n, C]."""
         c = self.model.config
-        n, H, K, D, eps = len(cache), c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.rms_norm_eps
-        positions = cache.begin_step()
+        n, H, K, D, eps = len(self.rows), c.num_attention_heads, self.K, self.D, c.rms_norm_eps
+        positions = self.begin_step()
         cos = self.cos.index_select(0, positions)[:, None, None] * self.scale  # [n, H + K, 1, D/2]
         sin = self.sin.index_select(0, positions)[:, None] * self.scale  # [n, H + K, 2, D/2]
         x = F.embedding(ids, self.embedding)
         for i, layer in enumerate(self.layers):
-            h = rms_norm(x, layer.norm, eps)
-            heads = torch.mm(h, layer.qkv) if layer.bias is None else torch.addmm(layer.bias, h, layer.qkv)
-            heads = heads.view(n, H + 2 * K, D)
+            h = rms_norm_prescaled(x, layer.norm, eps)
+            heads = project(h, layer.qkv, layer.bias).view(n, H + 2 * K, D)
             qk = heads[:, : H + K]
             if layer.qk_norm is not None:
-                qk = rms_norm(qk, layer.qk_norm, eps)
+                qk = rms_norm_prescaled(qk, layer.qk_norm, eps)
             qk = qk.unflatten(-1, (2, D // 2))
-            turned = torch.addcmul(qk * cos, qk.flip(2), sin).view(n, H + K, D).to(x.dtype)
-            cache.write(i, turned[:, H:], heads[:, H + K :])
-            y = cache.read(i, turned[:, :H].reshape(n * K, H // K, D)).view(n, H * D)
+            qk = torch.addcmul(qk * cos, qk.flip(2), sin).view(n, H + K, D).to(x.dtype)
+            self.write(i, qk[:, H:], heads[:, H + K :])
+            y = self.read(i, qk[:, :H].reshape(n * K, H // K, D)).view(n, H * D)
             x = torch.addmm(x, y, layer.out)
-            gate, up = torch.mm(rms_norm(x, layer.mlp_norm, eps), layer.gate_up).chunk(2, dim=-1)
+            h = rms_norm_prescaled(x, layer.mlp_norm, eps)
+            gate, up = torch.mm(h, layer.gate_up).chunk(2, dim=-1)
             x = torch.addmm(x, F.silu(gate).mul_(up), layer.down)
-        cache.end_step()
-        return rms_norm(x, self.norm, eps)
+        self.end_step()
+        return rms_norm_prescaled(x, self.norm, eps)
 
-    def reference_step(self, ids: Tensor, cache: Cache) -> Tensor:
-        """The same through the model's own forward: the law of ``step``, and the deterministic mode."""
-        positions = cache.begin_step()
-        hidden = self.model(ids[:, None], positions[:, None], cache)[:, 0]
-        cache.end_step()
-        return hidden
+    def arrange(self) -> None:
+        """Where the queries of each prompt's rows stand, and the way back."""
+        super().arrange()
+        groups = self.rows.by_slot(max(self.rows.slots) + 1)
+        most = max(len(rows) for rows in groups)
+        table = [rows + [0] * (most - len(rows)) for rows in groups]
+        place = [0] * len(self.rows)
+        for rows in groups:
+            for i, row in enumerate(rows):
+                place[row] = i
+        device = self.model.device
+        heads = torch.arange(self.K, device=device)
+        slots = torch.tensor(self.rows.slots, device=device)[:, None]
+        self.row_index = torch.tensor(table, device=device)  # [S, R]
+        gather = self.row_index[:, None] * self.K + heads[:, None]  # [S, K, R]
+        scatter = (slots * self.K + heads) * most + torch.tensor(place, device=device)[:, None]
+        self.gather_index = gather.flatten()
+        self.scatter_index = scatter.flatten()  # [n · K]
+
+    def begin_step(self) -> Tensor:
+        positions = super().begin_step()
+        column = torch.arange(self.max_prompt_len + self.max_len, device=positions.device)
+        own = column - self.max_prompt_len
+        visible = torch.where(own < 0, column < self.prompt_len[:, None], own <= self.own_len[:, None])
+        mask = torch.zeros(visible.shape, device=positions.device).masked_fill_(~visible, float("-inf"))
+        self.mask = mask[self.row_index][:, None, :, None]  # [S, 1, R, 1, P + T]
+        return positions
+
+    def read(self, layer: int, q: Tensor) -> Tensor:
+        """Attention of one scaled query per row and head. q [n · K, H/K, D] -> [n · K, H/K, D]"""
+        rows, group, D = q.shape
+        S, P, T = len(self.row_index), self.max_prompt_len, self.max_len
+        prompt_keys, prompt_values = self.prompts[layer][:, :S].flatten(1, 2)[:, :, :P]  # [S · K, P, D]
+        keys = self.keys[layer].flatten(0, 1)[:rows, :T]
+        values = self.values[layer].flatten(0, 1)[:rows, :T]
+        by_prompt = q.index_select(0, self.gather_index).view(S * self.K, -1, D)  # [S · K, R · H/K, D]
+        prompt_scores = torch.bmm(by_prompt, prompt_keys.transpose(1, 2))
+        own_scores = torch.bmm(q, keys.transpose(1, 2)).index_select(0, self.gather_index)
+        scores = torch.cat((prompt_scores, own_scores.view(S * self.K, -1, T)), dim=-1)
+        scores.view(S, self.K, -1, group, P + T).add_(self.mask)
+        weights = scores.softmax(-1)
+        found = torch.bmm(weights[:, :, :P], prompt_values).view(-1, group, D)
+        found = found.index_select(0, self.scatter_index)
+        own_weights = weights.view(-1, group, P + T)[:, :, P:].index_select(0, self.scatter_index)
+        return torch.baddbmm(found, own_weights, values)
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.mm(x, weight) if bias is None else torch.addmm(bias, x, weight)
+
+
+def rms_norm_prescaled(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """``reference.rms_norm``: x / sqrt(|x|² + C·eps) times (√C · weight). x [..., C]"""
     scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    return (x * scale.square_().add_(x.shape[-1] * eps).rsqrt_()).mul_(weight).to(x.dtype)
+    scale = scale.square_().add_(x.shape[-1] * eps).rsqrt_()
+    return (x * scale).mul_(weight).to(x.dtype)
 
 
-def scaled(norm: RMSNorm) -> Tensor:
-    """[C] in fp32, times √C"""
+def prescaled(norm: RMSNorm) -> Tensor:
+    """The weight times √C, in fp32. -> [C]"""
     return norm.weight.detach().float() * len(norm.weight) ** 0.5
 
 
-def layer_weights(block: Block) -> Layer:
+def fuse_layer(block: Block) -> FusedLayer:
     attn, mlp = block.self_attn, block.mlp
-    qkv = (attn.q_proj, attn.k_proj, attn.v_proj)
-    weight = fuse_weights([proj.weight for proj in qkv])
-    bias = None if attn.q_proj.bias is None else fuse_weights([proj.bias for proj in qkv])
-    normed = None
+    projections = (attn.q_proj, attn.k_proj, attn.v_proj)
+    bias, qk_norm = None, None
+    if attn.q_proj.bias is not None:
+        bias = fuse_weights([proj.bias for proj in projections])
     if isinstance(attn.q_norm, RMSNorm):
-        heads = [len(proj.weight) // attn.D for proj in qkv[:2]]
-        normed = torch.cat([scaled(norm).expand(n, -1) for norm, n in zip((attn.q_norm, attn.k_norm), heads)])
-    return Layer(scaled(block.input_layernorm), weight.t(), bias, normed, attn.o_proj.weight.t(),
-                 scaled(block.post_attention_layernorm),
-                 fuse_weights([mlp.gate_proj.weight, mlp.up_proj.weight]).t(), mlp.down_proj.weight.t())
+        q_norm = prescaled(attn.q_norm).expand(len(attn.q_proj.weight) // attn.D, -1)
+        k_norm = prescaled(attn.k_norm).expand(len(attn.k_proj.weight) // attn.D, -1)
+        qk_norm = torch.cat((q_norm, k_norm))
+    return FusedLayer(
+        norm=prescaled(block.input_layernorm),
+        qkv=fuse_weights([proj.weight for proj in projections]).t(),
+        bias=bias,
+        qk_norm=qk_norm,
+        out=attn.o_proj.weight.t(),
+        mlp_norm=prescaled(block.post_attention_layernorm),
+        gate_up=fuse_weights([mlp.gate_proj.weight, mlp.up_proj.weight]).t(),
+        down=mlp.down_proj.weight.t(),
+    )
 
 
 @torch.no_grad()
 def fuse_weights(parameters: list[nn.Parameter]) -> Tensor:
-    """One tensor with these parameters under one another, sharing memory with them; they are moved if need be.
+    """One tensor of all parameters' rows that shares their memory; they are moved if they are not adjacent.
 
-    A moved parameter keeps its identity and its values: optimizers and checkpoints see no difference.
+    A moved parameter keeps its identity and its values, so optimizers and checkpoints see no difference.
     """
     first = parameters[0]
+    if not adjacent(parameters):
+        whole = torch.cat([p.data for p in parameters])
+        for p, part in zip(parameters, whole.split([len(p) for p in parameters])):
+            p.data = part
+        return whole
     shape = (sum(len(p) for p in parameters), *first.shape[1:])
-    place = first.data_ptr()
-    for p in parameters:
-        if p.data_ptr() != place or not p.is_contiguous() or p.untyped_storage().data_ptr() != \
-                first.untyped_storage().data_ptr():
-            whole = torch.cat([p.data for p in parameters])
-            for q, part in zip(parameters, whole.split([len(p) for p in parameters])):
-                q.data = part
-            return whole
-        place += p.numel() * p.element_size()
     return first.data.as_strided(shape, first.stride())
+
+
+def adjacent(parameters: list[nn.Parameter]) -> bool:
+    """Whether the parameters follow each other in one storage."""
+    storage = parameters[0].untyped_storage().data_ptr()
+    address = parameters[0].data_ptr()
+    for p in parameters:
+        in_place = p.data_ptr() == address and p.untyped_storage().data_ptr() == storage
+        if not in_place or not p.is_contiguous():
+            return False
+        address += p.numel() * p.element_size()
+    return True
