@@ -13,6 +13,7 @@ from pathlib import Path
 
 from minifleming.lm.categorical import Truncation
 from minifleming.lm.config import ModelConfig
+from minifleming.lm.sampler import SamplingParams
 from minifleming.lm.tensors import weight_files
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder
@@ -59,14 +60,14 @@ def main(argv: list[str] | None = None) -> int:
         fit(prompts, ModelConfig.read(folder / "config.json").max_position_embeddings, args.items or args.prompts)
     device = distributed.pick_device(cfg.run.device)
     model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
-    settings = {"temperature": args.temperature, "max_new_tokens": args.max_new_tokens, "end_ids": tokenizer.end_ids,
-                "seed": cfg.run.seed, "slots": cfg.rl.max_num_seqs,
-                "cut": Truncation(args.top_k, args.top_p, args.min_p)}
+    params = SamplingParams(args.max_new_tokens, tokenizer.end_ids, samples=args.samples,
+                            temperature=args.temperature, seed=cfg.run.seed, max_num_seqs=cfg.rl.max_num_seqs,
+                            truncation=Truncation(args.top_k, args.top_p, args.min_p))
     from minifleming.extras.chat.answers import answer_all, resume
     from minifleming.extras.chat.terminal import talk
 
     if prompts is None:
-        return talk(model, tokenizer, settings, system=args.system, history=args.history,
+        return talk(model, tokenizer, params, system=args.system, history=args.history,
                     thinking=not args.no_thinking)
     files = [folder / "config.json", *weight_files(folder)]
     run_fingerprint = {"model": {file.name: sha256(file) for file in files}, "dtype": cfg.model.dtype, "seed": cfg.run.seed,
@@ -74,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
         name: getattr(args, name) for name in ("temperature", "top_k", "top_p", "min_p", "max_new_tokens", "samples")}
     kept = resume(args.out, prompts, args.samples, run_fingerprint)
     with bar(total=len(prompts) * args.samples, desc="generate") as progress:
-        count = answer_all(model, tokenizer, prompts, args.out, settings, samples=args.samples, kept=kept,
+        count = answer_all(model, tokenizer, prompts, args.out, params, kept=kept,
                            done=progress.update)
     print(f"{count} completions in {args.out}")
     return 0

@@ -36,7 +36,7 @@ import torch
 
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.optimizer import adamw
-from minifleming.lm.sampler import sample
+from minifleming.lm.sampler import SamplingParams, generate
 from minifleming.rlvr.rollout import Rollout
 from minifleming.rlvr.update import update
 from minifleming.rods.answer import Verdict
@@ -143,8 +143,8 @@ class Step:
 
     def run(self) -> None:
         w = self.work
-        drawn = sample(self.model, self.prompts, [str(i) for i in range(w.prompts)], samples=w.samples, end_ids=[],
-                       max_new_tokens=w.completion)
+        params = SamplingParams(w.completion, [], samples=w.samples)
+        drawn = generate(self.model, self.prompts, [str(i) for i in range(w.prompts)], params)
         if not w.train:
             return
         groups: list[list[Rollout]] = [[] for _ in self.prompts]

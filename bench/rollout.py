@@ -35,7 +35,8 @@ import torch
 from side_by_side import against, alone_and_quiet, needed, rounds, write
 
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.sampler import sample, steps
+from minifleming.lm.sampler import SamplingParams, generate_stream
+from minifleming.lm.sampler import generate as sample
 from minifleming.lm.weights import load_model
 from minifleming.run.errors import BadInput, Parser, run_cli
 
@@ -139,8 +140,12 @@ def models(w: Workload):
 
 
 def rollout(model: LanguageModel, w: Workload, ids: torch.Tensor, temperature: float):
-    return sample(model, ids.tolist(), [str(i) for i in range(GROUPS)], samples=SAMPLES, temperature=temperature,
-                  max_new_tokens=w.new, end_ids=list(range(w.ends)), slots=GROUPS * SAMPLES)
+    return sample(model, ids.tolist(), [str(i) for i in range(GROUPS)], sampling(w, w.new, temperature))
+
+
+def sampling(w: Workload, new: int, temperature: float = 1.0) -> SamplingParams:
+    return SamplingParams(new, list(range(w.ends)), samples=SAMPLES, temperature=temperature,
+                          max_num_seqs=GROUPS * SAMPLES)
 
 
 @torch.no_grad()
@@ -192,16 +197,15 @@ def memory(w: Workload) -> dict:
     c, weights = ours.config, sum(p.numel() * 4 for p in ours.parameters())
     token = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * 4
     ids = torch.randint(w.ends, w.vocab, (GROUPS, w.prompt), generator=torch.Generator().manual_seed(1)).tolist()
-    settings = dict(samples=SAMPLES, temperature=1.0, end_ids=list(range(w.ends)), slots=GROUPS * SAMPLES)
     keys = [str(i) for i in range(GROUPS)]
-    for _ in steps(ours, ids, keys, max_new_tokens=2, **settings):
+    for _ in generate_stream(ours, ids, keys, sampling(w, 2)):
         pass
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what is free goes back, so that the rollout has to ask for all that it needs
     before = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     live = 0
-    for rows in steps(ours, ids, keys, max_new_tokens=w.new, **settings):
+    for rows in generate_stream(ours, ids, keys, sampling(w, w.new)):
         prompts = len({row.prompt for row in rows})
         live = max(live, token * (prompts * w.prompt + sum(len(row.ids) for row in rows)))
     peak, floor = status("VmHWM") - before + weights, weights + live

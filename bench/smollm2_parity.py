@@ -24,7 +24,7 @@ from torch import Tensor
 from minifleming.extras.convert.gguf import convert, shipped
 from minifleming.lm.chat import single_turn
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.sampler import sample
+from minifleming.lm.sampler import SamplingParams, generate
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder
 from minifleming.run.checkpoint import write_text
@@ -89,8 +89,8 @@ def compare(folder: Path, count: int = 50, new: int = 24) -> dict:
     tokenizer, model = Tokenizer(folder), load_model(folder)
     prompts = prompts_of(tokenizer)[:count]
     start = time.perf_counter()
-    mine = sample(model, prompts, [str(i) for i in range(count)], temperature=0.0, max_new_tokens=new,
-                  end_ids=tokenizer.end_ids)
+    params = SamplingParams(new, tokenizer.end_ids, temperature=0.0)
+    mine = generate(model, prompts, [str(i) for i in range(count)], params)
     middle = time.perf_counter()
     other = theirs(folder, prompts, new)
     end = time.perf_counter()

@@ -15,7 +15,7 @@ from minifleming.cold_start.checks import Checks
 from minifleming.cold_start.trace import Trace
 from minifleming.evaluation.statistics import wilson
 from minifleming.lm.load import load_for_training
-from minifleming.lm.sampler import sample
+from minifleming.lm.sampler import SamplingParams, generate
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rlvr import objective
 from minifleming.rlvr.reward import reward
@@ -283,8 +283,8 @@ def test_drawn_tokens_have_the_frequencies_of_the_distribution():
 
 def test_greedy_completions_are_those_of_the_package(items, model, package_model):
     prompts = [model.encode(micro.prompt_text(item)) for item in items[0][:5]]
-    theirs = sample(package_model, prompts, ["x"] * 5, temperature=0, end_ids=[model.end],
-                    max_new_tokens=micro.MAX_NEW_TOKENS)
+    params = SamplingParams(micro.MAX_NEW_TOKENS, [model.end], temperature=0)
+    theirs = generate(package_model, prompts, ["x"] * 5, params)
     ours = micro.sample(model, items[0][:5])
     assert [group[0].ids for group in ours] == [completion.ids for completion in theirs]
 

@@ -23,7 +23,7 @@ from minifleming.lm.categorical import Truncation
 from minifleming.lm.fsdp import gathered_copy
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.pack import Group, pack_groups, packed_logprobs
-from minifleming.lm.sampler import Completion, sample
+from minifleming.lm.sampler import Completion, SamplingParams, generate
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model
 from minifleming.run.errors import run_cli
@@ -51,8 +51,8 @@ def prompts_of(b: Bench, model: LanguageModel, count: int, words: bool) -> list[
 
 
 def drawn(b: Bench, model: LanguageModel, prompts: list[list[int]], **settings) -> list[Completion]:
-    return sample(model, prompts, [str(i) for i in range(len(prompts))], max_new_tokens=b.size(256, 12), end_ids=[],
-                  slots=b.size(64, 8), **settings)
+    params = SamplingParams(b.size(256, 12), [], max_num_seqs=b.size(64, 8), **settings)
+    return generate(model, prompts, [str(i) for i in range(len(prompts))], params)
 
 
 def differences(b: Bench, trainer: LanguageModel, sampler: LanguageModel, what: str, words: bool) -> None:
@@ -96,7 +96,7 @@ def greedy(b: Bench) -> None:
     model = model_of(b, torch.bfloat16)
     prompts = prompts_of(b, model, b.size(8, 3), bool(b.model))
     fast = drawn(b, model, prompts, temperature=0.0)
-    plain = drawn(b, model, prompts, temperature=0.0, cut=Truncation(top_k=1))
+    plain = drawn(b, model, prompts, temperature=0.0, truncation=Truncation(top_k=1))
     equal = sum(next((i for i, (x, y) in enumerate(zip(one.ids, two.ids)) if x != y), len(one.ids))
                 for one, two in zip(fast, plain))
     total, gap, same = sum(len(c.ids) for c in fast), 0.0, 0

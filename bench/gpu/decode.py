@@ -18,6 +18,7 @@ from bench.gpu.clock import replayed, span
 from bench.gpu.common import Bench, free, main, random_model, theirs
 from minifleming.kernels.gumbel import sample_tokens
 from minifleming.lm.engines.cuda_graph import CudaGraphDecoder
+from minifleming.lm.kv_cache import Capacity
 from minifleming.lm.model import LanguageModel
 from minifleming.run.errors import run_cli
 
@@ -28,10 +29,10 @@ COMPILATION = 60.0  # seconds that transformers' compiled cache may take
 @torch.inference_mode()
 def step_seconds(b: Bench, model: LanguageModel, prompts: int, samples: int, prompt: int, own: int) -> float:
     steps, rows = b.size(32, 4), prompts * samples
-    engine = CudaGraphDecoder(model, rows, prompts, samples, prompt, own + 2 * steps, 1.0, steps)
+    engine = CudaGraphDecoder(model, Capacity(rows, prompts, prompt, own + 2 * steps), samples, 1.0, steps)
     for at in range(0, prompts, 8):
         some = torch.randint(model.config.vocab_size, (min(8, prompts - at), prompt)).tolist()
-        engine.admit(some, torch.randint(2**62, (len(some) * samples,)).tolist())
+        engine.prefill(some, torch.randint(2**62, (len(some) * samples,)).tolist())
     engine.reserve(own + 2 * steps)
     for layer in (*engine.keys, *engine.values):
         layer.normal_()

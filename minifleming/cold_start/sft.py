@@ -31,7 +31,7 @@ from minifleming.lm.batch import Example, drop_too_long
 from minifleming.lm.fsdp import activation_checkpointing, gathered_copy, pad_batches_across_ranks
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.pack import Pack, dummy_forward, pack_groups, packed_logprobs, packed_loss
-from minifleming.lm.sampler import sample
+from minifleming.lm.sampler import SamplingParams, generate
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import weights_checksum
 from minifleming.rods.answer import parse_strict
@@ -105,9 +105,9 @@ class ValidationSet:
 
     def num_correct(self, model: LanguageModel, rows: list[int]) -> int:
         longest = max(len(example.completion) for example in self.examples)
-        completions = sample(model, [self.examples[i].prompt for i in rows], [str(i) for i in rows],
-                             temperature=0, max_new_tokens=2 * longest,
-                             end_ids=self.tokenizer.end_ids)
+        prompts = [self.examples[i].prompt for i in rows]
+        params = SamplingParams(2 * longest, self.tokenizer.end_ids, temperature=0)
+        completions = generate(model, prompts, [str(i) for i in rows], params)
         correct = 0
         for row in completions:
             text = self.tokenizer.decode(row.ids[:-1] if row.finished else row.ids)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from minifleming.evaluation.records import read_records, record_of, to_line, write_records
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.sampler import steps
+from minifleming.lm.sampler import SamplingParams, generate_stream
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item
@@ -45,9 +45,10 @@ def evaluate(model: LanguageModel, tokenizer: Tokenizer, items: Sequence[Item], 
     file = open(f"{part}{distributed.rank()}", "a", encoding="utf-8") if part else None
     try:
         with bar(total=len(items) * samples, initial=len(kept), desc=f"eval {name}") as progress:
-            for rows in steps(model, [prompts[item.id] for item in asked], [item.id for item in asked], samples=samples,
-                              temperature=temperature, max_new_tokens=cfg.eval.max_new_tokens, seed=cfg.run.seed,
-                              end_ids=tokenizer.end_ids, slots=max(samples, cfg.rl.max_num_seqs)):
+            params = SamplingParams(cfg.eval.max_new_tokens, tokenizer.end_ids, samples=samples,
+                                    temperature=temperature, seed=cfg.run.seed, max_num_seqs=cfg.rl.max_num_seqs)
+            keys = [item.id for item in asked]
+            for rows in generate_stream(model, [prompts[key] for key in keys], keys, params):
                 for row in (row for row in rows if row.ended):
                     text = tokenizer.decode(row.ids[:-1] if row.finished else row.ids)
                     found.append(record_of(asked[row.prompt], text, len(row.ids), row.finished, graph,

@@ -101,8 +101,7 @@ def generate_stream(model: LanguageModel, prompts: list[list[int]], keys: list[s
     waiting = deque(sorted(range(len(prompts)), key=lambda i: -len(prompts[i])))  # longest first
     rows: list[Completion] = []
     while waiting or rows:
-        # weights that FSDP gathers are trained later, so they must not become inference tensors
-        with torch.no_grad() if model.sharded else torch.inference_mode():
+        with torch.inference_mode():
             engine.decode()
             while batch := next_prefill(waiting, prompts, rows, capacity, params.samples):
                 new = [Completion(i, s) for i in batch for s in range(params.samples)]
@@ -160,8 +159,8 @@ def next_prefill(waiting: deque[int], prompts: list[list[int]], rows: list[Compl
 def make_engine(model: LanguageModel, capacity: Capacity, params: SamplingParams) -> Engine | CudaGraphDecoder:
     if cuda_graph.is_supported(model, bool(params.truncation)):
         return CudaGraphDecoder(model, capacity, params.samples, params.temperature, params.sync_every)
-    plain = model.deterministic or model.sharded
-    return Engine(KVCache(model, capacity) if plain else FusedDecoder(model, capacity), params)
+    cache = KVCache(model, capacity) if model.deterministic else FusedDecoder(model, capacity)
+    return Engine(cache, params)
 
 
 class Engine:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.sampler import sample
+from minifleming.lm.sampler import SamplingParams, generate
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rlvr.objective import advantages, deviation, objective_of
 from minifleming.rlvr.reward import terms
@@ -50,9 +50,9 @@ def roll_out(model: LanguageModel, tokenizer: Tokenizer, drawn: list[tuple[Item,
     prompts = [tokenizer.encode(tokenizer.prompt(item.question, item.options)) for item, _ in mine]
     groups: list[list[Rollout]] = [[] for _ in mine]
     with distributed.raise_on_all_ranks(model.device):
-        completions = sample(model, prompts, [item.id for item, _ in mine], samples=samples,
-                             temperature=cfg.temperature, max_new_tokens=cfg.max_new_tokens,
-                             end_ids=tokenizer.end_ids, seed=seed, step=step, slots=cfg.max_num_seqs, done=done)
+        params = SamplingParams(cfg.max_new_tokens, tokenizer.end_ids, samples=samples, temperature=cfg.temperature,
+                                seed=seed, step=step, max_num_seqs=cfg.max_num_seqs)
+        completions = generate(model, prompts, [item.id for item, _ in mine], params, done)
         for c in completions:
             item, why = mine[c.prompt]
             verdict = judge(tokenizer, c.ids, c.finished, item.labels)

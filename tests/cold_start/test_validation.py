@@ -12,7 +12,7 @@ from minifleming.cold_start.sft import ValidationSet, examples_of, split_traces,
 from minifleming.cold_start.trace import Trace
 from minifleming.extras.tiny_base.base import build_tokenizer
 from minifleming.lm.model import LanguageModel, ModelConfig
-from minifleming.lm.sampler import sample
+from minifleming.lm.sampler import SamplingParams, generate
 from minifleming.rods.readers import load_graph
 from minifleming.rods.synthesize import synthesise
 from minifleming.run.fields import ColdStart
@@ -83,7 +83,7 @@ def test_accuracy_is_strict_and_greedy(student):
     held = ValidationSet.of(traces, tokenizer, ColdStart(max_tokens=256))
     right = 0
     for trace, example in zip(traces, held.examples):
-        row, = sample(model, [example.prompt], ["x"], temperature=0, max_new_tokens=200, end_ids=tokenizer.end_ids)
+        row, = generate(model, [example.prompt], ["x"], SamplingParams(200, tokenizer.end_ids, temperature=0))
         text = tokenizer.decode(row.ids)
         right += text.endswith(f"</think><answer>{trace.answer}</answer><|im_end|>") and text.startswith("<think>")
     assert 0 < right <= 9 and held.measure(model)[1] == right / 12

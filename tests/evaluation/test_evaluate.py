@@ -74,9 +74,9 @@ def test_a_killed_run_goes_on_and_asks_only_what_is_missing(model, tokenizer, it
     (tmp_path / "b.jsonl.part0").write_text("".join(lines[: kept // 2]) + lines[-1][:20])
     (tmp_path / "b.jsonl.part3").write_text("".join(lines[kept // 2 : kept]))
     asked = []
-    steps = evaluation.steps
-    monkeypatch.setattr(evaluation, "steps", lambda model, prompts, keys, **more: asked.extend(keys) or steps(
-        model, prompts, keys, **more))
+    plain = evaluation.generate_stream
+    monkeypatch.setattr(evaluation, "generate_stream", lambda model, prompts, keys, params: asked.extend(keys) or plain(
+        model, prompts, keys, params))
     again = evaluate_into(tmp_path / "b.jsonl", model, tokenizer, items, cfg, name="x", run_fingerprint=identity)
     assert again == whole and (tmp_path / "b.jsonl").read_bytes() == (tmp_path / "a.jsonl").read_bytes()
     assert asked == [item.id for item in items[kept:]] and not list(tmp_path.glob("*.part*"))

@@ -10,7 +10,7 @@ import torch
 from minifleming.lm import batch_invariant
 from minifleming.lm.batch import Example, micro_batches
 from minifleming.lm.logprobs import completion_logprobs
-from minifleming.lm.sampler import sample
+from minifleming.lm.sampler import SamplingParams, generate
 from tests.lm.conftest import group_logprobs
 
 RNG = random.Random(0)
@@ -20,7 +20,7 @@ KEYS = [str(i) for i in range(len(PROMPTS))]
 
 def drawn(model, prompts=PROMPTS, keys=KEYS, **changes) -> dict:
     settings = dict(samples=3, max_new_tokens=20, end_ids=[0, 1], seed=1) | changes
-    return {(keys[c.prompt], c.sample): (c.ids, c.logprobs) for c in sample(model, prompts, keys, **settings)}
+    return {(keys[c.prompt], c.sample): (c.ids, c.logprobs) for c in generate(model, prompts, keys, SamplingParams(**settings))}
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_T23_any_batch_gives_the_same_bits(exact, slots):
     """Slots, order, a prompt alone: equal ids and log-probabilities, not only close ones; greedy too."""
     for temperature in (1.0, 0.0):
         reference = drawn(exact, temperature=temperature)
-        assert drawn(exact, temperature=temperature, slots=slots) == reference
+        assert drawn(exact, temperature=temperature, max_num_seqs=slots) == reference
         order = random.Random(slots).sample(range(len(PROMPTS)), len(PROMPTS))
         shuffled = drawn(exact, [PROMPTS[i] for i in order], [KEYS[i] for i in order], temperature=temperature)
         assert {at: shuffled[at] for at in reference} == reference

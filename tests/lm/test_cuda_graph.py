@@ -8,9 +8,9 @@ import random
 import pytest
 import torch
 
-from minifleming.lm import sampler
+from minifleming.lm import kv_cache, sampler
 from minifleming.lm.engines import cuda_graph
-from minifleming.lm.sampler import sample, steps
+from minifleming.lm.sampler import SamplingParams, generate, generate_stream
 from minifleming.run.errors import RunFailed
 from tests.kernels.check import mend_interpreter
 from tests.lm.conftest import group_logprobs
@@ -29,14 +29,14 @@ def on(monkeypatch):
 def drawn(model, prompts=PROMPTS, keys=KEYS, **changes) -> dict:
     settings = dict(samples=3, max_new_tokens=20, end_ids=[0, 1], seed=1) | changes
     return {(keys[c.prompt], c.sample): (c.ids, c.logprobs, c.finished) for c in
-            sample(model, prompts, keys, **settings)}
+            generate(model, prompts, keys, SamplingParams(**settings))}
 
 
 def test_greedy_tokens_are_those_of_the_other_sampler(tiny, kind, monkeypatch):
     model = tiny(kind, max_position_embeddings=64)
     wanted = drawn(model, temperature=0.0)
     monkeypatch.setattr(cuda_graph, "is_supported", lambda model, truncated: True)
-    for changes in ({}, {"slots": 3}, {"slots": 7, "look": 1}, {"look": 5}):
+    for changes in ({}, {"max_num_seqs": 3}, {"max_num_seqs": 7, "sync_every": 1}, {"sync_every": 5}):
         found = drawn(model, temperature=0.0, **changes)
         assert {at: c[0] for at, c in found.items()} == {at: c[0] for at, c in wanted.items()}
         assert {at: c[2] for at, c in found.items()} == {at: c[2] for at, c in wanted.items()}
@@ -47,7 +47,7 @@ def test_greedy_tokens_are_those_of_the_other_sampler(tiny, kind, monkeypatch):
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_recorded_log_probabilities_are_the_trainers(tiny, kind, on, temperature):
     model = tiny(kind)
-    found = drawn(model, temperature=temperature, slots=9, look=4)
+    found = drawn(model, temperature=temperature, max_num_seqs=9, sync_every=4)
     assert sum(finished for _, _, finished in found.values()) > 3
     with torch.no_grad():
         scored, _ = group_logprobs(model, PROMPTS, [KEYS.index(k) for k, _ in found], [c[0] for c in found.values()],
@@ -61,7 +61,7 @@ def test_a_completion_does_not_depend_on_its_batch(tiny, on):
     model = tiny("qwen3")
     wanted = {at: c[0] for at, c in drawn(model).items()}
     assert len({tuple(ids) for ids in wanted.values()}) > 12
-    for changes in ({"slots": 3}, {"slots": 8, "look": 1}, {"look": 3}, {"look": 40}):
+    for changes in ({"max_num_seqs": 3}, {"max_num_seqs": 8, "sync_every": 1}, {"sync_every": 3}, {"sync_every": 40}):
         assert {at: c[0] for at, c in drawn(model, **changes).items()} == wanted
     alone = drawn(model, [PROMPTS[2]], [KEYS[2]])
     assert {at: c[0] for at, c in alone.items()} == {at: ids for at, ids in wanted.items() if at[0] == KEYS[2]}
@@ -72,7 +72,8 @@ def test_the_chains_distribution(chain, on):
     """Where each token depends on the last one alone, first and second tokens follow the table (chi-square)."""
     table = torch.randn(7, 7, generator=torch.Generator().manual_seed(0))
     model, n = chain(table), 4000
-    rows = sample(model, [[2]], ["k"], samples=n, max_new_tokens=2, end_ids=[], slots=n, look=1)
+    params = SamplingParams(2, [], samples=n, max_num_seqs=n, sync_every=1)
+    rows = generate(model, [[2]], ["k"], params)
     p = table.log_softmax(-1).exp().double()
     pairs = torch.zeros(7, 7, dtype=torch.float64)
     for row in rows:
@@ -85,7 +86,8 @@ def test_limits_and_looks(tiny, on):
     """Nothing is longer than its budget, whatever the looks; every yield has the rows that got tokens."""
     model = tiny("qwen2", max_position_embeddings=24)
     counts: dict = {}
-    for rows in steps(model, PROMPTS, KEYS, samples=2, max_new_tokens=30, end_ids=[0], slots=4, look=7):
+    params = SamplingParams(30, [0], samples=2, max_num_seqs=4, sync_every=7)
+    for rows in generate_stream(model, PROMPTS, KEYS, params):
         assert rows and len(rows) <= 4
         for row in rows:
             before = counts.get((row.prompt, row.sample), 0)
@@ -102,7 +104,7 @@ def test_limits_and_looks(tiny, on):
 def test_what_a_graph_would_replay(tiny, on, monkeypatch):
     """A first step as it is, then replays, over several buckets, with caches that grow on the way."""
     model = tiny("qwen2")
-    wanted = {at: c[0] for at, c in drawn(model, look=5).items()}
+    wanted = {at: c[0] for at, c in drawn(model, sync_every=5).items()}
     made = []
 
     class Graph:
@@ -123,11 +125,11 @@ def test_what_a_graph_would_replay(tiny, on, monkeypatch):
             return Graph(self, n)
 
     monkeypatch.setattr(sampler, "CudaGraphDecoder", Capturing)
-    monkeypatch.setattr(cuda_graph, "COLUMNS", 3)
-    assert {at: c[0] for at, c in drawn(model, look=5).items()} == wanted
+    monkeypatch.setattr(kv_cache, "INITIAL_TOKENS", 3)
+    assert {at: c[0] for at, c in drawn(model, sync_every=5).items()} == wanted
     assert len(set(made)) > 1 and len(made) > len(set(made)), "several buckets, some again after the cache has grown"
     made.clear()
-    assert {at: c[0] for at, c in drawn(model, look=1, slots=6).items()} == wanted and made
+    assert {at: c[0] for at, c in drawn(model, sync_every=1, max_num_seqs=6).items()} == wanted and made
 
 
 def test_a_row_that_has_gone_is_idle(tiny, on, monkeypatch):
@@ -138,12 +140,13 @@ def test_a_row_that_has_gone_is_idle(tiny, on, monkeypatch):
         def release(self, finished):
             kept = super().release(finished)
             released.append(len(finished))
-            assert (self.counts[: len(self)] > 0).all() and (self.counts[len(self) :] == 0).all()
-            assert self.counts[: len(self)].tolist() == self.lengths
+            n = len(self.rows)
+            assert (self.counts[:n] > 0).all() and (self.counts[n:] == 0).all()
+            assert self.counts[:n].tolist() == self.rows.lengths
             return kept
 
     monkeypatch.setattr(sampler, "CudaGraphDecoder", Watched)
-    drawn(tiny(), slots=6, look=3)
+    drawn(tiny(), max_num_seqs=6, sync_every=3)
     assert sum(released) == 3 * len(PROMPTS)
 
 
@@ -156,16 +159,15 @@ def test_broken_weights_end_the_sampling(tiny, on):
 
 
 def test_where_it_serves(tiny, monkeypatch):
-    """On a GPU with room for the kernels, all weights here, from the whole distribution, in no fixed order."""
+    """On a GPU whose shared memory fits the kernels, from the whole distribution, not in batch-invariant mode."""
     monkeypatch.setattr(cuda_graph, "on_gpu", lambda *tensors: True)
     monkeypatch.setattr(cuda_graph, "fits_shared_memory", lambda x: x.shape[-1] == 8)
     model = tiny(head_dim=8)
     assert cuda_graph.is_supported(model, False) and not cuda_graph.is_supported(model, True)
     assert not cuda_graph.is_supported(tiny(head_dim=4), False)
-    for name in ("deterministic", "sharded"):
-        other = tiny(head_dim=8)
-        setattr(other, name, True)
-        assert not cuda_graph.is_supported(other, False)
+    other = tiny(head_dim=8)
+    other.deterministic = True
+    assert not cuda_graph.is_supported(other, False)
     monkeypatch.setattr(cuda_graph, "on_gpu", lambda *tensors: False)
     assert not cuda_graph.is_supported(model, False)
 
@@ -176,9 +178,9 @@ def test_every_step_through_the_kernels(tiny, kind, monkeypatch, on):
 
     mend_interpreter(monkeypatch)
     model = tiny(kind, head_dim=16)
-    wanted = drawn(model, PROMPTS[:3], KEYS[:3], max_new_tokens=5, look=2)
+    wanted = drawn(model, PROMPTS[:3], KEYS[:3], max_new_tokens=5, sync_every=2)
     for module in (decode_attention, norm, rotary, gumbel, swiglu):
         monkeypatch.setattr(module, "on_gpu", lambda *tensors: True)
-    found = drawn(model, PROMPTS[:3], KEYS[:3], max_new_tokens=5, look=2)
+    found = drawn(model, PROMPTS[:3], KEYS[:3], max_new_tokens=5, sync_every=2)
     for at, (ids, logprobs, _) in wanted.items():
         assert found[at][0] == ids and found[at][1] == pytest.approx(logprobs, abs=1e-4)

@@ -20,7 +20,7 @@ from minifleming.lm.fsdp import (
     to_local,
 )
 from minifleming.lm.pack import dummy_forward
-from minifleming.lm.sampler import sample
+from minifleming.lm.sampler import SamplingParams, generate
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, save_model, weights_checksum
 from minifleming.run import distributed
@@ -149,10 +149,10 @@ def test_T30_a_sharded_model_takes_the_steps_of_one_rank(tiny, toy_tokenizer, tm
 def sharded_samples(rank: int, folder, size: int) -> None:
     model = load_model(folder / "model", device=CPU, spread=lambda m: apply_fsdp(m, size, torch.float32, CPU))
     mine = PROMPTS[: rank + 1] if rank != 1 else []  # one rank has nothing at all to do
-    settings = dict(samples=3, max_new_tokens=6 + 5 * rank, end_ids=[0], seed=1, slots=4)
+    params = SamplingParams(6 + 5 * rank, [0], samples=3, seed=1, max_num_seqs=4)
     keys = [str(i) for i in range(len(mine))]
     with gathered_copy(model) as copy:
-        gathered = sample(copy, mine, keys, **settings)
+        gathered = generate(copy, mine, keys, params)
     train(model, 1, distributed.shard_list(batches()))  # gathering for the copy does not disturb training
     (folder / f"{rank}.json").write_text(json.dumps([c.ids for c in gathered]))
 
@@ -163,8 +163,8 @@ def test_T27_ranks_sample_unequal_prompts_from_gathered_copies(tiny, toy_tokeniz
     save_model(alone, toy_tokenizer, tmp_path / "model")
     assert on_ranks(ranks, sharded_samples, tmp_path, size) == [0] * ranks
     for rank in (r for r in range(ranks) if r != 1):
-        expected = sample(alone, PROMPTS[: rank + 1], [str(i) for i in range(rank + 1)], samples=3,
-                          max_new_tokens=6 + 5 * rank, end_ids=[0], seed=1, slots=4)
+        params = SamplingParams(6 + 5 * rank, [0], samples=3, seed=1, max_num_seqs=4)
+        expected = generate(alone, PROMPTS[: rank + 1], [str(i) for i in range(rank + 1)], params)
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == [c.ids for c in expected]
 
 

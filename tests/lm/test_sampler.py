@@ -14,7 +14,7 @@ import torch
 from minifleming.lm.batch import Example, collate
 from minifleming.lm.categorical import Truncation
 from minifleming.lm.logprobs import completion_logprobs
-from minifleming.lm.sampler import PREFILL_PER_ROW, sample, steps
+from minifleming.lm.sampler import PREFILL_PER_ROW, SamplingParams, generate, generate_stream
 from minifleming.run.errors import BadInput
 
 END, OTHER_END = 1, 2
@@ -28,10 +28,14 @@ def uncached(model, rows) -> torch.Tensor:
     return torch.stack([model.logits(model(torch.tensor([row])))[0, -1] for row in rows])
 
 
+def sample(model, prompts, keys, on_done=lambda count: None, **params):
+    return generate(model, prompts, keys, SamplingParams(**params), on_done)
+
+
 def drawn(model, prompts=PROMPTS, keys=KEYS, **changes) -> dict:
     """(key, sample) -> completion."""
     settings = dict(samples=3, temperature=1.0, max_new_tokens=9, end_ids=[END, OTHER_END], seed=3, step=4) | changes
-    return {(keys[c.prompt], c.sample): c for c in sample(model, prompts, keys, **settings)}
+    return {(keys[c.prompt], c.sample): c for c in generate(model, prompts, keys, SamplingParams(**settings))}
 
 
 def same_completions(a, b):
@@ -45,7 +49,7 @@ def same_completions(a, b):
 def test_T14_T16_temperature_recorded_log_probabilities_are_the_trainer_s(tiny, kind, temperature):
     """What the sampler recorded for each token is what completion_logprobs computes at the same temperature."""
     model = tiny(kind)
-    done = [(PROMPTS[KEYS.index(k)], c) for (k, _), c in drawn(model, temperature=temperature, slots=6).items()]
+    done = [(PROMPTS[KEYS.index(k)], c) for (k, _), c in drawn(model, temperature=temperature, max_num_seqs=6).items()]
     batch = collate([Example(p, c.ids) for p, c in done], list(range(len(done))))
     with torch.no_grad():
         values, _ = completion_logprobs(model, batch, temperature)
@@ -62,12 +66,12 @@ def test_T23_tokens_do_not_depend_on_the_batch(tiny, kind, slots):
     model = tiny(kind)
     reference = drawn(model)
     assert len({tuple(c.ids) for c in reference.values()}) > 10
-    same_completions(drawn(model, slots=slots), reference)
+    same_completions(drawn(model, max_num_seqs=slots), reference)
     order = random.Random(slots).sample(range(5), 5)
-    shuffled = drawn(model, [PROMPTS[i] for i in order], [KEYS[i] for i in order], slots=slots)
+    shuffled = drawn(model, [PROMPTS[i] for i in order], [KEYS[i] for i in order], max_num_seqs=slots)
     same_completions({at: shuffled[at] for at in reference}, reference)
     i = order[0]
-    alone = drawn(model, [PROMPTS[i]], [KEYS[i]], slots=slots)
+    alone = drawn(model, [PROMPTS[i]], [KEYS[i]], max_num_seqs=slots)
     same_completions(alone, {at: c for at, c in reference.items() if at[0] == KEYS[i]})
 
 
@@ -123,7 +127,7 @@ def test_T17_every_end_token_ends_and_one_in_the_prompt_does_not(chain):
     """Several end ids; an end token in the prompt is context; an end token as the first token is a completion."""
     model = step_chain(chain, (3, OTHER_END), (4, END), (END, 5), (5, 6), (6, 6), (0, 0))
     prompts = [[3], [4], [4, END], [0]]
-    found = sample(model, prompts, list("abcd"), max_new_tokens=3, end_ids=[END, OTHER_END], temperature=1.0, slots=2)
+    found = sample(model, prompts, list("abcd"), max_new_tokens=3, end_ids=[END, OTHER_END], temperature=1.0, max_num_seqs=2)
     assert [(c.ids, c.finished) for c in found] == [([OTHER_END], True), ([END], True), ([5, 6, 6], False),
                                                     ([0, 0, 0], False)]
 
@@ -154,8 +158,8 @@ def test_T17_the_end_token_is_drawn_with_its_probability(chain):
 def test_groups_come_back_in_order_and_are_counted(tiny):
     """Completions stand by prompt and sample; ``done`` counts each once; the end token counts as a token."""
     ended = []
-    found = sample(tiny(), PROMPTS, KEYS, samples=3, max_new_tokens=6, end_ids=list(range(1, 12)), slots=4,
-                   done=ended.append)
+    found = sample(tiny(), PROMPTS, KEYS, samples=3, max_new_tokens=6, end_ids=list(range(1, 12)), max_num_seqs=4,
+                   on_done=ended.append)
     assert [(c.prompt, c.sample) for c in found] == [(i, s) for i in range(5) for s in range(3)]
     assert sum(ended) == 15 and all(n > 0 for n in ended)
     for c in found:
@@ -169,7 +173,7 @@ def test_groups_come_back_in_order_and_are_counted(tiny):
 def test_greedy_equals_a_plain_loop(tiny, kind):
     """Temperature 0: the arg-max of the whole row, token after token; all samples of a group are alike."""
     model = tiny(kind)
-    for (key, _), c in drawn(model, temperature=0.0, samples=2, slots=4).items():
+    for (key, _), c in drawn(model, temperature=0.0, samples=2, max_num_seqs=4).items():
         row = list(PROMPTS[KEYS.index(key)])
         for token in c.ids:
             assert token == uncached(model, [row])[0].argmax().item()
@@ -208,9 +212,9 @@ def test_a_completion_ends_where_the_models_positions_do(tiny):
 
 def test_steps_yield_every_token_as_it_comes(tiny):
     """After each step the completions that got a token; ended ones once; together what ``sample`` returns."""
-    model, settings = tiny(), dict(samples=2, max_new_tokens=7, end_ids=[END, *range(20, 30)], slots=4, seed=5)
+    model, settings = tiny(), dict(samples=2, max_new_tokens=7, end_ids=[END, *range(20, 30)], max_num_seqs=4, seed=5)
     seen, ended = {}, []
-    for rows in steps(model, PROMPTS, KEYS, **settings):
+    for rows in generate_stream(model, PROMPTS, KEYS, SamplingParams(**settings)):
         for row in rows:
             at = (row.prompt, row.sample)
             assert at not in ended and len(row.ids) == seen.get(at, 0) + 1
@@ -219,13 +223,13 @@ def test_steps_yield_every_token_as_it_comes(tiny):
             assert row.truncated == (row.ended and not row.finished)
             ended += [at] if row.ended else []
     assert sorted(ended) == [(i, s) for i in range(5) for s in range(2)]
-    assert {(c.prompt, c.sample): len(c.ids) for c in sample(model, PROMPTS, KEYS, **settings)} == seen
+    assert {(c.prompt, c.sample): len(c.ids) for c in generate(model, PROMPTS, KEYS, SamplingParams(**settings))} == seen
 
 
 def test_a_cut_reaches_every_draw(tiny):
     """top-k 1 is the greedy text, each token with probability 1 of what is left."""
     greedy = drawn(tiny(), temperature=0.0)
-    for at, c in drawn(tiny(), cut=Truncation(top_k=1)).items():
+    for at, c in drawn(tiny(), truncation=Truncation(top_k=1)).items():
         assert c.ids == greedy[at].ids and max(map(abs, c.logprobs)) < 1e-6
 
 
@@ -250,6 +254,6 @@ def test_a_pass_of_prompts_is_bounded_and_goes_on_with_their_last_tokens(tiny):
     model.model.layers[-1].mlp.register_forward_hook(lambda module, given, out: seen.append(out[..., 0].numel()))
     model.model.embed_tokens.register_forward_hook(lambda module, given, out: passes.append(given[0].shape))
     prompts = [[5] * n for n in (20, 19, 9, 8, 7, 3, 3, 2)]
-    sample(model, prompts, list("abcdefgh"), samples=2, max_new_tokens=1, end_ids=[], temperature=1.0, slots=16)
+    sample(model, prompts, list("abcdefgh"), samples=2, max_new_tokens=1, end_ids=[], temperature=1.0, max_num_seqs=16)
     assert [tuple(shape) for shape in passes] == [(1, 20), (1, 19), (3, 9), (3, 3)] and seen == [1, 1, 3, 3]
     assert all(rows * width <= PREFILL_PER_ROW * 16 for rows, width in passes)

@@ -16,23 +16,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.sampler import Completion, steps
+from minifleming.lm.sampler import Completion, SamplingParams, generate_stream
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput
 from minifleming.run.journal import can_resume, complete_lines
 
 
-def answer_all(model: LanguageModel, tokenizer: Tokenizer, prompts: dict[str, list[int]], out: Path, settings: dict, *,
-               samples: int, kept: dict[tuple[str, int], str], done: Callable[[int], None] = lambda count: None) -> int:
-    """``samples`` completions of every prompt (ids by name) in ``out``, those of ``resume`` among them.
+def answer_all(model: LanguageModel, tokenizer: Tokenizer, prompts: dict[str, list[int]], out: Path,
+               params: SamplingParams, *, kept: dict[tuple[str, int], str], done: Callable[[int], None] = lambda count: None) -> int:
+    """``params.samples`` completions of every prompt (ids by name) in ``out``, those of ``resume`` among them.
 
-    ``settings`` are those of ``sampler.steps``. -> lines in the file
+    -> lines in the file
     """
     done(len(kept))
-    missing = [name for name in prompts if any((name, s) not in kept for s in range(samples))]
+    missing = [name for name in prompts if any((name, s) not in kept for s in range(params.samples))]
     with open(out, "a", encoding="utf-8") as file:
-        for rows in steps(model, [prompts[name] for name in missing], missing, samples=samples, **settings):
+        for rows in generate_stream(model, [prompts[name] for name in missing], missing, params):
             for row in rows:
                 name = missing[row.prompt]
                 if row.ended and (name, row.sample) not in kept:

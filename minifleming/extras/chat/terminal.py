@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 from tokenizers.decoders import DecodeStream
 
 from minifleming.lm.chat import Message
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.sampler import Completion, steps
+from minifleming.lm.sampler import Completion, SamplingParams, generate_stream
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.run.errors import BadInput
 
@@ -62,7 +63,7 @@ class Display:
         self.write(text)
 
 
-def talk(model: LanguageModel, tokenizer: Tokenizer, settings: dict, *, system: str, history: bool,
+def talk(model: LanguageModel, tokenizer: Tokenizer, params: SamplingParams, *, system: str, history: bool,
          thinking: bool) -> int:
     """Read a line, answer it; an empty line or the end of input ends. "\\n" in a line is a line break.
 
@@ -84,7 +85,7 @@ def talk(model: LanguageModel, tokenizer: Tokenizer, settings: dict, *, system: 
         messages = [*opening, *(past if history else []), ("user", line.replace("\\n", "\n"))]
         prompt = tokenizer.encode(tokenizer.conversation(messages, thinking))
         try:
-            said = answer(model, tokenizer, prompt, f"{asked}\x1f{line}", settings)
+            said = answer(model, tokenizer, prompt, f"{asked}\x1f{line}", params)
         except BadInput as error:  # a question too long for the model is no reason to end the conversation
             print(f"{error}; what was said before is forgotten" if history and past else error, file=sys.stderr)
             past.clear()
@@ -92,14 +93,15 @@ def talk(model: LanguageModel, tokenizer: Tokenizer, settings: dict, *, system: 
         past += [messages[-1], ("assistant", said)]
 
 
-def answer(model: LanguageModel, tokenizer: Tokenizer, prompt: list[int], key: str, settings: dict) -> str:
+def answer(model: LanguageModel, tokenizer: Tokenizer, prompt: list[int], key: str,
+           params: SamplingParams) -> str:
     """Sample one completion and show it as it comes. -> its text, without the end token"""
     stream, shown = DecodeStream(skip_special_tokens=False), ""
     display = Display(lambda text: print(text, end="", flush=True), sys.stdout.isatty())
     row = Completion(0, 0)
     try:
         seen = 0
-        for (row,) in steps(model, [prompt], [key], look=1, **settings):
+        for (row,) in generate_stream(model, [prompt], [key], replace(params, sync_every=1)):
             for token in row.ids[seen : len(row.ids) - row.finished]:
                 piece = stream.step(tokenizer.backend, token) or ""
                 shown += piece

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from minifleming.cold_start.trace import STRATEGIES, Trace, new_trace
 from minifleming.extras.teachers.prompts import ask, read_completion
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.sampler import sample
+from minifleming.lm.sampler import SamplingParams, generate
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder
 from minifleming.rods.item import Item
@@ -76,8 +76,9 @@ class LocalTeacher:
         """Returns (index of the item, sampled row). A prompt that fills the context is skipped."""
         positions = self.model.config.max_position_embeddings
         fitting = [i for i, ids in enumerate(prompts) if len(ids) < positions]
-        rows = sample(self.model, [prompts[i] for i in fitting], [items[i].id for i in fitting],
-                      seed=self.seed, slots=256, end_ids=self.tokenizer.end_ids, **settings)
+        keys = [items[i].id for i in fitting]
+        params = SamplingParams(end_ids=self.tokenizer.end_ids, seed=self.seed, **settings)
+        rows = generate(self.model, [prompts[i] for i in fitting], keys, params)
         return [(fitting[row.prompt], row) for row in rows]
 
     def read(self, row, item: Item) -> tuple[str, str]:

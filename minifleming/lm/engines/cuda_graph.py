@@ -207,9 +207,9 @@ def as_int64(rng_keys: list[int]) -> list[int]:
 
 def is_supported(model: LanguageModel, truncated: bool) -> bool:
     """Whether this engine can sample from ``model``: on a GPU whose shared memory fits the kernels, from the whole
-    distribution, and not in batch-invariant mode or from sharded weights."""
+    distribution, and not in batch-invariant mode."""
     c, table = model.config, model.model.embed_tokens.weight
-    if not on_gpu(table) or model.deterministic or model.sharded or truncated:
+    if not on_gpu(table) or model.deterministic or truncated:
         return False
     queries_per_key = c.num_attention_heads // c.num_key_value_heads
     most = 16 if table.dtype == torch.float32 else 32

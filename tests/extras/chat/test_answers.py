@@ -8,6 +8,7 @@ import pytest
 
 from minifleming.extras.chat import answers
 from minifleming.extras.chat.answers import answer_all, resume
+from minifleming.lm.sampler import SamplingParams
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.run.errors import BadInput
 
@@ -20,11 +21,11 @@ def write(tiny, tokenizer_folder, tmp_path):
     """(settings) -> the rows of the file after a run."""
     tokenizer = Tokenizer(tokenizer_folder)
     model = tiny(vocab_size=tokenizer.backend.get_vocab_size())
-    settings = dict(temperature=1.0, max_new_tokens=9, end_ids=list(range(25)), seed=3, slots=3)
 
     def run(out=tmp_path / "answers.jsonl", prompts=PROMPTS, samples=3, made=MADE, done=lambda n: None):
         kept = resume(out, prompts, samples, made)
-        count = answer_all(model, tokenizer, prompts, out, settings, samples=samples, kept=kept, done=done)
+        params = SamplingParams(9, list(range(25)), samples=samples, seed=3, max_num_seqs=3)
+        count = answer_all(model, tokenizer, prompts, out, params, kept=kept, done=done)
         rows = [json.loads(line) for line in out.read_text().split("\n")[:-1]]
         assert count == len(rows)
         return rows
@@ -65,16 +66,16 @@ def test_a_torn_line_is_gone_before_the_next_one_is_written(write, tmp_path):
 
 
 def test_a_killed_run_loses_no_finished_line(write, tmp_path, monkeypatch):
-    plain = answers.steps
+    plain = answers.generate_stream
 
-    def killed(*args, **settings):
-        for i, rows in enumerate(plain(*args, **settings)):
+    def killed(*args):
+        for i, rows in enumerate(plain(*args)):
             yield rows
             if i == 9:
                 raise KeyboardInterrupt
 
     whole, out = write(tmp_path / "whole.jsonl"), tmp_path / "answers.jsonl"
-    monkeypatch.setattr(answers, "steps", killed)
+    monkeypatch.setattr(answers, "generate_stream", killed)
     with pytest.raises(KeyboardInterrupt):
         write()
     assert 0 < len(out.read_text().splitlines()) < 9

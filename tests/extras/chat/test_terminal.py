@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from minifleming.extras.chat import terminal
 from minifleming.extras.chat.terminal import Display, talk
 from minifleming.lm.chat import single_turn
+from minifleming.lm.sampler import SamplingParams
 from minifleming.lm.tokenizer import Tokenizer
-
-SETTINGS = dict(temperature=0.0, max_new_tokens=12)
 
 
 def shown(pieces, colour=False) -> str:
@@ -44,22 +45,22 @@ def test_reasoning_is_dim_where_there_is_colour():
 def speaker(tiny, tokenizer_folder):
     tokenizer = Tokenizer(tokenizer_folder)
     model = tiny(vocab_size=tokenizer.backend.get_vocab_size(), max_position_embeddings=512)
-    return model, tokenizer, SETTINGS | {"end_ids": tokenizer.end_ids}
+    return model, tokenizer, SamplingParams(12, tokenizer.end_ids, temperature=0.0)
 
 
 def converse(speaker, monkeypatch, lines, **how) -> list[str]:
     """The prompts that the model was given, as text."""
-    model, tokenizer, settings = speaker
+    model, tokenizer, params = speaker
     given, turns = [], iter(lines)
     monkeypatch.setattr("builtins.input", lambda prompt: next(turns))
-    plain = terminal.steps
+    plain = terminal.generate_stream
 
-    def steps(model, prompts, keys, **settings):
+    def recorded(model, prompts, keys, params):
         given.append(tokenizer.decode(prompts[0]))
-        return plain(model, prompts, keys, **settings)
+        return plain(model, prompts, keys, params)
 
-    monkeypatch.setattr(terminal, "steps", steps)
-    assert talk(model, tokenizer, settings, **{"system": "S", "history": False, "thinking": True} | how) == 0
+    monkeypatch.setattr(terminal, "generate_stream", recorded)
+    assert talk(model, tokenizer, params, **{"system": "S", "history": False, "thinking": True} | how) == 0
     return given
 
 
@@ -89,24 +90,24 @@ def test_the_end_of_input_ends(speaker, monkeypatch):
         raise EOFError
 
     monkeypatch.setattr("builtins.input", closed)
-    model, tokenizer, settings = speaker
-    assert talk(model, tokenizer, settings, system="", history=False, thinking=True) == 0
+    model, tokenizer, params = speaker
+    assert talk(model, tokenizer, params, system="", history=False, thinking=True) == 0
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_conversation(speaker, monkeypatch, capsys):
-    plain = terminal.steps
+    plain = terminal.generate_stream
 
-    def interrupted(*args, **settings):
-        for i, rows in enumerate(plain(*args, **settings)):
+    def interrupted(*args):
+        for i, rows in enumerate(plain(*args)):
             if i == 3:
                 raise KeyboardInterrupt
             yield rows
 
-    monkeypatch.setattr(terminal, "steps", interrupted)
+    monkeypatch.setattr(terminal, "generate_stream", interrupted)
     lines = iter(["one", ""])
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
-    model, tokenizer, settings = speaker
-    assert talk(model, tokenizer, settings | {"end_ids": []}, system="", history=False, thinking=True) == 0
+    model, tokenizer, params = speaker
+    assert talk(model, tokenizer, replace(params, end_ids=[]), system="", history=False, thinking=True) == 0
     assert "[stopped]" in capsys.readouterr().out
 
 

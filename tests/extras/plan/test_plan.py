@@ -19,7 +19,7 @@ from minifleming.kernels.head import TokenLoss
 from minifleming.lm import optimizer as optim
 from minifleming.lm.batch import Example
 from minifleming.lm.fsdp import activation_checkpointing
-from minifleming.lm.kv_cache import Cache
+from minifleming.lm.kv_cache import Capacity, KVCache
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.pack import Group, Pack, pack_groups, packed_loss
 from minifleming.run import config as configuration
@@ -135,8 +135,8 @@ def test_weights_gradients_moments_and_cache():
     assert found.always["weights"] == held(model.parameters())
     assert found.always["gradients"] == held(p.grad for p in model.parameters())
     assert found.always["moments"] == held(s[n] for s in optimizer.state.values() for n in ("exp_avg", "exp_avg_sq"))
-    own = Cache(model.config, 12, 5, 30, 700, torch.bfloat16, torch.device("cpu"))
-    own._reserve(700)
+    own = KVCache(model.bfloat16(), Capacity(rows=12, prompts=5, prompt_tokens=30, new_tokens=700))
+    own.reserve(700)
     assert cache(model.config, 12, 5, 30, 700, 2) == held([*own.prompts, *own.keys, *own.values])
     assert sizes(model.config) == (sum(p.numel() for p in model.parameters()),
                                    sum(p.numel() for p in model.model.layers[1].parameters()))

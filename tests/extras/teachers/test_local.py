@@ -68,7 +68,7 @@ def test_it_asks_with_the_words_of_the_strategy(world, strategy, monkeypatch):
     local, items, traces = world
     traces[0].checks = {"answer": False}
     seen = []
-    monkeypatch.setattr("minifleming.extras.teachers.local.sample", lambda m, prompts, *a, **k: seen.append(prompts) or [])
+    monkeypatch.setattr("minifleming.extras.teachers.local.generate", lambda m, prompts, *a, **k: seen.append(prompts) or [])
     earlier = traces[:1] if strategy in ROUNDS else ()
     told = local.propose(items[:1], strategy, 2, earlier)
     text = local.tokenizer.prompt(ask(items[0], strategy, earlier[0] if earlier else None), items[0].options)
@@ -90,7 +90,7 @@ def test_it_closes_a_reasoning_without_its_question(world, monkeypatch):
     """Neither the question nor a label that was struck out is shown; the reasoning is."""
     local, items, traces = world
     seen = []
-    monkeypatch.setattr("minifleming.extras.teachers.local.sample", lambda m, prompts, *a, **k: seen.append(prompts) or [])
+    monkeypatch.setattr("minifleming.extras.teachers.local.generate", lambda m, prompts, *a, **k: seen.append(prompts) or [])
     assert local.resolve(items[:3], [without_labels(t.reasoning) for t in traces[:3]]) == ["", "", ""]
     for ids, item, trace in zip(seen[0], items, traces):
         shown = local.tokenizer.decode(ids)
@@ -103,6 +103,6 @@ def test_it_resolves_by_the_label_that_it_writes(world, monkeypatch):
     from minifleming.lm.sampler import Completion
     ends = local.tokenizer.end_ids[:1]
     written = [local.tokenizer.encode(text) + ends for text in ("</think><answer>B</answer>", "nothing")]
-    monkeypatch.setattr("minifleming.extras.teachers.local.sample", lambda *a, **k: [
+    monkeypatch.setattr("minifleming.extras.teachers.local.generate", lambda *a, **k: [
         Completion(i, 0, ids, [], True) for i, ids in reversed(list(enumerate(written)))])
     assert local.resolve(items[:2], [" x", " y"]) == ["B", ""]
