@@ -152,7 +152,7 @@ class Step:
             advantage = (c.sample - (w.samples - 1) / 2) / w.samples  # none is zero, and a group's sum is
             groups[c.prompt].append(Rollout(ITEM, "", c.sample, self.prompts[c.prompt], c.ids, c.logprobs, False,
                                             Verdict("", "", ""), {}, 0.0, advantage=advantage))
-        update(self.model, self.optimizer, groups, self.cfg, samples=w.samples, prompts=w.prompts)
+        update(self.model, self.optimizer, groups, self.cfg, fused=True)
 
     def seconds(self) -> float:
         gc.collect()

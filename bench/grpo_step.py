@@ -1,7 +1,7 @@
 """One GRPO step, rollout and update, against TRL's `GRPOTrainer`: `python bench/grpo_step.py --json F`.
 
 Same random weights, prompts, lengths and reward, 8 prompts with 8 samples each, one thread, fp32, AdamW; both set to
-Dr. GRPO (centred advantages, one constant denominator, no KL). The workloads are those of bench/rollout.py:
+Dr. GRPO (advantages over the mean, one constant denominator, no KL). The workloads are those of bench/rollout.py:
 
     prompt_64    prompt 64, 128 new tokens, no end token
     prompt_256   the same with prompts of 256
@@ -45,8 +45,8 @@ from words import Words, backend, text
 
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.optimizer import adamw
-from minifleming.rlvr.objective import Counts
-from minifleming.rlvr.rollout import Rollout, compare, roll_out
+from minifleming.rlvr.objective import GlobalCounts
+from minifleming.rlvr.rollout import Rollout, roll_out, set_advantages
 from minifleming.rlvr.update import backward, update
 from minifleming.rods.item import Item
 from minifleming.run.errors import BadInput, Parser, RunFailed, run_cli
@@ -95,7 +95,7 @@ def line(r: dict) -> str:
 def measure(w: Workload, count: int, sizes: list[int], cache: str | None) -> dict:
     with tempfile.TemporaryDirectory() as out:
         ours = Ours(w)
-        lengths = [len(r.ids) for group in ours.sampled() for r in group]
+        lengths = [len(r.completion_ids) for group in ours.sampled() for r in group]
         peers = {f"micro {n}": Theirs(w, n, out, lengths, cache) for n in sizes}
         ours.step()
         next(iter(peers.values())).step()
@@ -104,7 +104,7 @@ def measure(w: Workload, count: int, sizes: list[int], cache: str | None) -> dic
         times = rounds({"ours": ours.step} | {name: peers[name].step for name in chosen}, count, warm=False)
         found = against(times, chosen, flop(w, lengths))
         best = peers[found["peer_name"]]
-        if best.seen() != (sorted(prompts(w) * SAMPLES), sorted(lengths)) or ours.figures["trained"] != ROWS:
+        if best.seen() != (sorted(prompts(w) * SAMPLES), sorted(lengths)) or ours.figures["samples_with_gradient"] != ROWS:
             raise RunFailed("the two programs did not train on the same prompts and lengths, or not on all samples")
         return found | differences(w, out) | {
             "ours_rollout": statistics.median(ours.clock[-count:]),
@@ -142,22 +142,22 @@ class Ours:
         start = time.process_time()
         groups = roll_out(self.model, self.words, self.drawn, self.cfg, samples=SAMPLES, seed=0, step=0)
         for r in (r for group in groups for r in group):
-            r.reward = paid(self.w, r.ids)
-        compare(groups, self.cfg, self.model.device)
+            r.reward = paid(self.w, r.completion_ids)
+        set_advantages(groups, self.cfg, self.model.device)
         self.clock.append(time.process_time() - start)
         return groups
 
     def step(self) -> None:
-        self.figures = update(self.model, self.optimizer, self.sampled(), self.cfg, samples=SAMPLES, prompts=GROUPS)
+        self.figures = update(self.model, self.optimizer, self.sampled(), self.cfg, fused=True)
 
     def gradient(self, groups: list[list[Rollout]], old: list[list[float]] | None) -> tuple[float, dict]:
         """(loss, gradients by name) before clipping; ``old`` log-probabilities of every token make it off-policy."""
         rollouts = [r for group in groups for r in group]
         for r, logprobs in zip(rollouts, old or []):
-            r.trained = logprobs
-        counts = Counts(ROWS, sum(len(r.ids) for r in rollouts), self.w.new)
+            r.trained_logprobs = logprobs
+        counts = GlobalCounts(ROWS, sum(len(r.completion_ids) for r in rollouts), self.w.new)
         self.model.zero_grad()
-        loss = backward(self.model, groups, self.cfg, counts, 0 if old else None)[0]
+        loss = backward(self.model, groups, self.cfg, counts, 0 if old else None, fused=True)[0]
         return loss, {name: p.grad.clone() for name, p in self.model.named_parameters()}
 
 
@@ -251,9 +251,9 @@ def differences(w: Workload, out: str) -> dict:
     ours = Ours(w)
     groups = ours.sampled()
     rollouts = [r for group in groups for r in group]
-    peer = Theirs(w, 16, out, [], given=[r.ids for r in rollouts])
+    peer = Theirs(w, 16, out, [], given=[r.completion_ids for r in rollouts])
     generator = torch.Generator().manual_seed(3)
-    away = [(torch.tensor(r.logprobs) + 0.2 * torch.randn(len(r.ids), generator=generator)).tolist() for r in rollouts]
+    away = [(torch.tensor(r.logprobs) + 0.2 * torch.randn(len(r.completion_ids), generator=generator)).tolist() for r in rollouts]
     in_gradient, in_loss = [], []
     for old in (None, away):
         (loss, mine), (their_loss, theirs) = ours.gradient(groups, old), peer.gradient(old)

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from grpo_step import AIMS, GROUPS, SAMPLES, WORKLOADS, Ours
+from grpo_step import AIMS, WORKLOADS, Ours
 from side_by_side import KINDS, alone_and_quiet, gemm_rate, needed, write
 from torch.profiler import ProfilerActivity, profile
 
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         ours = Ours(WORKLOADS[name])
         groups = ours.sampled()
         for part, run in (("rollout", ours.sampled), ("update", lambda ours=ours, groups=groups: update(
-                ours.model, ours.optimizer, groups, ours.cfg, samples=SAMPLES, prompts=GROUPS))):
+                ours.model, ours.optimizer, groups, ours.cfg, fused=True))):
             before, (seconds, flop), after = gemm_rate(), shares(run), gemm_rate()
             results.append({"workload": name, "part": part, "seconds": sum(seconds.values()), **seconds,
                             "rate": flop / seconds["weights"] / max(before, after)})

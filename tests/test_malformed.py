@@ -5,6 +5,7 @@ Each case within 2 seconds and 1 GB; with tests/test_bad_input.py more than 300 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import resource
@@ -26,6 +27,7 @@ import train_sft
 from minifleming.audit import __main__
 from minifleming.cold_start import teacher
 from minifleming.lm.weights import TINY
+from minifleming.rlvr.curriculum import State, read_state
 from minifleming.run.checkpoint import write_folder
 from minifleming.run.errors import run_cli
 from tests.test_bad_input import everything
@@ -241,14 +243,13 @@ def test_a_trace(change, workplace, capsys):
 STATES = {
     "empty": {}, "a list": [1], "a step that is a text": {"step": "3"}, "a step that is a fraction": {"step": 3.0},
     "no pools": {"pools": ...}, "an unknown field": {"colour": "red"}, "pools of strangers": {"pools": {"easy": ["x"]}},
-    "a stage that is a number": {"stage": 2}, "streaks that are a list": {"streaks": []}}
-STATE = {"step": 0, "stage": "rl_stage1", "stage1_end": -1, "why": "", "round": 0, "sparsity": [], "pools": {},
-         "streaks": {}, "dealt": {}, "trained": {}, "ranks": {}, "history": [], "best": [], "ended": [], "chain": ""}
+    "a stage that is a number": {"stage": 2}, "failures that are a list": {"failures": []}}
+STATE = dataclasses.asdict(State())
 
 
 @pytest.mark.parametrize("change", STATES.values(), ids=STATES)
 def test_the_state_of_a_checkpoint(change, workplace, capsys):
-    from minifleming.rlvr.saves import read_state
+
     raw = change if isinstance(change, list) or not change else {
         key: value for key, value in {**STATE, **change}.items() if value is not ...}
     path = workplace / "step_000001"

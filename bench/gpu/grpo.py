@@ -32,7 +32,7 @@ from bench.gpu.common import Bench, free, main, random_model, theirs
 from bench.words import Words, text
 from minifleming.lm.fsdp import gathered_copy
 from minifleming.lm.optimizer import adamw
-from minifleming.rlvr.rollout import compare, roll_out
+from minifleming.rlvr.rollout import roll_out, set_advantages
 from minifleming.rlvr.update import update
 from minifleming.rods.item import Item
 from minifleming.run.errors import RunFailed, run_cli
@@ -79,9 +79,9 @@ class Ours:
             groups = roll_out(model, self.words, self.drawn, self.cfg, samples=SAMPLES, seed=0, step=number)
         middle = self.clock()
         for r in (r for group in groups for r in group):
-            r.reward = paid(r.ids, self.c.vocab_size)
-        compare(groups, self.cfg, self.model.device)
-        found = update(self.model, self.optimizer, groups, self.cfg, samples=SAMPLES, prompts=len(groups))
+            r.reward = paid(r.completion_ids, self.c.vocab_size)
+        set_advantages(groups, self.cfg, self.model.device)
+        found = update(self.model, self.optimizer, groups, self.cfg, fused=True)
         return middle - start, self.clock() - middle, found
 
     def clock(self) -> float:
@@ -100,7 +100,7 @@ def step(b: Bench) -> None:
     (rollout, updating), found = (sum(t[i] for t in times) / len(times) for i in (0, 1)), times[-1][2]
     TOOK["step"] = rollout + updating
     rows = count * SAMPLES
-    if found["trained"] != rows:
+    if found["samples_with_gradient"] != rows:
         raise RunFailed(f"{found['trained']} of {rows} completions were trained")
     shape = f"{b.size('0.5B', 'toy')}, {count} x {SAMPLES} of {new}, prompt {prompt}"
     best = [limits.rollout_seconds(ours.c, b.machine, rows, new, prompt, SAMPLES),
@@ -110,8 +110,8 @@ def step(b: Bench) -> None:
     b.row("GRPO: update", shape, updating, "s", limit=best[1])
     b.row("GRPO: the whole step", shape, rollout + updating, "s", limit=sum(best), aim={"share": 0.45},
           note=f"{rows * new / (rollout + updating):,.0f} completion tokens/s{memory}")
-    b.row("GRPO: sampler and trainer, largest |difference| of log π", shape, found["mismatch"], "",
-          aim={"most": 3.0}, must=True, note=f"mean {found['mismatch_mean']:.2g}")
+    b.row("GRPO: sampler and trainer, largest |difference| of log π", shape, found["logprob_diff_max"], "",
+          aim={"most": 3.0}, must=True, note=f"mean {found['logprob_diff_mean']:.2g}")
 
 
 def against(b: Bench) -> None:
@@ -174,7 +174,7 @@ def run(b: Bench) -> None:
         if done.returncode:
             raise RunFailed(f"train_grpo.py ended with {done.returncode}: {(done.stderr or done.stdout)[-250:]}")
         metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    gaps = [row["mismatch"] for row in metrics if "mismatch" in row]
+    gaps = [row["logprob_diff_max"] for row in metrics if "logprob_diff_max" in row]
     shape = f"recipes/{recipe}.toml, {len(gaps)} RL steps"
     b.row("a real run ends", shape, took, "s")
     bound = 3.0 if b.cuda else 1e-3

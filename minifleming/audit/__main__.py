@@ -1,17 +1,18 @@
-"""Audit a run folder, wherever it has been copied to.
+"""Audits a run folder, also a copy of it elsewhere.
 
-    python -m minifleming.rlvr.audit verify RUN              recompute everything that follows from the log
-    python -m minifleming.rlvr.audit replay RUN --step 37    restore, sample and train step 37 again, and compare
+    python -m minifleming.audit verify RUN              recompute everything that follows from the log
+    python -m minifleming.audit replay RUN --step 37    sample and train step 37 again, and compare
 
-Exit status 0: all is as logged. 1: a difference, or a log that is not as it was written. 2: not a run folder.
+Exit status 0: everything is as logged. 1: a difference, or a log that was changed. 2: not a run folder.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from minifleming.audit.reader import check_format
 from minifleming.audit.replay import read_manifest, replay
-from minifleming.audit.verify import lines_of, verify
+from minifleming.audit.verify import verify
 from minifleming.run import config as configuration
 from minifleming.run import distributed
 from minifleming.run.errors import BadInput, Parser, RunFailed, run_cli
@@ -26,23 +27,34 @@ def main(argv: list[str] | None = None) -> int:
     if not (args.run / "config.toml").is_file():
         raise BadInput("not a run folder: no config.toml", args.run)
     if args.what == "verify":
-        findings = verify(args.run)
-        for line in lines_of(findings):
-            print(line)
-        for difference in findings.differences[1:10]:
-            print(f"  {difference}")
-        if findings.differences:
-            raise RunFailed(f"{findings.differences[0]} (the first of {len(findings.differences)} differences)")
-        return 0
-    if args.step is None or args.step < 1:
+        run_verify(args.run)
+    elif args.step is None or args.step < 1:
         raise BadInput("--step: give a step of the run, from 1")
-    device, cfg = distributed.pick_device(read_manifest(args.run)["device"]), configuration.load(args.run / "config.toml")
-    with distributed.process_group(device, cfg.run.dist_timeout_minutes, single_rank=cfg.run.fsdp_size != 1):
-        found = replay(args.run, args.step)
-        if distributed.rank() == 0:
-            print(f"step {args.step}, replayed from {found['from']} ({found['steps']} steps): equal ids, gradient norm "
-                  f"{found['grad_norm']:.9g}, weights {found['weights'][:16] if found['exact'] else 'not compared'}")
+    else:
+        run_replay(args.run, args.step)
     return 0
+
+
+def run_verify(folder: Path) -> None:
+    findings = verify(folder)
+    print(findings)
+    differences = findings.differences
+    for difference in differences[1:10]:
+        print(f"  {difference}")
+    if differences:
+        raise RunFailed(f"{differences[0]} (the first of {len(differences)} differences)")
+
+
+def run_replay(folder: Path, step: int) -> None:
+    check_format(folder)
+    cfg = configuration.load(folder / "config.toml")
+    device = distributed.pick_device(read_manifest(folder)["device"])
+    with distributed.process_group(device, cfg.run.dist_timeout_minutes, single_rank=cfg.run.fsdp_size != 1):
+        found = replay(folder, step)
+        if distributed.rank() == 0:
+            weights = found["weights_checksum"][:16] if found["exact"] else "not compared"
+            print(f"step {step}, replayed from {found['from']} ({found['steps']} steps): equal ids, "
+                  f"gradient norm {found['grad_norm']:.9g}, weights {weights}")
 
 
 if __name__ == "__main__":

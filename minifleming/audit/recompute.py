@@ -1,107 +1,137 @@
-"""The objective a second way, for the audit: plain Python over the logged numbers of one step, no tensors, no autograd.
+"""The objective a second way, for the audit: plain Python over the logged numbers, no tensors, no autograd.
 
-What a token adds to the loss, and that value's derivative by its log-probability p (A the advantage, ρ = exp(p - old)):
+The loss of a token and its derivative by the token's log-probability p, with A the advantage, ρ = exp(p - old)
+and d = reference - p:
 
-    none       -A p                          -A
-    token      -min(ρ A, clip(ρ) A)          -A ρ, or 0 where the clip acts
-    sequence   the same with s = exp(mean of p - old over the tokens), over all of them together: -A s, or 0
-    cispo_weight  -clip(ρ) A p                  -clip(ρ) A
-    KL         β κ(d), d = reference - p     k1: β, k2: -β d, k3: β (1 - exp d); weighted by ρ: β ρ (κ + κ')
+    none           -A p                          -A
+    token          -min(ρ A, clip(ρ) A)          -A ρ, or 0 where the ratio is clipped
+    sequence       as token with s = exp(mean of p - old over the tokens) in place of ρ
+    cispo_weight   -clip(ρ) A p                  -clip(ρ) A
+    KL             β κ(d)                        k1: β, k2: -β d, k3: β (1 - exp d)
+    weighted KL    β ρ κ(d)                      β ρ (κ + κ')
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from minifleming.rlvr.objective import Counts, Objective, objective_of
-from minifleming.rlvr.rollout import Rollout
-from minifleming.rlvr.update import gaps_of, minibatches
-from minifleming.rlvr.weigh import divisor_of
+from minifleming.rlvr.objective import GlobalCounts, Objective, objective_of
+from minifleming.rlvr.rollout import Groups, Rollout
+from minifleming.rlvr.update import logprob_differences, loss_denominator, minibatches
 from minifleming.run.fields import RL
 
 
 @dataclass
-class Share:
-    """What one sample added to one update."""
+class Contribution:
+    """What one sample added to one update, or all samples together."""
 
-    loss: float
-    coefficient: list[float]
-    clipped: list[int]
-    divergence: float
-    divisor: int
+    loss: float = 0.0
+    kl: float = 0.0
+    clipped: list[int] = field(default_factory=lambda: [0, 0])  # tokens, below and above
+    coefficient: list[float] = field(default_factory=list)
 
 
-def share(r: Rollout, logprobs: list[float], old: list[float], cfg: RL, counts: Counts) -> Share:
-    """A sample's part of an update whose counts these are, under ``logprobs``."""
-    objective, n = objective_of(cfg), len(logprobs)
-    logs = [p - q for p, q in zip(logprobs, old)]
+def sequence_contribution(r: Rollout, logprobs: list[float], cfg: RL,
+                          counts: GlobalCounts) -> Contribution:
+    """Returns a sample's contribution to an update under ``logprobs``, with π_old as logged."""
+    objective = objective_of(cfg)
+    divisor = loss_denominator(r, cfg, counts)
+    logs = [p - old for p, old in zip(logprobs, r.trained_logprobs)]
     if objective.ratio == "sequence":
-        logs = [math.fsum(logs) / n] * n
-    divisor = divisor_of(r, cfg, counts)
-    found = [_token(p, math.exp(log), r.advantage, objective) for p, log in zip(logprobs, logs)]
-    extra = [(0.0, 0.0)] * n
-    if cfg.kl_coef > 0:
-        extra = [_divergence(p, q, reference, cfg) for p, q, reference in zip(logprobs, old, r.reference)]
-    return Share(
-        math.fsum(v + cfg.kl_coef * k for (v, *_), (k, _) in zip(found, extra)) / divisor,
-        [(slope + cfg.kl_coef * bend) / divisor for (_, slope, *_), (_, bend) in zip(found, extra)],
-        [sum(token[2] for token in found), sum(token[3] for token in found)],
-        math.fsum(k for k, _ in extra) / divisor, divisor)
+        logs = [math.fsum(logs) / len(logs)] * len(logs)
+    found = Contribution()
+    losses, kls = [], []
+    for t, p in enumerate(logprobs):
+        loss, slope, low, high = token_loss(p, math.exp(logs[t]), r.advantage, objective)
+        if cfg.kl_coef > 0:
+            value, kl_slope = kl_estimate(p, r.trained_logprobs[t], r.reference_logprobs[t], cfg)
+            kls.append(value)
+            loss += cfg.kl_coef * value
+            slope += cfg.kl_coef * kl_slope
+        losses.append(loss)
+        found.coefficient.append(slope / divisor)
+        found.clipped[0] += low
+        found.clipped[1] += high
+    found.loss = math.fsum(losses) / divisor
+    found.kl = math.fsum(kls) / divisor
+    return found
 
 
-def _token(p: float, ratio: float, A: float, objective: Objective) -> tuple[float, float, bool, bool]:
-    """Value, derivative, clipped below, clipped above."""
+def token_loss(p: float, ratio: float, A: float,
+               objective: Objective) -> tuple[float, float, bool, bool]:
+    """Returns the loss, its derivative by p, and whether the ratio is clipped below and above."""
     if objective.ratio == "none":
         return -p * A, -A, False, False
-    low, high = 1 - objective.clip[0], 1 + objective.clip[1]
+    low = 1 - objective.clip[0]
+    high = 1 + objective.clip[1]
     bounded = min(max(ratio, low), high)
     if objective.ratio == "cispo_weight":
         return -bounded * A * p, -bounded * A, ratio < low and A != 0, ratio > high and A != 0
-    below, above = ratio < low and A < 0, ratio > high and A > 0
-    return -min(ratio * A, bounded * A), 0.0 if below or above else -A * ratio, below, above
+    below = ratio < low and A < 0
+    above = ratio > high and A > 0
+    slope = 0.0 if below or above else -A * ratio
+    return -min(ratio * A, bounded * A), slope, below, above
 
 
-def _divergence(p: float, old: float, reference: float, cfg: RL) -> tuple[float, float]:
+def kl_estimate(p: float, old: float, reference: float, cfg: RL) -> tuple[float, float]:
+    """Returns the estimate of the KL term of a token and its derivative by p."""
     d = reference - p
-    value, slope = {"k1": (-d, 1.0), "k2": (d * d / 2, -d), "k3": (math.exp(d) - 1 - d, 1 - math.exp(d))}[
-        cfg.kl_estimator]
+    if cfg.kl_estimator == "k1":
+        value, slope = -d, 1.0
+    elif cfg.kl_estimator == "k2":
+        value, slope = d * d / 2, -d
+    else:
+        value, slope = math.exp(d) - 1 - d, 1 - math.exp(d)
     if cfg.kl_importance_weighted:
         ratio = math.exp(p - old)
         return ratio * value, ratio * (value + slope)
     return value, slope
 
 
-def weigh(groups: list[list[Rollout]], logged: list[list[dict]], cfg: RL, key: tuple[int, ...]) -> dict:
-    """Set denominators, coefficients and updates of all samples of a step from their log-probabilities in the log.
+def recompute_update(groups: Groups, logged: list[list[dict]], cfg: RL, key: tuple[int, ...]) -> dict:
+    """Sets denominators, coefficients and updates of a step's samples from their logged log-probabilities.
 
-    Returns the figures that follow: loss, mismatch, and where there are such, what was clipped and the KL.
+    Returns the metrics that follow from them: loss, logprob_diff_*, clipped_tokens_* and kl.
     """
     several = cfg.num_iterations * cfg.minibatches > 1
     totals = []
     for number, chosen in enumerate(minibatches(len(groups), cfg, key)):
-        counts = Counts(len(groups[0]) * len(chosen), sum(len(r.ids) for i in chosen for r in groups[i]),
-                        cfg.max_new_tokens)
-        shares = []
+        mine = [groups[i] for i in sorted(chosen)]
+        tokens = 0
+        for group in mine:
+            tokens += sum(len(r.completion_ids) for r in group)
+        counts = GlobalCounts(len(mine) * len(mine[0]), tokens, cfg.max_new_tokens)
+        parts = []
         for i in sorted(chosen):
             for r, entry in zip(groups[i], logged[i]):
-                r.denominator = r.denominator or divisor_of(r, cfg, counts)
+                r.denominator = r.denominator or loss_denominator(r, cfg, counts)
                 if r.advantage == 0.0 and not cfg.kl_coef > 0:
                     continue
-                logprobs = entry["updates"][len(r.updates)]["logprobs"] if several else r.trained
-                part = share(r, logprobs, r.trained, cfg, counts)
-                shares.append(part)
+                logprobs = r.trained_logprobs
+                if several:
+                    logprobs = entry["updates"][len(r.updates)]["logprobs"]
+                part = sequence_contribution(r, logprobs, cfg, counts)
+                parts.append(part)
                 if not r.updates:
                     r.coefficient = part.coefficient
                 if several:
-                    r.updates.append({"update": number, "logprobs": logprobs, "denominator": part.divisor,
-                                      "coefficient": part.coefficient, "clipped": part.clipped})
-        totals.append([math.fsum(s.loss for s in shares), sum(s.clipped[0] for s in shares),
-                       sum(s.clipped[1] for s in shares), math.fsum(s.divergence for s in shares)])
+                    r.updates.append({
+                        "update": number, "logprobs": logprobs,
+                        "denominator": loss_denominator(r, cfg, counts),
+                        "coefficient": part.coefficient, "clipped": part.clipped})
+        totals.append((math.fsum(p.loss for p in parts), sum(p.clipped[0] for p in parts),
+                       sum(p.clipped[1] for p in parts), math.fsum(p.kl for p in parts)))
     loss, low, high, divergence = (math.fsum(column) / len(totals) for column in zip(*totals))
-    gaps = [gap for group in groups for r in group for gap in gaps_of(r.logprobs, r.trained)]
-    found = {"loss": loss, "trained": sum(r.advantage != 0.0 for group in groups for r in group),
-             "mismatch": max(gaps, default=0.0), "mismatch_mean": math.fsum(gaps) / max(len(gaps), 1)}
+    differences = logprob_differences(groups)
+    metrics = {
+        "loss": loss,
+        "samples_with_gradient": sum(r.advantage != 0.0 for group in groups for r in group),
+        "logprob_diff_max": max(differences, default=0.0),
+        "logprob_diff_mean": math.fsum(differences) / max(len(differences), 1),
+    }
     if objective_of(cfg).ratio != "none":
-        found |= {"clipped_low": low, "clipped_high": high}
-    return found | ({"kl": divergence} if cfg.kl_coef > 0 else {})
+        metrics |= {"clipped_tokens_low": low, "clipped_tokens_high": high}
+    if cfg.kl_coef > 0:
+        metrics["kl"] = divergence
+    return metrics

@@ -1,140 +1,227 @@
-"""The curriculum (arXiv:2509.15279 §3.3): what is done next, and on which items, as a function of plain numbers.
+"""The curriculum (arXiv:2509.15279 §3.3): what a run does next and on which items, from plain numbers.
 
     stage 1   moderate : easy = 1 : 1 until reward sparsity says that progress has plateaued
-    stage 2   rounds of: mine the whole pool; then steps with Right : Wrong = 1 : 2 and more samples per prompt
+    stage 2   rounds of: mine the whole pool; then steps with Right : Wrong = 1 : 2 and more samples
 
-No model in here: ``State`` is JSON, saved with every checkpoint. A run, its resumption on any rank, and the audit that
-goes through the log afterwards call the same functions and come to the same decisions.
+Reward sparsity is the share of groups with constant reward. No model is involved: ``State`` is JSON and
+is saved with every checkpoint. A run, its resumption on any rank, and the audit that walks through its
+log call the same functions and make the same decisions.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from minifleming.rlvr import alarms
 from minifleming.rlvr.mining import (
     CLASSES,
-    Deck,
+    ShuffledCycle,
+    apportion_counts,
     difficult_first,
     mine,
-    parts,
-    plateau,
     reason,
-    tier_pools,
 )
 from minifleming.rods.item import Item
+from minifleming.run.checkpoint import read_json
+from minifleming.run.errors import BadInput
 from minifleming.run.fields import Config, Stage1, Stage2
 
 
 @dataclass
 class State:
+    """Everything that the next move depends on."""
+
     step: int = 0  # optimizer steps taken, over both stages
     stage: str = "rl_stage1"  # rl_stage1, rl_stage2, done
-    stage1_end: int = -1
-    why: str = ""  # stage 1 ended
+    stage1_end: int = -1  # the last step of stage 1
+    plateau: str = ""  # why stage 1 ended
     round: int = 0  # mining rounds done
-    sparsity: list[float] = field(default_factory=list)
+    zero_variance: list[float] = field(default_factory=list)  # share of groups, in the last steps
     pools: dict[str, list[str]] = field(default_factory=dict)
-    streaks: dict[str, int] = field(default_factory=dict)  # item -> mining rounds in a row without a right sample
-    dealt: dict[str, int] = field(default_factory=dict)  # cards dealt by each deck of the present pools
-    trained: dict[str, int] = field(default_factory=dict)  # item -> times drawn in stage 2
-    ranks: dict[str, int] = field(default_factory=dict)  # item -> its place among the wrong ones of this round
-    history: list[list[float]] = field(default_factory=list)  # (format, accuracy) of the last steps of this stage
-    best: list[float] = field(default_factory=list)  # [step, mean accuracy] of this round's best checkpoint
-    ended: list[list[int]] = field(default_factory=list)  # (with an end token, samples) of the last steps, likewise
-    chain: str = ""  # hash of the newest record (record.py)
+    failures: dict[str, int] = field(default_factory=dict)  # item -> failed mining rounds in a row
+    positions: dict[str, int] = field(default_factory=dict)  # pool -> position of its cycle
+    drawn: dict[str, int] = field(default_factory=dict)  # item -> times drawn in stage 2
+    priority: dict[str, int] = field(default_factory=dict)  # of the wrong items of this round
+    # [format, accuracy] of the last steps of this stage or round
+    history: list[list[float]] = field(default_factory=list)
+    best: list[float] = field(default_factory=list)  # [step, accuracy] of this round's best checkpoint
+    # [samples with an end token, samples] of the last steps
+    eos_counts: list[list[int]] = field(default_factory=list)
+    chain: str = ""  # hash of the newest record (log.py)
 
 
 def begin(cfg: Config, items: dict[str, Item]) -> State:
+    """Returns the state before the first step."""
     return State(pools=tier_pools(list(items.values()), cfg.stage1.mix))
 
 
+def tier_pools(items: list[Item], mix: list[str]) -> dict[str, list[str]]:
+    """Returns stage 1's pools, the tiers of ``mix``. ``fig2`` is {moderate, difficult} : {easy}."""
+    names = ["moderate+difficult", "easy"] if mix == ["fig2"] else mix
+    pools = {}
+    for name in names:
+        tiers = name.split("+")
+        ids = [item.id for item in items if item.tier in tiers]
+        if ids:
+            pools[name] = ids
+    return pools
+
+
+def read_state(path: Path, items: dict[str, Item]) -> State:
+    """Returns the state of a checkpoint. Raises BadInput unless it is one, and of these items."""
+    raw = read_json(path)
+    expected = dataclasses.asdict(State())
+    if not isinstance(raw, dict) or raw.keys() != expected.keys():
+        raise BadInput("not the state of a run of this version", path)
+    for name, value in expected.items():
+        if type(raw[name]) is not type(value):
+            raise BadInput(f"not the state of a run: '{name}' is a {type(raw[name]).__name__}", path)
+    unknown = set().union(*raw["pools"].values()) - items.keys()
+    if unknown:
+        raise BadInput(f"made from other items: '{min(unknown)}' is not among this run's", path)
+    return State(**raw)
+
+
 def next_move(state: State, cfg: Config) -> str:
-    """step, switch (to stage 2), mine or done."""
+    """Returns step, switch (to stage 2), mine or done."""
     if state.stage == "done":
         return "done"
     if state.stage == "rl_stage1":
-        return "step" if plateaued(state, cfg.stage1) is None else "switch"
-    into = state.step - state.stage1_end
-    if into == cfg.stage2.rounds * cfg.stage2.steps_per_round:
+        return "step" if plateau_reason(state, cfg.stage1) is None else "switch"
+    steps = state.step - state.stage1_end
+    if steps == cfg.stage2.rounds * cfg.stage2.steps_per_round:
         return "done"
-    return "mine" if into == state.round * cfg.stage2.steps_per_round else "step"
+    return "mine" if steps == state.round * cfg.stage2.steps_per_round else "step"
 
 
-def plateaued(state: State, cfg: Stage1) -> str | None:
-    return plateau(state.sparsity, state.step, min_steps=cfg.min_steps, max_steps=cfg.max_steps,
-                   threshold=cfg.plateau_threshold, window=cfg.window)
+def plateau_reason(state: State, cfg: Stage1) -> str | None:
+    """Returns why stage 1 ends here, or None: the step limit, or the mean sparsity of a whole window."""
+    if state.step >= cfg.max_steps:
+        return "max_steps"
+    window = state.zero_variance[-cfg.window :]
+    if state.step < cfg.min_steps or len(window) < cfg.window:
+        return None
+    return "sparsity" if sum(window) / cfg.window >= cfg.plateau_threshold else None
 
 
 def stage_of(state: State, cfg: Config) -> Stage1 | Stage2:
+    """Returns the settings of the present stage."""
     return cfg.stage1 if state.stage == "rl_stage1" else cfg.stage2
 
 
 def switch(state: State, cfg: Config) -> dict:
-    """To stage 2. Returns what the log says of it."""
-    state.stage, state.stage1_end, state.why = "rl_stage2", state.step, plateaued(state, cfg.stage1) or ""
-    recent, state.history, state.best = state.sparsity[-cfg.stage1.window :], [], []
-    return {"stage": "switch", "step": state.step, "round": 0, "why": state.why,
-            "mean_sparsity": sum(recent) / max(len(recent), 1), "threshold": cfg.stage1.plateau_threshold}
+    """Moves to stage 2. Returns the line of the metrics about it."""
+    state.plateau = plateau_reason(state, cfg.stage1) or ""
+    state.stage = "rl_stage2"
+    state.stage1_end = state.step
+    state.history = []
+    state.best = []
+    window = state.zero_variance[-cfg.stage1.window :]
+    return {"stage": "switch", "step": state.step, "round": 0, "why": state.plateau,
+            "mean_zero_variance": sum(window) / max(len(window), 1),
+            "threshold": cfg.stage1.plateau_threshold}
 
 
-def draw(state: State, cfg: Config, items: dict[str, Item]) -> list[tuple[Item, str]]:
-    """The prompts of the next step with the class that each is drawn from; the decks move on."""
-    pools = {name: state.pools[name] for name in sorted(state.pools) if state.pools[name] and name != "quarantine"}
+def sample_prompts(state: State, cfg: Config, items: dict[str, Item]) -> list[tuple[Item, str]]:
+    """Returns the items of the next step, each with its pool; the cycles advance."""
+    pools = {}
+    for name in sorted(state.pools):
+        if state.pools[name] and name != "quarantine":
+            pools[name] = state.pools[name]
     if state.stage == "rl_stage1" or "pool" in pools:
-        weights, since = {name: 1 for name in pools}, state.step
+        weights = dict.fromkeys(pools, 1)
+        step = state.step
     else:
         weights = {"right": cfg.stage2.mastered_parts, "wrong": cfg.stage2.failed_parts}
-        since = (state.step - state.stage1_end) % cfg.stage2.steps_per_round
-    counts = parts(cfg.rl.prompts_per_step, weights, {name: len(ids) for name, ids in pools.items()}, since)
+        step = (state.step - state.stage1_end) % cfg.stage2.steps_per_round
+    sizes = {name: len(ids) for name, ids in pools.items()}
+    counts = apportion_counts(cfg.rl.prompts_per_step, weights, sizes, step)
     drawn = []
     for name, count in counts.items():
         key = [cfg.run.seed, 0xDEC, state.round, sorted(pools).index(name)]
-        deck = Deck(pools[name], key, state.dealt.get(name, 0), state.ranks if name == "wrong" else {})
-        drawn += [(items[card], name) for card in deck.deal(count)]
-        state.dealt[name] = deck.dealt
+        priority = state.priority if name == "wrong" else {}
+        cycle = ShuffledCycle(pools[name], key, state.positions.get(name, 0), priority)
+        drawn += [(items[item], name) for item in cycle.next(count)]
+        state.positions[name] = cycle.position
     if state.stage == "rl_stage2":
         for item, _ in drawn:
-            state.trained[item.id] = state.trained.get(item.id, 0) + 1
+            state.drawn[item.id] = state.drawn.get(item.id, 0) + 1
     return drawn
 
 
-def stepped(state: State, cfg: Config, figures: dict) -> None:
-    """A step has been taken; ``figures`` are its metrics."""
+def after_step(state: State, cfg: Config, metrics: dict) -> None:
+    """Advances the state by a training step with these metrics."""
     state.step += 1
-    state.ended = alarms.evidence(state.ended, figures, cfg.alarms)
-    state.sparsity = [*state.sparsity, figures["sparsity"]][-cfg.stage1.window :]
-    state.history = [*state.history, [figures["format"], figures["accuracy"]]][-cfg.alarms.window :]
+    state.eos_counts = alarms.recent_truncation(state.eos_counts, metrics, cfg.alarms)
+    state.zero_variance.append(metrics["zero_variance_groups"])
+    state.zero_variance = state.zero_variance[-cfg.stage1.window :]
+    state.history.append([metrics["format"], metrics["accuracy"]])
+    state.history = state.history[-cfg.alarms.window :]
     if state.step % cfg.run.checkpoint_every == 0:
-        note_best(state)
+        track_best(state)
 
 
-def note_best(state: State) -> None:
-    """A checkpoint is written: is it the best of this round, by the accuracy of its last steps?"""
-    accuracy = sum(accuracy for _, accuracy in state.history) / max(len(state.history), 1)
+def track_best(state: State) -> None:
+    """Notes a checkpoint if it is this round's best, by the mean accuracy of its last steps."""
+    accuracy = alarms.mean_accuracy(state.history)
     if state.history and (not state.best or accuracy > state.best[1]):
         state.best = [state.step, accuracy]
 
 
-def next_round(state: State, cfg: Config, items: dict[str, Item], passes: dict[str, int] | None) -> list[dict]:
-    """A round of stage 2 begins, with the passes of every item; or, for the control, with None: the pool as it is.
+def next_round(state: State, cfg: Config, items: dict[str, Item],
+               passes: dict[str, int] | None) -> list[dict]:
+    """Begins a round of stage 2. Returns the ledger's entries, one per item.
 
-    Returns the ledger's entries: of each item its passes, its class before and now, and why.
+    ``passes``: item id -> correct samples in this round's mining; None for the control without mining,
+    which draws from the whole pool.
     """
-    before = {name: kind for kind, ids in state.pools.items() for name in ids}
-    state.round, state.dealt, state.ranks, state.history, state.best = state.round + 1, {}, {}, [], []
+    before = {}
+    for kind, ids in state.pools.items():
+        before |= dict.fromkeys(ids, kind)
+    state.round += 1
+    state.positions = {}
+    state.priority = {}
+    state.history = []
+    state.best = []
     if passes is None:
         state.pools = {"pool": list(items)}
         return []
-    state.pools, state.streaks = mine(passes, state.streaks, cfg.mining)
-    state.ranks = difficult_first(state.pools["wrong"], items, state.trained)
-    return [{"event": "mined", "round": state.round, "step": state.step, "item": name, "passes": passes[name],
-             "samples": cfg.mining.samples, "now": kind, "before": before.get(name, ""),
-             "why": reason(kind, passes[name], state.streaks.get(name, 0), cfg.mining)}
-            for kind in CLASSES for name in state.pools[kind]]
+    state.pools, state.failures = mine(passes, state.failures, cfg.mining)
+    state.priority = difficult_first(state.pools["wrong"], items, state.drawn)
+    entries = []
+    for kind in CLASSES:
+        for name in state.pools[kind]:
+            why = reason(kind, passes[name], state.failures.get(name, 0), cfg.mining)
+            entries.append({
+                "event": "mined", "round": state.round, "step": state.step, "item": name,
+                "passes": passes[name], "samples": cfg.mining.samples, "now": kind,
+                "before": before.get(name, ""), "why": why})
+    return entries
 
 
-def entered(state: State) -> list[dict]:
-    """The ledger's entries for the pools of stage 1."""
-    return [{"event": "entered", "round": 0, "step": state.step, "item": name, "now": kind, "before": "",
-             "why": f"tier {kind}"} for kind, ids in sorted(state.pools.items()) for name in ids]
+def initial_pool_log(state: State) -> list[dict]:
+    """Returns the ledger's entries about the pools of stage 1."""
+    entries = []
+    for tier, ids in sorted(state.pools.items()):
+        for name in ids:
+            entries.append({"event": "entered", "round": 0, "step": state.step, "item": name,
+                            "now": tier, "before": "", "why": f"tier {tier}"})
+    return entries
+
+
+def mining_metrics(state: State) -> dict:
+    """Returns the line of the metrics about a mining round: the sizes of its classes."""
+    sizes = {kind: len(state.pools[kind]) for kind in CLASSES}
+    return {"stage": "mining", "step": state.step, "round": state.round, **sizes}
+
+
+def training_log(place: dict, drawn: list[tuple[Item, str]], passes: list[int],
+                 samples: int) -> list[dict]:
+    """Returns the ledger's entries about the items of a step. ``place``: its stage, step and round."""
+    entries = []
+    for (item, pool), correct in zip(drawn, passes):
+        entries.append({"event": "trained", "round": place["round"], "step": place["step"],
+                        "item": item.id, "now": pool, "passes": correct, "samples": samples})
+    return entries

@@ -1,22 +1,23 @@
-"""The log: one line a sample, everything that its weight in the loss follows from, chained by hashes.
+"""The log: one line per sample with everything needed to recompute its contribution to the loss.
 
     rollouts/step_000012.jsonl.gz
 
     step, sample, item_id, item_sha256, source, tier, labels, answer    the item and where it comes from
-    drawn_because                                                       the tier or mining class it was drawn from
-    key                                                                 [seed, step - 1, item id, sample] of its draws
-    prompt_ids, completion_ids, finished, logprobs                      logprobs: natural, as recorded by the sampler
-    verdict {label, rule, span}                                         of the strict parser; span in characters
+    pool                                                   the tier or mined class it was drawn from
+    key                                                    [seed, step - 1, item id, sample] of its draws
+    prompt_ids, completion_ids, finished, logprobs         logprobs: natural, as the sampler recorded them
+    verdict {label, rule, span}                            of the strict parser; span in characters
     reward_terms {correct, format}, reward, group_mean, advantage       Eq. 2-3
-    denominator, coefficient                                            dL/dlogπ of its tokens: one number, or a list
-                                                                        where they differ (a KL term, a ratio); where a
-                                                                        step has several updates, of the first of them
-    trained_logprobs                                                    the trainer's, before the step; [] if not scored
-    reference_logprobs                                                  only with rl.kl_coef > 0
+    denominator, coefficient                               dL/dlogπ of its tokens: one number, or a list
+                                                           where they differ (a KL term, a ratio); with
+                                                           several updates a step, of the first of them
+    trained_logprobs                                       the trainer's, before the step; [] if not scored
+    reference_logprobs                                     only with a KL term
     updates [{update, logprobs, denominator, coefficient, clipped}]     only with several updates a step
-    hash                                                                sha256 of the hash before it and of this line
+    hash                                                   sha256 of the previous hash and of this line
 
-Lines of the ledger and the metrics of reinforcement learning are links of the same chain, in the order of time.
+The ledger (mining.jsonl) and the metrics of reinforcement learning are links of the same hash chain, in
+chronological order. Its first link, the genesis record, identifies configuration, items and weights.
 """
 
 from __future__ import annotations
@@ -27,16 +28,23 @@ import hashlib
 import json
 import math
 import os
-import re
-import zlib
 from collections import Counter
 from pathlib import Path
 
-from minifleming.rlvr.rollout import Rollout
-from minifleming.rods.item import Item
-from minifleming.run.errors import BadInput, RunFailed
+import torch
 
-SEAL = re.compile(r'^(.*), "hash": "([0-9a-f]{64})"\}$', re.DOTALL)
+from minifleming.lm.model import LanguageModel
+from minifleming.lm.weights import weights_checksum
+from minifleming.rlvr.curriculum import State
+from minifleming.rlvr.rollout import Groups, Rollout
+from minifleming.rods.item import Item
+from minifleming.run import config as configuration
+from minifleming.run import distributed
+from minifleming.run.errors import BadInput
+from minifleming.run.fields import Config
+from minifleming.run.journal import Journal
+
+FORMAT = 2  # of the log; the audit refuses others
 
 
 def sha256_text(text: str) -> str:
@@ -47,116 +55,174 @@ def item_sha256(item: Item) -> str:
     return sha256_text(json.dumps(dataclasses.asdict(item), sort_keys=True))
 
 
-def record(r: Rollout, seed: int, step: int) -> dict:
-    """A sample of step ``step`` (from 1), without its hash."""
-    kept = {
-        "step": step, "sample": r.sample, "item_id": r.item.id, "item_sha256": item_sha256(r.item),
-        "source": r.item.source, "tier": r.item.tier, "labels": r.item.labels, "answer": r.item.answer,
-        "drawn_because": r.why, "key": [seed, step - 1, r.item.id, r.sample],
-        "prompt_ids": r.prompt_ids, "completion_ids": r.ids, "finished": r.finished, "logprobs": r.logprobs,
+def genesis_record(cfg: Config, items: dict[str, Item], model: LanguageModel, step: int,
+                   chain: str) -> dict:
+    """Returns the first record of a run: hashes of its configuration, its items and its first weights.
+
+    ``step`` and ``chain`` are those of the checkpoint that the run continues from: 0 and "" for a new run.
+    """
+    listed = json.dumps([dataclasses.asdict(item) for item in items.values()], sort_keys=True)
+    return {
+        "event": "begun", "format": FORMAT, "round": 0, "step": step, "from": chain,
+        "items": sha256_text(listed), "config": sha256_text(configuration.to_toml(cfg)),
+        "weights": weights_checksum(model),
+    }
+
+
+def record(r: Rollout, seed: int, step: int, item_hash: str) -> dict:
+    """Returns the record of a sample of step ``step`` (from 1), without its hash."""
+    fields = {
+        "step": step, "sample": r.sample, "item_id": r.item.id, "item_sha256": item_hash,
+        "source": r.item.source, "tier": r.item.tier, "labels": r.item.labels,
+        "answer": r.item.answer, "pool": r.pool, "key": [seed, step - 1, r.item.id, r.sample],
+        "prompt_ids": r.prompt_ids, "completion_ids": r.completion_ids, "finished": r.finished,
+        "logprobs": r.logprobs,
         "verdict": {"label": r.verdict.label, "rule": r.verdict.rule, "span": list(r.verdict.span)},
-        "reward_terms": r.terms, "reward": r.reward, "group_mean": r.mean, "advantage": r.advantage,
-        "denominator": r.denominator, "coefficient": r.coefficient, "trained_logprobs": r.trained,
+        "reward_terms": r.reward_terms, "reward": r.reward, "group_mean": r.group_mean,
+        "advantage": r.advantage, "denominator": r.denominator, "coefficient": r.coefficient,
+        "trained_logprobs": r.trained_logprobs,
     }
-    if r.reference:
-        kept["reference_logprobs"] = r.reference
+    if r.reference_logprobs:
+        fields["reference_logprobs"] = r.reference_logprobs
     if r.updates:
-        kept["updates"] = r.updates
-    return kept
+        fields["updates"] = r.updates
+    return fields
 
 
-def brief(record: dict) -> dict:
-    """What the figures of a step are made from: a few numbers of each record."""
-    verdict = record["verdict"]
-    return {"item": record["item_id"], "tier": record["tier"], "answer": record["answer"], "label": verdict["label"],
-            "rule": verdict["rule"], "finished": record["finished"], "tokens": len(record["completion_ids"]),
-            "surprise": -math.fsum(record["logprobs"]), "reward": record["reward"]}
+def gather_records(groups: Groups, seed: int, step: int, item_hashes: dict[str, str],
+                   device: torch.device) -> list[dict]:
+    """Returns the records of all ranks' samples of a step, in order."""
+    records = []
+    for group in groups:
+        item_hash = item_hashes[group[0].item.id]
+        records.append([record(r, seed, step, item_hash) for r in group])
+    return sum(distributed.all_gather(records, device), [])
 
 
-def figures(briefs: list[dict], samples: int) -> dict:
-    """A step in numbers: means over its samples, shares of its groups. Sums are exact, so no order or rank matters."""
-    groups = [briefs[at : at + samples] for at in range(0, len(briefs), samples)]
-    n, tokens = len(briefs), sum(b["tokens"] for b in briefs)
-    right = [b["label"] == b["answer"] for b in briefs]
-    all_right = sum(all(b["label"] == b["answer"] for b in g) for g in groups)
-    all_wrong = sum(not any(b["label"] == b["answer"] for b in g) for g in groups)
-    found = {
-        "prompts": len(groups), "samples": samples,
-        "sparsity": sum(len({b["reward"] for b in g}) == 1 for g in groups) / len(groups),
-        "all_right": all_right / len(groups), "all_wrong": all_wrong / len(groups),
-        "reward": math.fsum(b["reward"] for b in briefs) / n, "accuracy": sum(right) / n,
-        "format": sum(b["rule"] == "ok" for b in briefs) / n, "finished": sum(b["finished"] for b in briefs) / n,
-        "length": tokens / n, "length_max": max(b["tokens"] for b in briefs),
-        "entropy": math.fsum(b["surprise"] for b in briefs) / tokens,
-        "rules": dict(sorted(Counter(b["rule"] for b in briefs).items())),
-        "letters": dict(sorted(Counter(b["label"] for b in briefs if b["label"]).items())),
+def summary(r: Rollout) -> dict:
+    """Returns the few numbers of a sample that the metrics of its step are computed from."""
+    return {
+        "tier": r.item.tier, "label": r.verdict.label, "rule": r.verdict.rule, "correct": r.correct,
+        "reward": r.reward, "finished": r.finished, "tokens": len(r.completion_ids),
+        "surprise": -math.fsum(r.logprobs),
     }
-    for tier in sorted({b["tier"] for b in briefs} - {""}):
-        mine = [b["label"] == b["answer"] for b in briefs if b["tier"] == tier]
-        found[f"accuracy_{tier}"] = sum(mine) / len(mine)
-    return found
 
 
-def seal(entry: dict, chain: str) -> tuple[str, str]:
-    """The entry as a line that ends with its hash, and that hash: the next link's ``chain``."""
+def step_metrics(groups: list[list[dict]]) -> dict:
+    """Returns the metrics of a step from the summaries of its groups.
+
+    Means are over samples or groups. Sums are exact, so the order of samples and ranks is irrelevant.
+    """
+    samples = sum(groups, [])
+    n = len(samples)
+    tokens = sum(s["tokens"] for s in samples)
+    labels = Counter(s["label"] for s in samples if s["label"])
+    metrics = {
+        "prompts": len(groups),
+        "samples": len(groups[0]),
+        "zero_variance_groups": sum(map(has_constant_reward, groups)) / len(groups),
+        "groups_all_correct": sum(all(correctness(group)) for group in groups) / len(groups),
+        "groups_all_wrong": sum(not any(correctness(group)) for group in groups) / len(groups),
+        "reward": math.fsum(s["reward"] for s in samples) / n,
+        "accuracy": sum(correctness(samples)) / n,
+        "format": sum(s["rule"] == "ok" for s in samples) / n,
+        "eos_rate": sum(s["finished"] for s in samples) / n,
+        "completion_tokens": tokens / n,
+        "completion_tokens_max": max(s["tokens"] for s in samples),
+        "sampled_entropy": math.fsum(s["surprise"] for s in samples) / tokens,
+        "parse_outcomes": dict(sorted(Counter(s["rule"] for s in samples).items())),
+        "answer_labels": dict(sorted(labels.items())),
+    }
+    by_tier: dict[str, list[dict]] = {}
+    for s in samples:
+        by_tier.setdefault(s["tier"], []).append(s)
+    for tier in sorted(by_tier):
+        if tier:
+            metrics[f"accuracy_{tier}"] = sum(correctness(by_tier[tier])) / len(by_tier[tier])
+    return metrics
+
+
+def has_constant_reward(group: list[dict]) -> bool:
+    return len({s["reward"] for s in group}) == 1
+
+
+def correctness(samples: list[dict]) -> list[bool]:
+    return [s["correct"] for s in samples]
+
+
+def append_hash(entry: dict, chain: str) -> tuple[str, str]:
+    """Returns the entry as a line that ends with its hash, and that hash, the next line's ``chain``."""
     text = json.dumps(entry, ensure_ascii=False, allow_nan=False)
-    link = hashlib.sha256((chain + text).encode()).hexdigest()
+    link = sha256_text(chain + text)
     return f'{text[:-1]}, "hash": "{link}"}}', link
-
-
-def unseal(line: str, chain: str, path: Path, number: int) -> tuple[dict, str]:
-    """The entry of a line, and its hash. Raises RunFailed where a byte is not what was written after ``chain``."""
-    match = SEAL.match(line)
-    if not match or hashlib.sha256(f"{chain}{match[1]}}}".encode()).hexdigest() != match[2]:
-        raise RunFailed(f"{path}:{number}: its hash does not fit: this line, or the one before it, is not as it was "
-                        "written")
-    return json.loads(f"{match[1]}}}"), match[2]
 
 
 def step_path(folder: Path, step: int) -> Path:
     return folder / "rollouts" / f"step_{step:06d}.jsonl.gz"
 
 
+def checkpoint_path(folder: Path, step: int) -> Path:
+    return folder / "checkpoints" / f"step_{step:06d}"
+
+
+def step_of(path: Path) -> int:
+    """Returns the step of a log or a checkpoint, by its name."""
+    return int(path.name[5:11])
+
+
 def first_step(folder: Path) -> int:
-    """The first step that a run took itself, by its log; 1 for a run that has none yet."""
-    return min((int(path.name[5:11]) for path in (folder / "rollouts").glob("step_*.jsonl.gz")), default=1)
+    """Returns the first step that a run took itself, according to its log; 1 if it took none yet."""
+    return min(map(step_of, (folder / "rollouts").glob("step_*.jsonl.gz")), default=1)
 
 
 def write_step(path: Path, records: list[dict], chain: str) -> str:
-    """The records in the order of the batch, each a link of the chain. Returns the hash of the last."""
+    """Writes the records in order, each a link of the chain. Returns the hash of the last."""
     lines = []
     for entry in records:
-        line, chain = seal(entry, chain)
+        line, chain = append_hash(entry, chain)
         lines.append(line)
     write_lines(path, lines)
     return chain
 
 
 def write_lines(path: Path, lines: list[str]) -> None:
-    """A compressed file that appears whole or not at all."""
+    """Writes a compressed file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".partial")
+    text = "".join(line + "\n" for line in lines)
     with open(temporary, "wb") as stream:
-        stream.write(gzip.compress("".join(line + "\n" for line in lines).encode(), 6, mtime=0))
+        stream.write(gzip.compress(text.encode(), 6, mtime=0))
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(path)
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a log, split at newlines alone. Raises BadInput if there is none, RunFailed if it is damaged."""
-    if not path.is_file():
-        raise BadInput("no such file", path)
-    raw = path.read_bytes()
-    try:
-        *lines, rest = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode().split("\n")
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise RunFailed(f"{path}: damaged: {error}") from None
-    if rest and path.suffix == ".gz":  # the others may end in a line that a killed run left half written
-        raise RunFailed(f"{path}: damaged: its last line has no end")
-    return lines
+def truncate(journal: Journal, state: State) -> None:
+    """Removes the records that were written after ``state`` was saved."""
+    journal.truncate("metrics.jsonl", lambda line: was_written_before(line, state))
+    journal.truncate("mining.jsonl",
+                     lambda r: r["step"] <= state.step and r["round"] <= state.round)
+    journal.truncate("alarms.jsonl", lambda r: r["step"] <= state.step)
+    if distributed.rank() == 0:
+        for path in (journal.folder / "rollouts").glob("step_*.jsonl.gz"):
+            if step_of(path) > state.step:
+                path.unlink()
 
 
-def read_step(folder: Path, step: int) -> list[dict]:
-    """The records of a step, unchecked."""
-    return [json.loads(line) for line in read_lines(step_path(folder, step))]
+def was_written_before(line: dict, state: State) -> bool:
+    """Whether a line of the metrics was written before ``state`` was saved."""
+    if line["stage"] == "cold_start" or line["step"] < state.step:
+        return True
+    if line["step"] > state.step:
+        return False
+    if line["stage"] == "switch":
+        return state.stage != "rl_stage1"
+    return line["round"] <= state.round
+
+
+def check_end(journal: Journal, chain: str, checkpoint: Path) -> None:
+    """Raises BadInput unless the log ends with the record that hash ``chain`` is of, or is empty."""
+    last = journal.read("metrics.jsonl")[-1:] + journal.read("mining.jsonl")[-1:]
+    ends = [r["hash"] for r in last if "hash" in r]
+    if ends and chain not in ends:
+        raise BadInput("the log ends before this checkpoint, or is of another run", checkpoint)

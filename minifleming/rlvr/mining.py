@@ -1,137 +1,166 @@
-"""Which items a step trains on: tiers in stage 1, mined classes in stage 2 (arXiv:2509.15279 §3.3, Fig. 2).
+"""[10/10] Hard-sample mining (arXiv:2509.15279 §3.3, Fig. 2): sort the pool by pass rate, then draw from it.
 
-Mining runs the model over the *whole* training pool, n samples an item, and sorts the items by pass rate:
+Mining runs the model over the *whole* training pool, n samples per item, and classifies each item by its
+pass rate p:
 
     wrong    p <= failed_below        right    p >= mastered_above        middle   between
 
-Stage 2 composes batches Right : Wrong = 1 : 2. An item with no right sample in ``quarantine_after`` mining rounds
-in a row is a label suspect and leaves the pool: with a constant reward it could teach nothing. At most half of the
-wrong items leave at a time, those with the longest streaks: a weak model is no reason to doubt every label.
+Stage 2 composes batches Right : Wrong = 1 : 2. An item without a correct sample in ``quarantine_after``
+mining rounds in a row is a label suspect and leaves the pool: its constant reward gives no gradient. At
+most half of the wrong items leave at a time, those with the most failures in a row, because a weak model
+is no reason to doubt every label.
 
-Every draw is a function of counts: a deck deals the items of a class in seeded order, each once before any comes
-again (a card that would stand twice in one hand, where two orders meet, is passed over). The whole state is JSON, so
-a resumed run deals the same cards, and an audit deals them again.
+Each class is drawn in a seeded order that uses every item once before any repeats. Draws depend only on
+counts that are part of the saved state, so a resumed run and an audit draw the same items.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from minifleming.lm.model import LanguageModel
+from minifleming.lm.tokenizer import Tokenizer
+from minifleming.rlvr.rollout import roll_out
 from minifleming.rods.item import TIERS, Item
-from minifleming.run.fields import Mining
+from minifleming.run import distributed
+from minifleming.run.fields import Config, Mining
 
 CLASSES = ("right", "middle", "wrong", "quarantine")
+MINING_STEP = 1_000_000_000  # + the round: the "step" that keys the random numbers of a mining round
+
+
+def count_passes(model: LanguageModel, tokenizer: Tokenizer, items: list[Item], cfg: Config,
+                 number: int) -> Iterator[dict[str, int]]:
+    """Yields item id -> correct samples in mining round ``number``, a chunk of items at a time."""
+    for start in range(0, len(items), cfg.mining.chunk):
+        chunk = [(item, "mining") for item in items[start : start + cfg.mining.chunk]]
+        groups = roll_out(model, tokenizer, chunk, cfg.rl, samples=cfg.mining.samples,
+                          seed=cfg.run.seed, step=MINING_STEP + number)
+        passes = [[group[0].item.id, sum(r.correct for r in group)] for group in groups]
+        yield dict(distributed.all_gather(passes, model.device))
 
 
 def classify(rate: float, cfg: Mining) -> str:
-    return "wrong" if rate <= cfg.failed_below else "right" if rate >= cfg.mastered_above else "middle"
+    """Returns the class of a pass rate."""
+    if rate <= cfg.failed_below:
+        return "wrong"
+    return "right" if rate >= cfg.mastered_above else "middle"
 
 
-def mine(passes: dict[str, int], streaks: dict[str, int], cfg: Mining) -> tuple[dict[str, list[str]], dict[str, int]]:
-    """Sort the items by the right ones among their ``cfg.samples`` samples.
+def mine(passes: dict[str, int], failures: dict[str, int],
+         cfg: Mining) -> tuple[dict[str, list[str]], dict[str, int]]:
+    """Classifies every item by the number of its correct samples.
 
     Args:
-        passes: item id -> right samples of this round.
-        streaks: item id -> rounds in a row, before this one, without a right sample.
-    Returns:
-        class -> item ids, in the order of ``passes``; and the new streaks.
+        passes: item id -> correct ones of its ``cfg.samples`` samples in this round.
+        failures: item id -> earlier rounds in a row without a correct sample.
+
+    Returns class -> item ids, in the order of ``passes``, and the new consecutive failures.
     """
-    streaks = {name: streaks.get(name, 0) + 1 for name, right in passes.items() if right == 0}
-    kinds = {name: classify(right / cfg.samples, cfg) for name, right in passes.items()}
-    wrong = [name for name, kind in kinds.items() if kind == "wrong"]
+    kinds = {}
+    streaks = {}
+    for name, correct in passes.items():
+        kinds[name] = classify(correct / cfg.samples, cfg)
+        if correct == 0:
+            streaks[name] = failures.get(name, 0) + 1
+    wrong = [name for name in kinds if kinds[name] == "wrong"]
     suspects = [name for name in wrong if streaks.get(name, 0) >= cfg.quarantine_after]
-    for name in sorted(suspects, key=lambda name: -streaks[name])[: len(wrong) // 2]:
+    suspects.sort(key=lambda name: -streaks[name])
+    for name in suspects[: len(wrong) // 2]:
         kinds[name] = "quarantine"
-    return {kind: [name for name in kinds if kinds[name] == kind] for kind in CLASSES}, streaks
+    pools: dict[str, list[str]] = {kind: [] for kind in CLASSES}
+    for name, kind in kinds.items():
+        pools[kind].append(name)
+    return pools, streaks
 
 
-def reason(kind: str, right: int, streak: int, cfg: Mining) -> str:
-    """Why an item is in a class, as the ledger says it."""
-    rate = f"{right} of {cfg.samples} right"
-    return {"wrong": f"{rate}, at most {cfg.failed_below}", "right": f"{rate}, at least {cfg.mastered_above}",
-            "middle": f"{rate}, between {cfg.failed_below} and {cfg.mastered_above}",
-            "quarantine": f"no right sample in {streak} rounds: is its label right?"}[kind]
+def reason(kind: str, correct: int, failures: int, cfg: Mining) -> str:
+    """Returns why an item is in its class, for the ledger."""
+    rate = f"{correct} of {cfg.samples} correct"
+    if kind == "wrong":
+        return f"{rate}, at most {cfg.failed_below}"
+    if kind == "right":
+        return f"{rate}, at least {cfg.mastered_above}"
+    if kind == "middle":
+        return f"{rate}, between {cfg.failed_below} and {cfg.mastered_above}"
+    return f"no correct sample in {failures} rounds: is its label right?"
 
 
-def parts(total: int, weights: dict[str, int], sizes: dict[str, int], step: int) -> dict[str, int]:
-    """Split ``total`` draws by ``weights``, exactly over time; a class gives at most its size.
+def apportion_counts(total: int, weights: dict[str, int], sizes: dict[str, int],
+                     step: int) -> dict[str, int]:
+    """Returns how many of ``total`` draws each pool gives in step ``step`` (from 0).
 
-    The fractions left over by one step go to the next: class c has dealt round(total · steps · share) cards after
-    that many steps. What a small class cannot give is filled from the classes without a weight (the middle), so that
-    the others keep their share; only when these are empty too, from the classes with one, the heaviest first.
+    The weights hold exactly over time: after s steps the pools up to any one have given the rounded
+    share of total · s draws. A pool gives at most its size. What a small pool cannot give comes from the
+    pools without a weight (the middle), so that the others keep their ratio; only when these are empty
+    does it come from the pools with one, the heaviest first.
     """
-    whole = sum(weights.values())
-    taken, bounds, upto = {}, [0, 0], 0
+    parts = sum(weights.values())
+
+    def given(steps: int, first_parts: int) -> int:
+        """Draws of the first ``first_parts`` of all parts, after ``steps`` steps."""
+        return (total * steps * first_parts + parts // 2) // parts
+
+    counts = {}
+    before = 0
     for name, weight in weights.items():
-        upto += weight
-        ends = [(total * s * upto + whole // 2) // whole for s in (step, step + 1)]
-        taken[name] = (ends[1] - ends[0]) - (bounds[1] - bounds[0])
-        bounds = ends
-    taken = {name: min(count, sizes.get(name, 0)) for name, count in taken.items()}
-    for name in sorted(sizes, key=lambda name: -weights.get(name, whole + 1)):
-        taken[name] = taken.get(name, 0)
-        room = min(total - sum(taken.values()), sizes[name] - taken[name])
-        taken[name] += max(room, 0)
-    return {name: count for name, count in taken.items() if count}
+        after = before + weight
+        through = given(step + 1, after) - given(step, after)
+        through_previous = given(step + 1, before) - given(step, before)
+        counts[name] = min(through - through_previous, sizes.get(name, 0))
+        before = after
+    for name in sorted(sizes, key=lambda name: -weights.get(name, parts + 1)):
+        given_now = counts.get(name, 0)
+        missing = total - sum(counts.values())
+        counts[name] = given_now + max(min(missing, sizes[name] - given_now), 0)
+    return {name: count for name, count in counts.items() if count}
 
 
 @dataclass
-class Deck:
-    """Deals item ids in seeded order, all of them before any comes again, none twice in one hand.
+class ShuffledCycle:
+    """Draws ids in a seeded order: all of them before any repeats, and never one twice in a draw.
 
-    Ids of a lower ``rank`` come before those of a higher one, each time the deck is gone through.
+    Each pass over the ids has its own order; ids of lower ``priority`` come first in it. An id that a
+    draw would get twice, where two passes meet, is skipped.
     """
 
     ids: list[str]
-    key: list[int]  # of the seeded order
-    dealt: int = 0
-    rank: dict[str, int] = field(default_factory=dict)
+    key: list[int]  # of the random order
+    position: int = 0  # ids drawn so far
+    priority: dict[str, int] = field(default_factory=dict)
 
-    def deal(self, count: int) -> list[str]:
-        """``count`` different ids; ``count`` must not exceed the deck."""
-        hand: list[str] = []
-        order: list[str] = []
-        epoch = -1
-        while len(hand) < count:
-            if self.dealt // len(self.ids) != epoch:
-                epoch = self.dealt // len(self.ids)
+    def next(self, count: int) -> list[str]:
+        """Returns ``count`` different ids; there must be as many."""
+        drawn: list[str] = []
+        current = -1
+        while len(drawn) < count:
+            epoch, place = divmod(self.position, len(self.ids))
+            if epoch != current:
                 order = self._order(epoch)
-            card = order[self.dealt % len(self.ids)]
-            self.dealt += 1
-            if card not in hand:
-                hand.append(card)
-        return hand
+                current = epoch
+            self.position += 1
+            if order[place] not in drawn:
+                drawn.append(order[place])
+        return drawn
 
     def _order(self, epoch: int) -> list[str]:
         shuffled = np.random.default_rng([*self.key, epoch]).permutation(len(self.ids))
-        return sorted((self.ids[i] for i in shuffled), key=lambda name: self.rank.get(name, 0))
+        ids = [self.ids[i] for i in shuffled]
+        return sorted(ids, key=lambda name: self.priority.get(name, 0))
 
 
-def tier_pools(items: list[Item], mix: list[str]) -> dict[str, list[str]]:
-    """Stage 1's classes: the tiers of ``mix``. The preset ``fig2`` is {moderate, difficult} : {easy}."""
-    groups = [["moderate", "difficult"], ["easy"]] if mix == ["fig2"] else [[tier] for tier in dict.fromkeys(mix)]
-    pools = {"+".join(group): [item.id for item in items if item.tier in group] for group in groups}
-    return {name: ids for name, ids in pools.items() if ids}
+def difficult_first(ids: list[str], items: dict[str, Item], drawn: dict[str, int]) -> dict[str, int]:
+    """Returns the priority of each wrong item, lowest first.
 
-
-def difficult_first(ids: list[str], items: dict[str, Item], trained: dict[str, int]) -> dict[str, int]:
-    """Ranks of the wrong items: those trained on least come first, so that nobody starves over the rounds; among
-    these Difficult before Moderate before Easy (an item without a tier last)."""
-    def hardness(name: str) -> int:
-        tier = items[name].tier
-        return len(TIERS) - 1 - TIERS.index(tier) if tier in TIERS else len(TIERS)
-
-    return {name: trained.get(name, 0) * (len(TIERS) + 1) + hardness(name) for name in ids}
-
-
-def plateau(sparsity: list[float], step: int, *, min_steps: int, max_steps: int, threshold: float,
-            window: int) -> str | None:
-    """Why stage 1 ends after ``step`` steps, or None: the bound, or the mean sparsity of the last ``window`` steps."""
-    if step >= max_steps:
-        return "max_steps"
-    recent = sparsity[-window:]
-    if step >= min_steps and len(recent) == window and sum(recent) / window >= threshold:
-        return "sparsity"
-    return None
+    Least-trained items come first, so every failed item is eventually trained on; among these Difficult
+    before Moderate before Easy, and items without a tier last. ``drawn``: times an item was trained on.
+    """
+    hardness = {"difficult": 0, "moderate": 1, "easy": 2}
+    priority = {}
+    for name in ids:
+        tier = hardness.get(items[name].tier, len(TIERS))
+        priority[name] = drawn.get(name, 0) * (len(TIERS) + 1) + tier
+    return priority

@@ -1,16 +1,23 @@
-"""Rollouts: k completions of each prompt, judged, rewarded, and compared within their group."""
+"""Rollouts: k completions of each prompt, verified, rewarded and compared within their group.
+
+The second half of the file packs rollouts into micro-batches and lays their numbers out as rows.
+Shapes: B completions, T tokens of the longest, M tokens in all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
+from torch import Tensor
+
 from minifleming.lm.model import LanguageModel
+from minifleming.lm.pack import Group, Pack, pack_groups
 from minifleming.lm.sampler import SamplingParams, generate
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.rlvr.objective import advantages, deviation, objective_of
-from minifleming.rlvr.reward import terms
-from minifleming.rods.answer import Verdict, parse_strict
+from minifleming.rlvr.objective import advantages, objective_of, sample_std
+from minifleming.rlvr.reward import reward_terms, verify_answer
+from minifleming.rods.answer import Verdict
 from minifleming.rods.item import Item
 from minifleming.run import distributed
 from minifleming.run.fields import RL
@@ -18,68 +25,127 @@ from minifleming.run.fields import RL
 
 @dataclass(slots=True)
 class Rollout:
-    """One completion y_i of a prompt x and everything that its weight in the loss follows from."""
+    """One completion y_i of a prompt x, with everything needed to compute its part of the loss."""
 
     item: Item
-    why: str  # drawn because of this tier or mining class
+    pool: str  # the tier or mined class that the item was drawn from
     sample: int
     prompt_ids: list[int]
-    ids: list[int]
+    completion_ids: list[int]
     logprobs: list[float]  # of the sampler
     finished: bool
     verdict: Verdict
-    terms: dict[str, float]
+    reward_terms: dict[str, float]
     reward: float
-    mean: float = 0.0
+    group_mean: float = 0.0
     advantage: float = 0.0
     denominator: int = 0
-    coefficient: float | list[float] = 0.0  # dL/dlogπ of each token, where it is first trained on
-    trained: list[float] = field(default_factory=list)  # the trainer's log-probabilities before the step
-    reference: list[float] = field(default_factory=list)
+    coefficient: float | list[float] = 0.0  # dL/dlogπ of each token, in the first update
+    trained_logprobs: list[float] = field(default_factory=list)  # of the trainer, before the step
+    reference_logprobs: list[float] = field(default_factory=list)
     updates: list[dict] = field(default_factory=list)
 
     @property
-    def right(self) -> bool:
+    def correct(self) -> bool:
         return self.verdict.label == self.item.answer
 
 
-def roll_out(model: LanguageModel, tokenizer: Tokenizer, drawn: list[tuple[Item, str]], cfg: RL, *, samples: int,
-             seed: int, step: int, done: Callable[[int], None] = lambda n: None) -> list[list[Rollout]]:
-    """This rank's share of the groups: ``samples`` rollouts of each drawn (item, why), with their advantages."""
+Groups = list[list[Rollout]]
+
+
+def roll_out(model: LanguageModel, tokenizer: Tokenizer, drawn: list[tuple[Item, str]], cfg: RL, *,
+             samples: int, seed: int, step: int) -> Groups:
+    """Returns this rank's groups: ``samples`` rollouts of each item, with their advantages.
+
+    Args:
+        drawn: the items of all ranks, each with the pool that it was drawn from.
+        seed, step: key the random numbers, together with the item id and the sample index.
+    """
     mine = distributed.shard_list(drawn)
     prompts = [tokenizer.encode(tokenizer.prompt(item.question, item.options)) for item, _ in mine]
-    groups: list[list[Rollout]] = [[] for _ in mine]
+    groups: Groups = [[] for _ in mine]
     with distributed.raise_on_all_ranks(model.device):
-        params = SamplingParams(cfg.max_new_tokens, tokenizer.end_ids, samples=samples, temperature=cfg.temperature,
-                                seed=seed, step=step, max_num_seqs=cfg.max_num_seqs)
-        completions = generate(model, prompts, [item.id for item, _ in mine], params, done)
+        params = SamplingParams(cfg.max_new_tokens, tokenizer.end_ids, samples=samples,
+                                temperature=cfg.temperature, seed=seed, step=step,
+                                max_num_seqs=cfg.max_num_seqs)
+        completions = generate(model, prompts, [item.id for item, _ in mine], params)
         for c in completions:
-            item, why = mine[c.prompt]
-            verdict = judge(tokenizer, c.ids, c.finished, item.labels)
-            paid = terms(verdict, item.answer, cfg)
-            groups[c.prompt].append(Rollout(item, why, c.sample, prompts[c.prompt], c.ids, short(c.logprobs),
-                                            c.finished, verdict, paid, sum(paid.values())))
-    compare(groups, cfg, model.device)
+            item, pool = mine[c.prompt]
+            verdict = verify_answer(tokenizer, c.ids, c.finished, item.labels)
+            terms = reward_terms(verdict, item.answer, cfg)
+            groups[c.prompt].append(Rollout(
+                item, pool, c.sample, prompts[c.prompt], c.ids, round_to_9_digits(c.logprobs),
+                c.finished, verdict, terms, sum(terms.values())))
+    set_advantages(groups, cfg, model.device)
     return groups
 
 
-def judge(tokenizer: Tokenizer, ids: list[int], finished: bool, labels: str) -> Verdict:
-    """The strict verdict on the sampled ids before the end token."""
-    return parse_strict(tokenizer.decode(ids[:-1] if finished else ids), labels, finished)
-
-
-def compare(groups: list[list[Rollout]], cfg: RL, device) -> None:
-    """Set every group's mean and advantages."""
-    scale, batch = objective_of(cfg).advantage, 0.0
+def set_advantages(groups: Groups, cfg: RL, device: torch.device | str) -> None:
+    """Sets the mean reward and the advantages of every group."""
+    scale = objective_of(cfg).advantage
+    batch_std = 0.0
+    rewards = [[r.reward for r in group] for group in groups]
     if scale == "batch":
-        everyone = distributed.all_gather([[r.reward for r in group] for group in groups], device)
-        batch = deviation([reward for group in everyone for reward in group])
-    for group in groups:
-        values = [rollout.reward for rollout in group]
-        for rollout, advantage in zip(group, advantages(values, scale, batch)):
-            rollout.mean, rollout.advantage = sum(values) / len(values), advantage
+        batch_std = sample_std(sum(distributed.all_gather(rewards, device), []))
+    for group, values in zip(groups, rewards):
+        mean = sum(values) / len(values)
+        for rollout, advantage in zip(group, advantages(values, scale, batch_std)):
+            rollout.group_mean = mean
+            rollout.advantage = advantage
 
 
-def short(logprobs: list[float]) -> list[float]:
-    """fp32 numbers by the nine digits that name them: what is logged is what was computed."""
+def round_to_9_digits(logprobs: list[float]) -> list[float]:
+    """Returns fp32 numbers as the nine digits that identify them, so that the log is exact."""
     return [float(f"{p:.9g}") for p in logprobs]
+
+
+def flatten(groups: Groups) -> list[Rollout]:
+    return [r for group in groups for r in group]
+
+
+def micro_batches(groups: Groups, tokens: int) -> list[tuple[Pack, list[Rollout]]]:
+    """Returns packs of at most ``tokens`` tokens (or one completion), each with its rollouts in order."""
+    parts = []
+    for group in groups:
+        parts += split_group(group, tokens)
+    sequences = [Group(part[0].prompt_ids, [r.completion_ids for r in part]) for part in parts]
+    made = pack_groups(sequences, tokens)
+    return [(pack, flatten([parts[i] for i in pack.group_ids])) for pack in made]
+
+
+def split_group(group: list[Rollout], tokens: int) -> Groups:
+    """Splits a group into parts that fit into ``tokens``, or hold one completion. Each repeats the prompt."""
+    parts: Groups = []
+    room = 0
+    for r in group:
+        if not parts or room < len(r.completion_ids) - 1:
+            parts.append([])
+            room = tokens - len(r.prompt_ids)
+        parts[-1].append(r)
+        room -= len(r.completion_ids) - 1
+    return parts
+
+
+def pad_to_rows(rollouts: list[Rollout], flat: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns one row per completion, and the mask of its tokens. flat [M] -> [B, T], [B, T]"""
+    lengths = torch.tensor([len(r.completion_ids) for r in rollouts], device=flat.device)
+    mask = torch.arange(int(lengths.max()), device=flat.device) < lengths[:, None]
+    rows = torch.zeros(mask.shape, dtype=torch.float64, device=flat.device)
+    rows[mask] = flat
+    return rows, mask
+
+
+def stored_rows(rollouts: list[Rollout], field: str, device: torch.device) -> Tensor:
+    """Returns stored log-probabilities as rows. [B, T]"""
+    flat = []
+    for r in rollouts:
+        flat += getattr(r, field)
+    return pad_to_rows(rollouts, torch.tensor(flat, dtype=torch.float64, device=device))[0]
+
+
+def set_logprobs(rollouts: list[Rollout], flat: list[float], field: str) -> None:
+    start = 0
+    for r in rollouts:
+        stop = start + len(r.completion_ids)
+        setattr(r, field, flat[start:stop])
+        start = stop

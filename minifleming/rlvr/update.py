@@ -1,200 +1,284 @@
-"""The optimizer steps on the rollouts of one step: one, exactly on-policy, by default.
+"""[9/10] The update: from the groups of one step to new weights (arXiv:2509.15279 §3.3).
 
-The loss is a function of the trained log-probabilities alone, so it is differentiated in two parts: dL/dlogπ of every
-token, in fp64 for the log ("coefficient"), and these through the model, micro-batch by micro-batch. Where a token's
-follows from itself alone (weigh.py) the head makes the second while the logits are there, in fp32: on the policy that
-sampled from those very numbers, rounded; later by the same formula, so at the very edge of a clip the two may differ.
+For each micro-batch, and then once for all of them:
 
-Sequences with zero advantage have zero gradient: without a KL term they skip the forward and backward pass, and stay in
-every denominator. At every step the trainer's log-probabilities of what is trained on (or, where nothing is, of one
-group a rank) are compared with those that the sampler recorded, and nothing that is not finite reaches the weights;
-every rank decides alike.
+    logprobs = packed_logprobs(model, pack)                               [M] tokens of its completions
+    loss = aggregate(policy_loss(logprobs, old, advantage), ...)          global denominators
+    loss.backward()
+    optimizer_step(model, optimizer)                                      sum over ranks, clip, AdamW
+
+By default a step has one such update, so it is exactly on-policy: π_old is the policy itself and every
+ratio is 1. With several (``rl.num_iterations``, ``rl.minibatches``), π_old is the *trainer's* policy before the
+step; the sampler's log-probabilities are only compared with it.
+
+Samples with zero advantage have zero gradient: without a KL term they skip both passes and still count in
+every denominator. In every step the trainer's log-probabilities are compared with the sampler's, and a
+number that is not finite stops the step before the weights change, on all ranks.
+
+Shapes: M tokens of a micro-batch, B completions, T tokens of the longest one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from minifleming.kernels.head import TokenLoss
 from minifleming.lm.fsdp import activation_checkpointing, pad_batches_across_ranks, reshard
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.optimizer import optimizer_step
-from minifleming.lm.pack import Group, Pack, dummy_forward, pack_groups, packed_logprobs, packed_loss
-from minifleming.rlvr.objective import Counts, objective_of
-from minifleming.rlvr.rollout import Rollout, short
-from minifleming.rlvr.weigh import Weighed, divisor_of, policy_of, weigh
+from minifleming.lm.pack import dummy_forward, packed_logprobs, packed_loss
+from minifleming.rlvr.objective import (
+    GlobalCounts,
+    aggregate,
+    clipped,
+    denominator,
+    kl,
+    objective_of,
+    policy_loss,
+)
+from minifleming.rlvr.rollout import (
+    Groups,
+    Rollout,
+    flatten,
+    micro_batches,
+    pad_to_rows,
+    round_to_9_digits,
+    set_logprobs,
+    stored_rows,
+)
 from minifleming.run import distributed
 from minifleming.run.errors import RunFailed
 from minifleming.run.fields import RL
 
-Groups = list[list[Rollout]]
-MicroBatch = tuple[Pack, list[Rollout]]
 
-
-def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Groups, cfg: RL, *, samples: int,
-           prompts: int, reference: LanguageModel | None = None, key: tuple[int, ...] = (0, 0)) -> dict:
-    """``cfg.num_iterations`` passes over this step's groups, ``cfg.minibatches`` optimizer steps each. Returns the figures.
+def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Groups, cfg: RL, *,
+           reference: LanguageModel | None = None, key: tuple[int, ...] = (0, 0),
+           fused: bool = False) -> dict:
+    """Takes ``cfg.num_iterations`` · ``cfg.minibatches`` optimizer steps. Returns their metrics.
 
     Args:
-        groups: this rank's. prompts: the number of groups of all ranks. samples: k.
-        reference: the model that the KL term is taken to, if ``cfg.kl_coef`` is positive.
+        groups: this rank's groups.
+        reference: the model of the KL term, needed if ``cfg.kl_coef`` is positive.
         key: seeds the order of the minibatches.
+        fused: let the head compute the gradient where ``fused_loss_spec`` can describe the loss.
 
-    Raises RunFailed, on every rank and before the weights change, when a reward, advantage, log-probability, loss or
-    gradient is not finite, or when sampler and trainer differ by more than ``cfg.max_logprob_diff``.
+    Raises RunFailed on every rank, with the weights unchanged, if a reward, advantage, log-probability,
+    loss or gradient is not finite, or if sampler and trainer differ by more than ``cfg.max_logprob_diff``.
     """
-    trained = [[r for r in group if r.advantage != 0.0 or cfg.kl_coef > 0] for group in groups]
+    device = model.device
     several = cfg.num_iterations * cfg.minibatches > 1
-    count = int(distributed.all_sum([sum(r.advantage != 0.0 for group in groups for r in group)], model.device)[0])
-    with distributed.raise_on_all_ranks(model.device):
-        _finite((x for group in groups for r in group for x in (r.reward, r.advantage)), "reward or advantage")
+    trainable = [[r for r in group if r.advantage != 0.0 or cfg.kl_coef > 0] for group in groups]
+    with_gradient = sum(r.advantage != 0.0 for r in flatten(groups))
+    prompts, with_gradient = map(int, distributed.all_sum([len(groups), with_gradient], device))
+    with distributed.raise_on_all_ranks(device):
+        check_rewards(groups)
         if cfg.kl_coef > 0:
-            score(reference, trained, cfg, "reference")
-        if several:
-            score(model, trained, cfg, "trained")
-        if not count and not cfg.kl_coef:  # nothing to train on: sampler and trainer are compared on one group all the same
-            score(model, groups[:1], cfg, "trained")
-    figures = []
+            score(reference, trainable, cfg, "reference_logprobs")
+        if not with_gradient and not cfg.kl_coef > 0:  # compare sampler and trainer on one group anyway
+            score(model, groups[:1], cfg, "trained_logprobs")
+        elif several:
+            score(model, trainable, cfg, "trained_logprobs")
+    totals = []
     for number, chosen in enumerate(minibatches(prompts, cfg, key)):
-        mine = [i for i in range(len(groups)) if distributed.rank() + i * distributed.world_size() in chosen]
-        tokens, moves = distributed.all_sum([sum(len(r.ids) for i in mine for r in groups[i]),
-                                          sum(len(trained[i]) for i in mine)], model.device)
-        counts = Counts(samples * len(chosen), int(tokens), cfg.max_new_tokens)
-        for r in (r for i in mine for r in groups[i] if not r.denominator):
-            r.denominator = divisor_of(r, cfg, counts)
+        mine = [i for i in range(len(groups)) if global_index(i) in chosen]
+        counts = count(groups, mine, cfg, device)
         optimizer.zero_grad(set_to_none=True)
-        with distributed.raise_on_all_ranks(model.device), activation_checkpointing(model, cfg.activation_checkpointing):
-            part = backward(model, [trained[i] for i in mine], cfg, counts, number if several else None)
-        loss, low, high, divergence = distributed.all_sum(part, model.device)
+        with distributed.raise_on_all_ranks(device), activation_checkpointing(
+                model, cfg.activation_checkpointing):
+            parts = backward(model, [trainable[i] for i in mine], cfg, counts,
+                             number if several else None, fused)
+        loss, low, high, divergence = distributed.all_sum(parts, device)
         if number == 0:
-            mismatch = measure(groups, cfg, model)
-        norm = optimizer_step(model, optimizer, cfg.max_grad_norm, loss) if moves else 0.0
-        figures.append((loss, norm, low, high, divergence))
-    loss, norm, low, high, divergence = (math.fsum(column) / len(figures) for column in zip(*figures))
-    found = {"loss": loss, "grad_norm": norm, "trained": count, **mismatch}
+            difference = sampler_trainer_mismatch(groups, cfg, model)
+        norm = 0.0
+        if distributed.any_rank(any(trainable[i] for i in mine), device):
+            norm = optimizer_step(model, optimizer, cfg.max_grad_norm, loss)
+        totals.append((loss, norm, low, high, divergence))
+    loss, norm, low, high, divergence = (math.fsum(column) / len(totals) for column in zip(*totals))
+    metrics = {"loss": loss, "grad_norm": norm, "samples_with_gradient": with_gradient, **difference}
     if objective_of(cfg).ratio != "none":
-        found |= {"clipped_low": low, "clipped_high": high}
-    return found | ({"kl": divergence} if cfg.kl_coef > 0 else {})
+        metrics |= {"clipped_tokens_low": low, "clipped_tokens_high": high}
+    if cfg.kl_coef > 0:
+        metrics["kl"] = divergence
+    return metrics
 
 
 def minibatches(prompts: int, cfg: RL, key: tuple[int, ...]) -> list[set[int]]:
-    """Which groups (numbered over all ranks) each optimizer step of a step takes: each group once an epoch."""
-    orders = [np.random.default_rng([*key, epoch]).permutation(prompts).tolist() for epoch in range(cfg.num_iterations)]
-    return [set(order[m :: cfg.minibatches]) for order in orders for m in range(cfg.minibatches)]
+    """Returns the groups of each optimizer step, numbered over all ranks; each once an epoch."""
+    chosen = []
+    for epoch in range(cfg.num_iterations):
+        order = np.random.default_rng([*key, epoch]).permutation(prompts).tolist()
+        chosen += [set(order[m :: cfg.minibatches]) for m in range(cfg.minibatches)]
+    return chosen
 
 
-def backward(model: LanguageModel, groups: Groups, cfg: RL, counts: Counts, number: int | None) -> list[float]:
-    """Gradients of this rank's part of the loss. ``number``: of the update, where a step has several.
+def global_index(i: int) -> int:
+    """Returns the number of this rank's group ``i`` among those of all ranks."""
+    return distributed.rank() + i * distributed.world_size()
 
-    Returns that part of the loss, the tokens clipped below and above, and the part of the mean KL.
+
+def count(groups: Groups, mine: list[int], cfg: RL, device: torch.device) -> GlobalCounts:
+    """Returns the global counts of an optimizer step on groups ``mine``; sets new denominators."""
+    rollouts = flatten([groups[i] for i in mine])
+    tokens = sum(len(r.completion_ids) for r in rollouts)
+    sequences, tokens = map(int, distributed.all_sum([len(rollouts), tokens], device))
+    counts = GlobalCounts(sequences, tokens, cfg.max_new_tokens)
+    for r in rollouts:
+        r.denominator = r.denominator or loss_denominator(r, cfg, counts)
+    return counts
+
+
+def loss_denominator(r: Rollout, cfg: RL, counts: GlobalCounts) -> int:
+    """Returns what each token of a sample is divided by."""
+    mode = objective_of(cfg).aggregation
+    length = len(r.completion_ids) if mode == "sequence_mean" else 1
+    return denominator(mode, counts) * length
+
+
+def backward(model: LanguageModel, groups: Groups, cfg: RL, counts: GlobalCounts, number: int | None,
+             fused: bool = False) -> list[float]:
+    """Computes the gradients of this rank's part of the loss.
+
+    ``number``: which of the step's updates this is; None if it is the only one. Returns that part of
+    the loss, the numbers of tokens clipped from below and above, and the part of the mean KL.
     """
-    total, finite, first = [0.0, 0.0, 0.0, 0.0], True, number is None
-    for batch in pad_batches_across_ranks(micro_batches(groups, cfg.micro_batch_tokens), model):
-        if batch is None:
+    objective = objective_of(cfg)
+    totals = [0.0, 0.0, 0.0, 0.0]
+    finite = True
+    for micro_batch in pad_batches_across_ranks(micro_batches(groups, cfg.micro_batch_tokens), model):
+        if micro_batch is None:
             dummy_forward(model).sum().mul(0).backward()
             continue
-        pack, rollouts = batch
-        policy = policy_of(rollouts, cfg, counts, first, model)
-        loss, logprobs = packed_loss(model, pack, policy, cfg.temperature)
-        finite &= bool(logprobs.isfinite().all())
-        flat = short(logprobs.tolist())
-        if first:
-            _store(rollouts, flat, "trained")
-        found = weigh(rollouts, flat, cfg, counts, first, model.device)
-        if policy:
-            loss.backward()
-        else:
-            logprobs.backward(found.coefficient[found.mask].to(logprobs.dtype))
-        _note(rollouts, flat, found, cfg, counts, number)
-        total = [a + b for a, b in zip(total, (found.loss, int(found.low.sum()), int(found.high.sum()), found.kl))]
-    _refuse_unless(finite)  # not before all ranks are through: a sharded model needs them all
-    return total
+        pack, rollouts = micro_batch
+        spec = fused_loss_spec(rollouts, cfg, counts, number is None, model) if fused else None
+        head_loss, flat = packed_loss(model, pack, spec, cfg.temperature)
+        finite &= bool(flat.isfinite().all())
+        flat = as_logged(flat)
+        if number is None:  # on-policy: π_old is the policy itself
+            set_logprobs(rollouts, flat.tolist(), "trained_logprobs")
+
+        logprobs, mask = pad_to_rows(rollouts, flat)
+        logprobs.requires_grad_().retain_grad()  # its gradient is the coefficient of the log
+        old = stored_rows(rollouts, "trained_logprobs", model.device)
+        advantage = torch.tensor([r.advantage for r in rollouts], dtype=torch.float64).to(old)
+        values = policy_loss(logprobs, old, advantage, mask, objective)
+        divergence = 0.0
+        if cfg.kl_coef > 0:
+            reference = stored_rows(rollouts, "reference_logprobs", model.device)
+            estimate = kl(logprobs, reference, old, cfg.kl_estimator, cfg.kl_importance_weighted)
+            values = values + cfg.kl_coef * estimate
+            divergence = aggregate(estimate.detach(), mask, objective.aggregation, counts).item()
+        loss = aggregate(values, mask, objective.aggregation, counts)
+        loss.backward()
+        if spec is not None:  # then ``flat`` has no gradient, and the head has one for the model
+            head_loss.backward()
+
+        low, high = clipped(logprobs.detach(), old, advantage, mask, objective)
+        record_update(rollouts, logprobs, (low, high), cfg, counts, number)
+        parts = (loss.item(), int(low.sum()), int(high.sum()), divergence)
+        totals = [total + part for total, part in zip(totals, parts)]
+    check_logprobs(finite)  # after the loop: the other ranks need this one in their collectives
+    return totals
 
 
-def measure(groups: Groups, cfg: RL, model: LanguageModel) -> dict[str, float]:
-    """|sampler - trainer| in log-probability, largest and mean over the tokens scored; refused beyond the limit."""
-    device, limit = model.device, cfg.max_logprob_diff or (3.0 if model.compute_dtype == torch.bfloat16 else 1e-3)
-    gaps = [gap for group in groups for r in group for gap in gaps_of(r.logprobs, r.trained)]
-    largest = max(distributed.all_gather([max(gaps, default=0.0)], device))
-    total, count = distributed.all_sum([math.fsum(gaps), len(gaps)], device)
+def fused_loss_spec(rollouts: list[Rollout], cfg: RL, counts: GlobalCounts, on_policy: bool,
+                    model: LanguageModel) -> TokenLoss | None:
+    """Returns the loss per token, for a head that computes its gradient while it holds the logits.
+
+    Returns None if a token's gradient depends on other tokens' log-probabilities or on a reference, or
+    if the head must compute exactly as the sampler does. The head works in fp32, so at the very edge of
+    a clip it may differ from ``policy_loss``.
+    """
+    objective = objective_of(cfg)
+    if cfg.kl_coef > 0 or model.deterministic or (objective.ratio == "sequence" and not on_policy):
+        return None
+    weight, advantage, old = [], [], []
+    for r in rollouts:
+        n = len(r.completion_ids)
+        weight += [1 / loss_denominator(r, cfg, counts)] * n
+        advantage += [r.advantage] * n
+        old += r.trained_logprobs
+    if on_policy or objective.ratio == "none":  # every ratio is 1, so dL/dlogπ = - A / denominator
+        coefficient = [-(w * a) for w, a in zip(weight, advantage)]
+        return TokenLoss("weighted", torch.tensor(coefficient, device=model.device))
+    columns = [torch.tensor(column, device=model.device) for column in (weight, advantage, old)]
+    return TokenLoss(objective.ratio, *columns, *objective.clip)
+
+
+def sampler_trainer_mismatch(groups: Groups, cfg: RL, model: LanguageModel) -> dict[str, float]:
+    """Returns the largest and mean |log π_sampler - log π_trainer| over the scored tokens.
+
+    Raises RunFailed if the largest exceeds ``cfg.max_logprob_diff``.
+    """
+    limit = cfg.max_logprob_diff or (3.0 if model.compute_dtype == torch.bfloat16 else 1e-3)
+    differences = logprob_differences(groups)
+    largest = max(distributed.all_gather([max(differences, default=0.0)], model.device))
+    total, tokens = distributed.all_sum([math.fsum(differences), len(differences)], model.device)
     if largest > limit:
-        raise RunFailed(f"sampler and trainer disagree by {largest:.3g} in log-probability, more than "
-                        f"rl.max_logprob_diff {limit:.3g}: the update is refused")
-    return {"mismatch": largest, "mismatch_mean": total / max(count, 1)}
+        raise RunFailed(
+            f"sampler and trainer disagree by {largest:.3g} in log-probability, more than "
+            f"rl.max_logprob_diff {limit:.3g}: the update is refused")
+    return {"logprob_diff_max": largest, "logprob_diff_mean": total / max(tokens, 1)}
 
 
-def gaps_of(logprobs: list[float], trained: list[float]) -> list[float]:
-    return [abs(a - b) for a, b in zip(logprobs, trained)]
+def logprob_differences(groups: Groups) -> list[float]:
+    """Returns |sampler - trainer| for each token that the trainer has scored."""
+    differences = []
+    for r in flatten(groups):
+        differences += [abs(a - b) for a, b in zip(r.logprobs, r.trained_logprobs)]
+    return differences
 
 
 def score(model: LanguageModel, groups: Groups, cfg: RL, field: str) -> None:
-    """Store the model's log-probabilities of the rollouts under ``field``, without a gradient."""
+    """Stores the model's log-probabilities of the rollouts under ``field``, without a gradient."""
     finite = True
-    for batch in pad_batches_across_ranks(micro_batches(groups, cfg.micro_batch_tokens), model):
+    for micro_batch in pad_batches_across_ranks(micro_batches(groups, cfg.micro_batch_tokens), model):
         with torch.no_grad():
-            logprobs = packed_logprobs(model, batch[0], cfg.temperature)[0] if batch else dummy_forward(model)
-        if batch:
-            finite &= bool(logprobs.isfinite().all())
-            _store(batch[1], short(logprobs.tolist()), field)
+            if micro_batch is None:
+                dummy_forward(model)
+                continue
+            pack, rollouts = micro_batch
+            logprobs, _ = packed_logprobs(model, pack, cfg.temperature)
+        finite &= bool(logprobs.isfinite().all())
+        set_logprobs(rollouts, round_to_9_digits(logprobs.tolist()), field)
     reshard(model)
-    _refuse_unless(finite)
+    check_logprobs(finite)
 
 
-def micro_batches(groups: Groups, tokens: int) -> list[MicroBatch]:
-    """Packs of whole groups of at most ``tokens`` tokens (or one completion), and the rollouts of each in its order; a
-    group that is longer is cut, and its prompt runs with every part."""
-    parts = [part for group in groups if group for part in cut(group, tokens)]
-    made = pack_groups([Group(part[0].prompt_ids, [r.ids for r in part]) for part in parts], tokens)
-    return [(pack, [r for i in pack.group_ids for r in parts[i]]) for pack in made]
+def as_logged(logprobs: Tensor) -> Tensor:
+    """Returns the nine-digit numbers of the log in fp64, with the gradient of ``logprobs``. [M]"""
+    rounded = torch.tensor(round_to_9_digits(logprobs.tolist()), dtype=torch.float64)
+    return rounded.to(logprobs.device) + (logprobs - logprobs.detach()).double()
 
 
-def cut(group: list[Rollout], tokens: int) -> Groups:
-    """A group in parts that fit into ``tokens``, or have one completion."""
-    parts: Groups = []
-    room = 0
-    for r in group:
-        if not parts or room < len(r.ids) - 1:
-            parts.append([])
-            room = tokens - len(r.prompt_ids)
-        parts[-1].append(r)
-        room -= len(r.ids) - 1
-    return parts
-
-
-def _store(rollouts: list[Rollout], flat: list[float], field: str) -> None:
-    for r, part in zip(rollouts, _split(rollouts, flat)):
-        setattr(r, field, part)
-
-
-def _split(rollouts: list[Rollout], flat: list[float]) -> Iterator[list[float]]:
-    at = 0
-    for r in rollouts:
-        yield flat[at : at + len(r.ids)]
-        at += len(r.ids)
-
-
-def _note(rollouts: list[Rollout], flat: list[float], found: Weighed, cfg: RL, counts: Counts,
-          number: int | None) -> None:
-    """Keep for the log what each sample weighed in this update."""
-    lows, highs = found.low.sum(-1).tolist(), found.high.sum(-1).tolist()
-    weights = found.coefficient[found.mask].tolist()
-    for i, (r, own, logprobs) in enumerate(zip(rollouts, _split(rollouts, weights), _split(rollouts, flat))):
-        coefficient = own[0] if len(set(own)) == 1 else own
+def record_update(rollouts: list[Rollout], logprobs: Tensor, clips: tuple[Tensor, Tensor], cfg: RL,
+                  counts: GlobalCounts, number: int | None) -> None:
+    """Stores what the log says about this update of each sample. All tensors [B, T]."""
+    low, high = (mask.sum(-1).tolist() for mask in clips)
+    for i, r in enumerate(rollouts):
+        n = len(r.completion_ids)
+        coefficient = logprobs.grad[i, :n].tolist()
+        if len(set(coefficient)) == 1:
+            coefficient = coefficient[0]
         if not r.updates:
             r.coefficient = coefficient
         if number is not None:
-            r.updates.append({"update": number, "logprobs": logprobs, "denominator": divisor_of(r, cfg, counts),
-                              "coefficient": coefficient, "clipped": [lows[i], highs[i]]})
+            r.updates.append({
+                "update": number, "logprobs": logprobs[i, :n].tolist(),
+                "denominator": loss_denominator(r, cfg, counts), "coefficient": coefficient,
+                "clipped": [low[i], high[i]]})
 
 
-def _refuse_unless(finite: bool) -> None:
+def check_rewards(groups: Groups) -> None:
+    for r in flatten(groups):
+        if not (math.isfinite(r.reward) and math.isfinite(r.advantage)):
+            raise RunFailed("a reward or advantage is not finite: the update is refused")
+
+
+def check_logprobs(finite: bool) -> None:
     if not finite:
         raise RunFailed("a log-probability is not finite: the update is refused")
-
-
-def _finite(values: Iterator[float], what: str) -> None:
-    if not all(math.isfinite(value) for value in values):
-        raise RunFailed(f"a {what} is not finite: the update is refused")

@@ -58,7 +58,7 @@ def check(config: Config) -> None:
         ("data.style", config.data.style, ("plain", "varied", "vignette")),
         ("data.language", config.data.language, ("en", "zh")),
         ("rl.objective", config.rl.objective, ("paper", "dr_grpo", "grpo", "dapo", "gspo", "cispo")),
-        ("rl.advantage", config.rl.advantage, ("", "centred", "group", "batch", "leave_one_out")),
+        ("rl.advantage", config.rl.advantage, ("", "mean_baseline", "group", "batch", "leave_one_out")),
         ("model.compute_dtype", config.model.compute_dtype, ("auto", "float32", "bfloat16")),
         ("rl.kl_estimator", config.rl.kl_estimator, ("k1", "k2", "k3")),
     ] + [("stage1.mix", tier, ("easy", "moderate", "difficult", "fig2")) for tier in config.stage1.mix]:

@@ -100,7 +100,7 @@ class RL:
     reward_correct: float = field(1.0, "reward of the right label in the strict format", "r(x, y)")
     reward_format: float = field(0.1, "reward of the strict format", "r(x, y)")
     objective: str = field("paper", "paper, dr_grpo, grpo, dapo, gspo or cispo: a row of rlvr/objective.py", "Eq. 1")
-    advantage: str = field("", "centred, group, batch or leave_one_out; empty: the objective's own", "Eq. 2")
+    advantage: str = field("", "mean_baseline, group, batch or leave_one_out; empty: the objective's own", "Eq. 2")
     clip_eps: list[float] = field([], "[low, high]: ratios are kept in [1 - low, 1 + high]; empty: the objective's own",
                               low=0)
     num_iterations: int = field(1, "passes over the rollouts of a step; more than one needs an objective with a ratio", low=1)

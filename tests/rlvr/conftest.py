@@ -14,15 +14,15 @@ from minifleming.cold_start import sft
 from minifleming.cold_start.trace import Trace
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.rlvr.log import brief, figures, record
+from minifleming.rlvr.log import step_metrics, summary
 from minifleming.rods.item import Item
 from minifleming.run.fields import ColdStart
 from minifleming.run.journal import Journal
 
 
 def describe(groups) -> dict:
-    """The figures of a step on one rank."""
-    return figures([brief(record(r, 0, 1)) for group in groups for r in group], len(groups[0]))
+    """Returns the metrics of a step on one rank."""
+    return step_metrics([[summary(r) for r in group] for group in groups])
 
 
 COLOURS = {"red": "A", "green": "B", "blue": "C", "white": "D"}

@@ -16,8 +16,8 @@ from minifleming.run.errors import RunFailed
 from minifleming.run.fields import RL, Alarms, Config, Stage1, Stage2
 from tests.rlvr.test_ranks import on_ranks
 
-QUIET = {"prompts": 10, "samples": 8, "sparsity": 0.2, "all_right": 0.1, "all_wrong": 0.1, "finished": 1.0,
-         "format": 0.9, "accuracy": 0.5, "letters": {"A": 20, "B": 20, "C": 20, "D": 20}}
+QUIET = {"prompts": 10, "samples": 8, "zero_variance_groups": 0.2, "groups_all_correct": 0.1, "groups_all_wrong": 0.1, "eos_rate": 1.0,
+         "format": 0.9, "accuracy": 0.5, "answer_labels": {"A": 20, "B": 20, "C": 20, "D": 20}}
 GOLD = ["A", "B", "C", "D", "A", "B", "C", "D", "A", "B"]
 
 
@@ -25,19 +25,19 @@ GOLD = ["A", "B", "C", "D", "A", "B", "C", "D", "A", "B"]
     (1.0, None), (0.11, None), (0.1, "90 % of 80 samples are truncated at rl.max_new_tokens 64"),
     (0.05, "95 % of 80 samples"), (0.0, "no end token in any of 80 samples")])
 def test_truncation_and_missing_end_tokens_stop(finished, words):
-    ended = alarms.evidence([], QUIET | {"finished": finished}, Alarms())
-    found = alarms.stops(ended, Alarms(), RL(max_new_tokens=64))
+    ended = alarms.recent_truncation([], QUIET | {"eos_rate": finished}, Alarms())
+    found = alarms.should_abort(ended, Alarms(), RL(max_new_tokens=64))
     assert (found is None) == (words is None) and (words or "") in (found or "")
 
 
 def test_a_handful_of_samples_is_no_evidence():
     """Four truncated samples a step: the eighth step has seen 32 of them and stops; a few whole ones go on."""
-    few, cfg, ended, stopped = QUIET | {"prompts": 1, "samples": 4, "finished": 0.0}, Alarms(), [], []
+    few, cfg, ended, stopped = QUIET | {"prompts": 1, "samples": 4, "eos_rate": 0.0}, Alarms(), [], []
     for _ in range(9):
-        ended = alarms.evidence(ended, few, cfg)
-        stopped.append(alarms.stops(ended, cfg, RL()) is not None)
+        ended = alarms.recent_truncation(ended, few, cfg)
+        stopped.append(alarms.should_abort(ended, cfg, RL()) is not None)
     assert stopped == [False] * 7 + [True] * 2 and ended == [[0, 4]] * 8
-    assert alarms.stops([[4, 4], *ended[1:]], cfg, RL()) is None
+    assert alarms.should_abort([[4, 4], *ended[1:]], cfg, RL()) is None
 
 
 FLAT = [[1.0, 0.5]] * 40
@@ -45,10 +45,10 @@ FLAT = [[1.0, 0.5]] * 40
 
 @pytest.mark.parametrize("figures, gold, history, names", [
     ({}, GOLD, [], set()),
-    ({"sparsity": 0.9}, GOLD, [], {"constant_groups"}), ({"sparsity": 0.89}, GOLD, [], set()),
-    ({"letters": {"A": 72, "B": 8}}, GOLD, [], {"one_letter"}), ({"letters": {"A": 71, "B": 9}}, GOLD, [], set()),
-    ({"letters": {"A": 80}}, ["A"] * 10, [], set()),  # and rightly so
-    ({"letters": {}}, GOLD, [], set()),
+    ({"zero_variance_groups": 0.9}, GOLD, [], {"constant_groups"}), ({"zero_variance_groups": 0.89}, GOLD, [], set()),
+    ({"answer_labels": {"A": 72, "B": 8}}, GOLD, [], {"one_label"}), ({"answer_labels": {"A": 71, "B": 9}}, GOLD, [], set()),
+    ({"answer_labels": {"A": 80}}, ["A"] * 10, [], set()),  # and rightly so
+    ({"answer_labels": {}}, GOLD, [], set()),
     ({}, GOLD, FLAT, {"flat"}), ({}, GOLD, [[0.9, 0.5]] * 40, set()), ({}, GOLD, FLAT[:-1], set()),
     ({}, GOLD, [[1.0, i / 80] for i in range(40)], set()),
     ({}, GOLD, [[1.0, 0.99]] * 40, set()),  # flat at the top is no fault
@@ -76,7 +76,7 @@ def test_a_truncated_run_stops_at_its_first_step_and_leaves_its_samples(talker, 
 
 def test_a_warning_is_said_once_a_round_and_noted(talker, tokenizer, tmp_path, capsys, monkeypatch):
     fresh, items = talker
-    found = iter([{"flat": "x"}, {"flat": "z", "one_letter": "y"}, {}, {"flat": "x"}])
+    found = iter([{"flat": "x"}, {"flat": "z", "one_label": "y"}, {}, {"flat": "x"}])
     monkeypatch.setattr(alarms, "warnings", lambda *arguments: next(found))
     cfg = settings(max_new_tokens=12)
     cfg.stage1.max_steps = 4
@@ -85,7 +85,7 @@ def test_a_warning_is_said_once_a_round_and_noted(talker, tokenizer, tmp_path, c
     assert [line[line.index("step"):] for line in said] == ["step 1: x", "step 2: y"]
     noted = [json.loads(line) for line in (tmp_path / "alarms.jsonl").read_text().splitlines()]
     assert noted == [{"step": 1, "round": 0, "alarm": "flat", "words": "x"},
-                     {"step": 2, "round": 0, "alarm": "one_letter", "words": "y"}]
+                     {"step": 2, "round": 0, "alarm": "one_label", "words": "y"}]
 
 
 def prepared(talker, tokenizer):
@@ -106,7 +106,7 @@ def spoil(kind: str, model, groups) -> None:
         model.model.norm.weight.data[0] = math.nan
     if kind == "loss":
         live.advantage = 1.7e308
-        live.ids = live.ids * 4  # the sum of its terms is beyond fp64
+        live.completion_ids = live.completion_ids * 4  # the sum of its terms is beyond fp64
         live.logprobs = live.logprobs * 4
     if kind == "gradient":
         model.model.norm.weight.register_hook(lambda gradient: gradient * math.nan)
@@ -123,7 +123,7 @@ def test_what_is_not_finite_is_refused_before_the_update(talker, tokenizer, kind
     before = [p.detach().clone() for p in model.parameters()]
     cfg.max_logprob_diff = 1e9
     with pytest.raises(RunFailed, match=REFUSED[kind]):
-        update(model, adamw(model, 1e-3, (0.9, 0.95), 0.0), groups, cfg, samples=8, prompts=6)
+        update(model, adamw(model, 1e-3, (0.9, 0.95), 0.0), groups, cfg)
     assert all(torch.equal(a.nan_to_num(), b.detach().nan_to_num()) for a, b in zip(before, model.parameters()))
 
 
@@ -136,7 +136,7 @@ def rank_refuses(rank: int, talker, tokenizer, folder, kind: str) -> None:
         spoil(kind, model, groups)
     before = [p.detach().clone() for p in model.parameters()]
     try:
-        update(model, adamw(model, 1e-3, (0.9, 0.95), 0.0), groups, cfg, samples=8, prompts=6)
+        update(model, adamw(model, 1e-3, (0.9, 0.95), 0.0), groups, cfg)
         said = "went on"
     except RunFailed as error:
         said = str(error)
@@ -154,6 +154,6 @@ def test_every_rank_refuses_what_one_rank_sees(talker, tokenizer, tmp_path, kind
 
 def test_a_reward_that_is_no_number_stops_the_run(talker, tokenizer, tmp_path, monkeypatch):
     fresh, items = talker
-    monkeypatch.setattr(rollout, "terms", lambda *arguments: {"correct": math.nan, "format": 0.0})
+    monkeypatch.setattr(rollout, "reward_terms", lambda *arguments: {"correct": math.nan, "format": 0.0})
     with pytest.raises(RunFailed, match="not finite"):
         train.train(settings(max_new_tokens=12), fresh(), tokenizer, items, tmp_path)

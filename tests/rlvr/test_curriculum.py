@@ -23,7 +23,7 @@ def settings(prompts: int = 6, **stage2) -> Config:
                   stage2=Stage2(**({"rounds": 3, "steps_per_round": 2} | stage2)), mining=Mining(samples=4))
 
 
-FIGURES = {"sparsity": 0.0, "format": 1.0, "accuracy": 0.5, "finished": 1.0, "prompts": 6, "samples": 8}
+FIGURES = {"zero_variance_groups": 0.0, "format": 1.0, "accuracy": 0.5, "eos_rate": 1.0, "prompts": 6, "samples": 8}
 
 
 def go_through(cfg: Config, items: dict[str, Item], passes) -> list[tuple[str, object]]:
@@ -36,8 +36,8 @@ def go_through(cfg: Config, items: dict[str, Item], passes) -> list[tuple[str, o
             continue
         if move == "mine":
             moves.append((move, curriculum.next_round(state, cfg, items, passes(state.round + 1))))
-        moves.append(("step", curriculum.draw(state, cfg, items)))
-        curriculum.stepped(state, cfg, FIGURES)
+        moves.append(("step", curriculum.sample_prompts(state, cfg, items)))
+        curriculum.after_step(state, cfg, FIGURES)
     return moves
 
 
@@ -52,10 +52,10 @@ def test_the_switch_says_why():
     state = curriculum.begin(cfg, items)
     for sparsity in (0.4, 0.7):
         assert curriculum.next_move(state, cfg) == "step"
-        curriculum.stepped(state, cfg, FIGURES | {"sparsity": sparsity})
+        curriculum.after_step(state, cfg, FIGURES | {"zero_variance_groups": sparsity})
     assert curriculum.next_move(state, cfg) == "switch"
     said = curriculum.switch(state, cfg)
-    assert said["why"] == "sparsity" and abs(said["mean_sparsity"] - 0.55) < 1e-12 and said["step"] == 2
+    assert said["why"] == "sparsity" and abs(said["mean_zero_variance"] - 0.55) < 1e-12 and said["step"] == 2
 
 
 def passes_of(items, right, wrong, middle=()):
@@ -66,7 +66,7 @@ def passes_of(items, right, wrong, middle=()):
 def first_draw(items, cfg, passes):
     state = State(stage="rl_stage2", stage1_end=0)
     curriculum.next_round(state, cfg, items, passes)
-    return state, curriculum.draw(state, cfg, items)
+    return state, curriculum.sample_prompts(state, cfg, items)
 
 
 def test_among_the_wrong_the_difficult_come_first():
@@ -76,7 +76,7 @@ def test_among_the_wrong_the_difficult_come_first():
     wrong = [item for item, why in drawn if why == "wrong"]
     assert len(wrong) == 8 and {item.tier for item in wrong} == {"difficult"}
     state.step += 1
-    later = [item.tier for item, why in curriculum.draw(state, settings(12), items) if why == "wrong"]
+    later = [item.tier for item, why in curriculum.sample_prompts(state, settings(12), items) if why == "wrong"]
     assert later == ["difficult"] * 2 + ["moderate"] * 6, "ten difficult ones, then the next tier"
 
 
@@ -117,7 +117,7 @@ def test_label_suspects_are_never_drawn_and_come_back():
     ledger = [entries for move, entries in moves if move == "mine"]
     suspects = {e["item"] for e in ledger[1] if e["now"] == "quarantine"}
     assert len(suspects) == 10, "at most half of the wrong ones"
-    assert all("no right sample in 2 rounds" in e["why"] for e in ledger[1] if e["now"] == "quarantine")
+    assert all("no correct sample in 2 rounds" in e["why"] for e in ledger[1] if e["now"] == "quarantine")
     second = [drawn for move, drawn in moves if move == "step"][8:12]
     assert not {item.id for drawn in second for item, _ in drawn} & suspects
     assert {e["now"] for e in ledger[2] if e["before"] == "quarantine"} == {"right"}

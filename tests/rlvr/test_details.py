@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from minifleming.rlvr.curriculum import State, draw
-from minifleming.rlvr.mining import Deck, plateau
+from minifleming.rlvr.curriculum import State, plateau_reason, sample_prompts
+from minifleming.rlvr.mining import ShuffledCycle
 from minifleming.rlvr.objective import OBJECTIVES
-from minifleming.rlvr.rollout import roll_out
-from minifleming.rlvr.update import micro_batches, minibatches, update
-from minifleming.run.fields import RL
+from minifleming.rlvr.rollout import micro_batches, roll_out
+from minifleming.rlvr.update import minibatches, update
+from minifleming.run.fields import RL, Stage1
 from tests.rlvr.test_curriculum import pool, settings
 from tests.rlvr.test_update import rollouts
 
@@ -32,7 +32,7 @@ def test_every_epoch_takes_each_group_once_in_an_order_of_its_own(prompts, count
 def test_the_gradient_is_clipped_and_its_norm_told_before(talker, tokenizer):
     model, cfg, groups = rollouts(talker, tokenizer)
     cfg.max_grad_norm = 1e-3
-    told = update(model, torch.optim.SGD(model.parameters(), lr=0.0), groups, cfg, samples=8, prompts=6)["grad_norm"]
+    told = update(model, torch.optim.SGD(model.parameters(), lr=0.0), groups, cfg)["grad_norm"]
     norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item()
     assert norm == pytest.approx(1e-3, rel=1e-3) and told > 0.1
 
@@ -45,7 +45,7 @@ def test_micro_batches_are_filled_up_to_their_tokens(talker, tokenizer):
         assert least <= len(batches) <= most
         assert sorted(id(r) for _, part in batches for r in part) == everyone, "each once"
         for pack, part in batches:
-            ids = [r.ids for r in part]
+            ids = [r.completion_ids for r in part]
             assert pack.labels.tolist() == [token for tokens in ids for token in tokens], "in the order of the pack"
             assert pack.sequence_ids.tolist() == [i for i, tokens in enumerate(ids) for _ in tokens]
             assert pack.ids.shape[1] <= tokens or len(part) == 1
@@ -56,25 +56,29 @@ def test_another_step_draws_other_tokens_and_the_mean_is_eq_3(talker, tokenizer)
     drawn = [(item, "") for item in items[:4]]
     cfg = RL(max_new_tokens=12)
     first, second = (roll_out(fresh(), tokenizer, drawn, cfg, samples=8, seed=0, step=s) for s in (0, 1))
-    assert [r.ids for g in first for r in g] != [r.ids for g in second for r in g]
-    assert all(r.mean == sum(x.reward for x in g) / 8 for g in first for r in g)
+    assert [r.completion_ids for g in first for r in g] != [r.completion_ids for g in second for r in g]
+    assert all(r.group_mean == sum(x.reward for x in g) / 8 for g in first for r in g)
 
 
 def test_the_means_of_the_variants():
-    assert {name: o.mean for name, o in OBJECTIVES.items()} == {
+    assert {name: o.aggregation for name, o in OBJECTIVES.items()} == {
         "paper": "sequence_sum", "dr_grpo": "constant", "grpo": "sequence_mean", "dapo": "token_mean",
         "gspo": "sequence_mean", "cispo": "token_mean"}
 
 
 def test_a_deck_is_shuffled_anew_each_time_it_is_gone_through():
-    deck = Deck([f"i{n}" for n in range(12)], [1])
-    assert deck.deal(12) != deck.deal(12)
+    deck = ShuffledCycle([f"i{n}" for n in range(12)], [1])
+    assert deck.next(12) != deck.next(12)
 
 
 def test_the_plateau_is_of_the_newest_steps_whole_window_and_its_bound_counts():
-    rule = {"min_steps": 0, "max_steps": 99, "threshold": 0.5, "window": 2}
-    assert plateau([0.9, 0.9, 0.0, 0.0], 4, **rule) is None and plateau([0.0, 0.0, 0.9, 0.9], 4, **rule) == "sparsity"
-    assert plateau([0.5, 0.5], 2, **rule) == "sparsity" and plateau([1.0], 1, **rule) is None
+    cfg = Stage1(min_steps=0, max_steps=99, plateau_threshold=0.5, window=2)
+
+    def reason(*shares: float) -> str | None:
+        return plateau_reason(State(step=len(shares), zero_variance=list(shares)), cfg)
+
+    assert reason(0.9, 0.9, 0.0, 0.0) is None and reason(0.0, 0.0, 0.9, 0.9) == "sparsity"
+    assert reason(0.5, 0.5) == "sparsity" and reason(1.0) is None
 
 
 def test_suspects_do_not_fill_a_batch_and_another_round_deals_in_another_order():
@@ -82,7 +86,7 @@ def test_suspects_do_not_fill_a_batch_and_another_round_deals_in_another_order()
     names = list(items)
     pools = {"right": names[:2], "middle": [], "wrong": names[2:5], "quarantine": names[5:]}
     state = State(stage="rl_stage2", stage1_end=0, round=1, pools=pools)
-    assert {item.id for item, _ in draw(state, cfg, items)} == set(names[:5])
+    assert {item.id for item, _ in sample_prompts(state, cfg, items)} == set(names[:5])
     full = {"right": names[:15], "middle": [], "wrong": names[15:], "quarantine": []}
-    hands = [draw(State(stage="rl_stage2", stage1_end=0, round=r, pools=full), cfg, items) for r in (1, 2)]
+    hands = [sample_prompts(State(stage="rl_stage2", stage1_end=0, round=r, pools=full), cfg, items) for r in (1, 2)]
     assert [i.id for i, _ in hands[0]] != [i.id for i, _ in hands[1]]

@@ -21,7 +21,7 @@ def reward_after_training(talker, tokenizer, steps: int = 160) -> float:
     for step in range(steps):
         drawn = [(items[(16 * step + i) % len(items)], "") for i in range(16)]
         groups = roll_out(model, tokenizer, drawn, cfg, samples=8, seed=0, step=step)
-        update(model, optimizer, groups, cfg, samples=8, prompts=16)
+        update(model, optimizer, groups, cfg)
     return describe(groups)["reward"]
 
 

@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
-from minifleming.rlvr.mining import Deck, classify, mine, parts, plateau, tier_pools
-from minifleming.run.fields import Mining
+from minifleming.rlvr.curriculum import State, plateau_reason, tier_pools
+from minifleming.rlvr.mining import ShuffledCycle, apportion_counts, classify, mine
+from minifleming.run.fields import Mining, Stage1
 from tests.rlvr.conftest import colour_items
 
 
@@ -41,7 +42,7 @@ def test_T42_one_to_two_is_exact_over_time(total):
     weights, sizes = {"right": 1, "wrong": 2}, {"right": 1000, "wrong": 1000, "middle": 1000}
     dealt = Counter()
     for step in range(30):
-        counts = parts(total, weights, sizes, step)
+        counts = apportion_counts(total, weights, sizes, step)
         assert sum(counts.values()) == total
         dealt.update(counts)
         assert abs(dealt["right"] - total * (step + 1) / 3) <= 0.5 + 1e-9
@@ -49,16 +50,16 @@ def test_T42_one_to_two_is_exact_over_time(total):
 
 
 def test_T42_a_small_class_gives_all_it_has_and_the_others_fill_up():
-    counts = parts(12, {"right": 1, "wrong": 2}, {"right": 50, "wrong": 3, "middle": 5}, 0)
+    counts = apportion_counts(12, {"right": 1, "wrong": 2}, {"right": 50, "wrong": 3, "middle": 5}, 0)
     assert counts["wrong"] == 3 and sum(counts.values()) == 12
-    assert parts(12, {"right": 1, "wrong": 2}, {"right": 2, "wrong": 1}, 0) == {"right": 2, "wrong": 1}
+    assert apportion_counts(12, {"right": 1, "wrong": 2}, {"right": 2, "wrong": 1}, 0) == {"right": 2, "wrong": 1}
 
 
 def test_T42_decks_starve_nobody_and_deal_no_card_twice_in_a_hand():
-    deck = Deck([f"i{n}" for n in range(7)], [1, 2])
+    deck = ShuffledCycle([f"i{n}" for n in range(7)], [1, 2])
     dealt = []
     for _ in range(7):
-        hand = deck.deal(3)
+        hand = deck.next(3)
         assert len(set(hand)) == 3
         dealt += hand
     counts = Counter(dealt)
@@ -66,12 +67,12 @@ def test_T42_decks_starve_nobody_and_deal_no_card_twice_in_a_hand():
 
 
 def test_T42_a_resumed_deck_goes_on():
-    whole = Deck([f"i{n}" for n in range(10)], [5])
-    hands = [whole.deal(4) for _ in range(5)]
-    resumed = Deck([f"i{n}" for n in range(10)], [5], 0)
+    whole = ShuffledCycle([f"i{n}" for n in range(10)], [5])
+    hands = [whole.next(4) for _ in range(5)]
+    resumed = ShuffledCycle([f"i{n}" for n in range(10)], [5], 0)
     for hand in hands:
-        resumed = Deck(resumed.ids, resumed.key, resumed.dealt)
-        assert resumed.deal(4) == hand
+        resumed = ShuffledCycle(resumed.ids, resumed.key, resumed.position)
+        assert resumed.next(4) == hand
 
 
 def test_tier_pools_and_the_fig2_preset():
@@ -81,8 +82,8 @@ def test_tier_pools_and_the_fig2_preset():
 
 
 def test_plateau_is_reward_sparsity_within_bounds():
-    rule = {"min_steps": 5, "max_steps": 50, "threshold": 0.5, "window": 3}
-    assert plateau([0.9] * 4, 4, **rule) is None, "not before min_steps"
-    assert plateau([0.9] * 3, 6, **rule) == "sparsity"
-    assert plateau([0.1, 0.9, 0.4], 20, **rule) is None
-    assert plateau([0.0] * 3, 50, **rule) == "max_steps"
+    cfg = Stage1(min_steps=5, max_steps=50, plateau_threshold=0.5, window=3)
+    assert plateau_reason(State(step=4, zero_variance=[0.9] * 4), cfg) is None, "not before min_steps"
+    assert plateau_reason(State(step=6, zero_variance=[0.9] * 3), cfg) == "sparsity"
+    assert plateau_reason(State(step=20, zero_variance=[0.1, 0.9, 0.4]), cfg) is None
+    assert plateau_reason(State(step=50, zero_variance=[0.0] * 3), cfg) == "max_steps"

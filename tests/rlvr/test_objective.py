@@ -8,18 +8,18 @@ import math
 import pytest
 import torch
 
-from minifleming.audit.recompute import share
+from minifleming.audit.recompute import sequence_contribution
 from minifleming.rlvr.objective import (
     OBJECTIVES,
     SCALES,
-    Counts,
+    GlobalCounts,
     advantages,
     aggregate,
     clipped,
-    deviation,
     kl,
     objective_of,
     policy_loss,
+    sample_std,
 )
 from minifleming.rlvr.rollout import Rollout
 from minifleming.run.fields import RL
@@ -55,13 +55,13 @@ def expected_gradient(name: str, k: int, scale: str = "", rewards: int = 0) -> t
     truth = torch.autograd.grad((probability * reward).sum(), table, retain_graph=True)[0]
     objective = objective_of(RL(objective=name, advantage=scale))
     loss = torch.zeros((), dtype=torch.float64)
-    spread = deviation(reward.tolist())
+    spread = sample_std(reward.tolist())
     for group in itertools.product(range(len(YS)), repeat=k):
         chosen, mask = tokens[list(group)], MASK[list(group)]
         A = torch.tensor(advantages(reward[list(group)].tolist(), objective.advantage, spread), dtype=torch.float64)
         values = policy_loss(chosen, chosen.detach(), A, mask, objective)
-        counts = Counts(k, int(mask.sum()), LONGEST)
-        loss = loss + probability[list(group)].prod().detach() * aggregate(values, mask, objective.mean, counts)
+        counts = GlobalCounts(k, int(mask.sum()), LONGEST)
+        loss = loss + probability[list(group)].prod().detach() * aggregate(values, mask, objective.aggregation, counts)
     return torch.autograd.grad(loss, table)[0], truth
 
 
@@ -86,10 +86,10 @@ def test_T1_dr_grpo_is_eq_1_over_the_longest_completion():
     assert torch.allclose(found, -0.5 * truth / LONGEST, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("name, scale", [("paper", "group"), ("grpo", ""), ("grpo", "centred"), ("dapo", ""),
-                                         ("dapo", "centred"), ("gspo", ""), ("cispo", "")])
+@pytest.mark.parametrize("name, scale", [("paper", "group"), ("grpo", ""), ("grpo", "mean_baseline"), ("dapo", ""),
+                                         ("dapo", "mean_baseline"), ("gspo", ""), ("cispo", "")])
 def test_T1_the_others_point_elsewhere(name, scale):
-    """Division by the group's deviation, by |y|, by the tokens: no multiple of ∇J, however many samples are drawn."""
+    """Division by the group's sample_std, by |y|, by the tokens: no multiple of ∇J, however many samples are drawn."""
     found, truth = expected_gradient(name, 2, scale)
     assert 0.5 < cosine(-found, truth) < 0.999
 
@@ -105,7 +105,7 @@ def paper(logps: torch.Tensor, A: list[float], prompts: int = 1) -> torch.Tensor
     """Eq. 1 of rows of tokens that are all there."""
     mask = torch.ones_like(logps, dtype=torch.bool)
     values = policy_loss(logps, logps.detach(), torch.tensor(A, dtype=logps.dtype), mask, OBJECTIVES["paper"])
-    return aggregate(values, mask, "sequence_sum", Counts(len(A) * prompts, logps.numel(), 9))
+    return aggregate(values, mask, "sequence_sum", GlobalCounts(len(A) * prompts, logps.numel(), 9))
 
 
 def test_eq_1_by_loops():
@@ -142,13 +142,13 @@ RAGGED = torch.tensor([[True] + [False] * 4, [True] * 3 + [False] * 2, [True] * 
     ("token_mean", 30 / 9), ("constant", 1.0)])  # 30 / (3 · 10)
 def test_T4_T10_aggregation_of_lengths_1_3_5(mode, value):
     """Literals; what stands behind the mask (99) is in no numerator and in no denominator."""
-    assert aggregate(VALUES, RAGGED, mode, Counts(3, 9, 10)).item() == pytest.approx(value, abs=1e-6)
+    assert aggregate(VALUES, RAGGED, mode, GlobalCounts(3, 9, 10)).item() == pytest.approx(value, abs=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["sequence_sum", "sequence_mean", "token_mean", "constant"])
 def test_T9_T28_parts_add_up_whatever_the_split(mode):
     """Micro-batches and ranks share global counts, an empty part gives 0 with a gradient, and padding adds nothing."""
-    counts = Counts(3, 9, 10)
+    counts = GlobalCounts(3, 9, 10)
     whole = aggregate(VALUES, RAGGED, mode, counts)
     for cut in (0, 1, 2, 3):
         first, second = (aggregate(VALUES[s], RAGGED[s], mode, counts) for s in (slice(cut), slice(cut, None)))
@@ -156,7 +156,7 @@ def test_T9_T28_parts_add_up_whatever_the_split(mode):
     wide, mask = (torch.nn.functional.pad(x, (0, 4)) for x in (VALUES, RAGGED))
     assert aggregate(wide, mask, mode, counts).item() == pytest.approx(whole.item(), abs=1e-6)
     nothing = torch.full((2, 3), math.nan, requires_grad=True)
-    loss = aggregate(nothing, torch.zeros(2, 3, dtype=torch.bool), mode, Counts(0, 0, 10))
+    loss = aggregate(nothing, torch.zeros(2, 3, dtype=torch.bool), mode, GlobalCounts(0, 0, 10))
     loss.backward()
     assert loss.item() == 0.0 and torch.equal(nothing.grad, torch.zeros(2, 3))
 
@@ -170,13 +170,13 @@ def test_T5_advantages_literals():
     assert advantages(one_of_eight, "group")[0] == pytest.approx(2.474, abs=1e-3)
     assert advantages(one_of_eight, "leave_one_out") == pytest.approx([1.0] + [-1 / 7] * 7, abs=1e-15)
     assert advantages(one_of_eight, "batch", 0.5)[0] == pytest.approx(0.875 / 0.5001, abs=1e-12)
-    assert deviation([1.0, 0.0]) == pytest.approx(0.5**0.5) and deviation([3.0]) == 0.0
+    assert sample_std([1.0, 0.0]) == pytest.approx(0.5**0.5) and sample_std([3.0]) == 0.0
 
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("value", [0.0, 0.1, 0.3, 1.1, 1 / 3, float(torch.tensor(0.3))])
 def test_T6_constant_group_has_exactly_zero_advantage(scale, value):
-    """Also of 0.3 in fp32, whose deviation is not 0 there, and with a batch deviation of 0."""
+    """Also of 0.3 in fp32, whose sample_std is not 0 there, and with a batch sample_std of 0."""
     assert advantages([value] * 8, scale, 0.0) == [0.0] * 8
 
 
@@ -192,8 +192,8 @@ def test_advantages_sum_to_zero_follow_permutation_and_affine_reward(scale):
     base = advantages(rewards, scale, 0.5)
     assert abs(sum(base)) < 1e-12
     assert advantages([rewards[i] for i in order], scale, 0.5) == pytest.approx([base[i] for i in order], abs=1e-15)
-    factor = 2 if scale in ("centred", "leave_one_out") else 2 * (deviation(rewards) + 1e-4) / (
-        2 * deviation(rewards) + 1e-4) if scale == "group" else 2 * 0.5001 / 1.0001
+    factor = 2 if scale in ("mean_baseline", "leave_one_out") else 2 * (sample_std(rewards) + 1e-4) / (
+        2 * sample_std(rewards) + 1e-4) if scale == "group" else 2 * 0.5001 / 1.0001
     twice = advantages([2 * r + 5 for r in rewards], scale, 1.0)
     assert twice == pytest.approx([factor * a for a in base], abs=1e-12)
 
@@ -236,7 +236,7 @@ def test_T13_cispo_bounds_a_constant_weight_and_gspo_takes_the_mean_of_the_logs(
     logps = torch.tensor([[2e-4, -1e-4, 7.0, 7.0]], requires_grad=True)
     values = policy_loss(logps, old, torch.tensor([2.0]), mask, OBJECTIVES["gspo"])
     assert values[0, :2].tolist() == pytest.approx([-2 * math.exp(0.5e-4)] * 2, abs=1e-6)
-    gradient = torch.autograd.grad(aggregate(values, mask, "sequence_mean", Counts(1, 2, 9)), logps)[0]
+    gradient = torch.autograd.grad(aggregate(values, mask, "sequence_mean", GlobalCounts(1, 2, 9)), logps)[0]
     assert gradient[0].tolist() == pytest.approx([-math.exp(0.5e-4)] * 2 + [0, 0], abs=1e-6), "A s / |y|"
 
 
@@ -282,18 +282,18 @@ def random_case(cfg: RL):
     return logps, old, reference, A, mask
 
 
-def total_loss(logps, old, reference, A, mask, cfg: RL, counts: Counts) -> torch.Tensor:
+def total_loss(logps, old, reference, A, mask, cfg: RL, counts: GlobalCounts) -> torch.Tensor:
     objective = objective_of(cfg)
     values = policy_loss(logps, old, A, mask, objective)
     if cfg.kl_coef:
         values = values + cfg.kl_coef * kl(logps, reference, old, cfg.kl_estimator, cfg.kl_importance_weighted)
-    return aggregate(values, mask, objective.mean, counts)
+    return aggregate(values, mask, objective.aggregation, counts)
 
 
 @pytest.mark.parametrize("cfg", SETTINGS, ids=lambda c: f"{c.objective}-{c.kl_coef}-{c.kl_estimator}-{c.kl_importance_weighted}")
 def test_gradients_by_finite_differences_and_by_the_plain_python_of_the_audit(cfg):
     logps, old, reference, A, mask = random_case(cfg)
-    counts = Counts(4, int(mask.sum()), 8)
+    counts = GlobalCounts(4, int(mask.sum()), 8)
     leaf = logps.clone().requires_grad_()
     loss = total_loss(leaf, old, reference, A, mask, cfg, counts)
     loss.backward()
@@ -311,8 +311,8 @@ def test_gradients_by_finite_differences_and_by_the_plain_python_of_the_audit(cf
     for i in range(4):
         n = int(mask[i].sum())
         r = Rollout(None, "", 0, [], [0] * n, [], True, None, {}, 0.0, advantage=A[i].item(),
-                    reference=reference[i, :n].tolist())
-        part = share(r, logps[i, :n].tolist(), old[i, :n].tolist(), cfg, counts)
+                    reference_logprobs=reference[i, :n].tolist(), trained_logprobs=old[i, :n].tolist())
+        part = sequence_contribution(r, logps[i, :n].tolist(), cfg, counts)
         assert part.coefficient == pytest.approx(leaf.grad[i, :n].tolist(), abs=1e-14)
         assert part.clipped == [int(low[i].sum()), int(high[i].sum())]
         value += part.loss
@@ -322,7 +322,7 @@ def test_gradients_by_finite_differences_and_by_the_plain_python_of_the_audit(cf
 @pytest.mark.parametrize("cfg", SETTINGS[::5], ids=lambda c: c.objective)
 def test_order_padding_and_split_of_the_sequences_do_not_matter(cfg):
     logps, old, reference, A, mask = random_case(cfg)
-    counts = Counts(4, int(mask.sum()), 8)
+    counts = GlobalCounts(4, int(mask.sum()), 8)
 
     def gradient(rows: list[list[int]], pad: int) -> torch.Tensor:
         leaf = logps.clone().requires_grad_()
@@ -339,5 +339,5 @@ def test_order_padding_and_split_of_the_sequences_do_not_matter(cfg):
 
 def test_every_variant_is_a_row_of_its_own_and_fields_override_a_part_of_it():
     assert len(set(OBJECTIVES.values())) == len(OBJECTIVES) == 6
-    assert objective_of(RL(objective="grpo", clip_eps=[0.1, 0.3], advantage="centred")).clip == (0.1, 0.3)
+    assert objective_of(RL(objective="grpo", clip_eps=[0.1, 0.3], advantage="mean_baseline")).clip == (0.1, 0.3)
     assert objective_of(RL()) == OBJECTIVES["paper"]

@@ -51,7 +51,7 @@ def whole(talker, tokenizer, tmp_path_factory):
 def test_T34_killed_and_resumed_equals_uninterrupted_bit_for_bit(talker, tokenizer, whole, tmp_path, monkeypatch, unit):
     """Killed after ``unit`` units of work; weights, metrics, ledger and rollouts come out the same."""
     folder, state, weights = whole
-    advance, count = trainer.Training.advance, iter(range(1000))
+    advance, count = trainer.Training.run_one, iter(range(1000))
 
     def mortal(self, progress):
         if next(count) == unit:
@@ -74,7 +74,7 @@ def test_T34_killed_and_resumed_equals_uninterrupted_bit_for_bit(talker, tokeniz
 
 def test_stages_come_in_order_and_checkpoints_verify(whole):
     folder, state, _ = whole
-    assert state.stage == "done" and state.why == "max_steps" and state.step == 11 and state.round == 2
+    assert state.stage == "done" and state.plateau == "max_steps" and state.step == 11 and state.round == 2
     kinds = [r["stage"] for r in records(folder)]
     assert kinds == ["rl_stage1"] * 5 + ["switch", "mining"] + ["rl_stage2"] * 3 + ["mining"] + ["rl_stage2"] * 3
     kept = checkpoints(folder / "checkpoints")
@@ -126,7 +126,7 @@ def test_stage_1_trains_no_difficult_item(whole):
     folder, _, _ = whole
     for step in range(1, 6):
         text = gzip.decompress((folder / "rollouts" / f"step_{step:06d}.jsonl.gz").read_bytes()).decode()
-        assert {json.loads(line)["drawn_because"] for line in text.splitlines()} == {"easy", "moderate"}
+        assert {json.loads(line)["pool"] for line in text.splitlines()} == {"easy", "moderate"}
 
 
 def test_the_control_goes_on_from_the_same_stage_1_without_mining(talker, tokenizer, whole, tmp_path):
@@ -200,13 +200,13 @@ def test_a_run_without_a_whole_checkpoint_is_not_begun_again_over_its_records(ta
     before = (tmp_path / "metrics.jsonl").read_bytes()
     for path in checkpoints(tmp_path / "checkpoints"):
         (path / "optimizer.safetensors").write_bytes(b"")
-    with pytest.raises(BadInput, match="no checkpoint is whole"):
+    with pytest.raises(BadInput, match="no checkpoint is complete"):
         train(talker, tokenizer, tmp_path)
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize("change, reason", [
-    ({"step": "x"}, "not the state of a run"), ({"surplus": 1}, "not the state of a run"),
+    ({"step": "x"}, "not the state of a run: 'step' is a str"), ({"surplus": 1}, "not the state of a run of this"),
     ({"pools": {"easy": ["from elsewhere"]}}, "made from other items: 'from elsewhere'")])
 def test_a_state_that_is_none_or_of_other_items_is_refused(talker, tokenizer, whole, tmp_path, change, reason):
     start = tmp_path / "step_000005"

@@ -22,9 +22,9 @@ import pytest
 import torch
 
 from minifleming.lm.weights import load_model
-from minifleming.rlvr import weigh as weigh_module
-from minifleming.rlvr.objective import Counts, kl
-from minifleming.rlvr.rollout import Rollout, compare
+from minifleming.rlvr import update as update_module
+from minifleming.rlvr.objective import GlobalCounts, kl
+from minifleming.rlvr.rollout import Rollout, set_advantages
 from minifleming.rlvr.update import backward, score, update
 from minifleming.rods.answer import Verdict
 from minifleming.rods.item import Item
@@ -110,17 +110,17 @@ def settings(name: str, beta: float, weighted: bool, **others) -> RL:
 def ours(family, cfg: RL, drift: float):
     """(loss, gradients by name, tokens clipped below and above)"""
     model, reference, groups = load_model(family(0.0)[1]), load_model(family(REFERENCE)[1]), rollouts()
-    compare(groups, cfg, model.device)
+    set_advantages(groups, cfg, model.device)
     score(model, groups, cfg, "logprobs")
     if drift:
-        score(load_model(family(drift)[1]), groups, cfg, "trained")
-        score(reference, groups, cfg, "reference")
-        counts = Counts(K * len(groups), sum(map(sum, LENGTHS)), LONGEST)
+        score(load_model(family(drift)[1]), groups, cfg, "trained_logprobs")
+        score(reference, groups, cfg, "reference_logprobs")
+        counts = GlobalCounts(K * len(groups), sum(map(sum, LENGTHS)), LONGEST)
         loss, low, high, _ = backward(model, groups, cfg, counts, 0)
     else:
         figures = update(model, torch.optim.SGD(model.parameters(), lr=0.0), groups, cfg, samples=K,
                          prompts=len(groups), reference=reference)
-        loss, low, high = figures["loss"], figures.get("clipped_low", 0), figures.get("clipped_high", 0)
+        loss, low, high = figures["loss"], figures.get("clipped_tokens_low", 0), figures.get("clipped_tokens_high", 0)
     return loss, {name: p.grad for name, p in model.named_parameters()}, (low, high)
 
 
@@ -191,7 +191,7 @@ def test_advantages_are_those_of_trl(family, tmp_path, scale):
     trainer, rows = trainer_of(family(REFERENCE)[1], tmp_path, scale_rewards=scale)
     wanted = trainer._generate_and_score_completions(rows)["advantages"]
     groups = rollouts()
-    compare(groups, settings("paper", 0.0, True, advantage="centred" if scale == "none" else scale), "cpu")
+    set_advantages(groups, settings("paper", 0.0, True, advantage="mean_baseline" if scale == "none" else scale), "cpu")
     found = torch.tensor([r.advantage for group in groups for r in group])
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     assert found.abs().max() > 0.5 and found[K : 2 * K].eq(0).all()
@@ -207,5 +207,5 @@ def test_the_kl_weight_of_gspo_is_the_one_difference(family, tmp_path, monkeypat
     _, their_grads = theirs(family, tmp_path, "gspo", 0.1, True, drift)
     cfg = settings("gspo", 0.1, True)
     assert difference(ours(family, cfg, drift)[1], their_grads) > 1e-2
-    monkeypatch.setattr(weigh_module, "kl", by_sequence)
+    monkeypatch.setattr(update_module, "kl", by_sequence)
     assert difference(ours(family, cfg, drift)[1], their_grads) <= TOLERANCE

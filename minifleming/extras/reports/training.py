@@ -13,9 +13,10 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from minifleming.audit.reader import read_lines, read_step
 from minifleming.extras.reports import training_plots
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.rlvr.log import read_lines, read_step, step_path
+from minifleming.rlvr.log import step_path
 from minifleming.rods.answer import reasoning_of
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item, read_items
@@ -48,7 +49,7 @@ def write_page(folder: Path) -> Path:
     parts = [
         f"<h1>Reinforcement learning: {html.escape(cfg.run.out)}</h1>",
         "<p class=note>Research software, not for clinical use. Made from metrics.jsonl, mining.jsonl and rollouts/; "
-        "<code>python -m minifleming.rlvr.audit verify</code> recomputes them.</p>",
+        "<code>python -m minifleming.audit verify</code> recomputes them.</p>",
         stages_table(metrics, steps), *drawn(steps, rounds, chains), carried_table(chains), pools(rounds, ledger),
         alarms_table(folder), examples(folder, steps, items, tokenizer),
     ]
@@ -75,7 +76,7 @@ def table(head: list[str], rows: list[list]) -> str:
 
 def stages_table(metrics: list[dict], steps: list[dict]) -> str:
     """Each stage and round: its first and last fifth side by side, so that a change shows."""
-    names = ("reward", "accuracy", "sparsity", "entropy", "length")
+    names = ("reward", "accuracy", "zero_variance_groups", "sampled_entropy", "completion_tokens")
     rows = []
     for place in dict.fromkeys((m["stage"], m["round"]) for m in steps):
         mine = [m for m in steps if (m["stage"], m["round"]) == place]
@@ -83,12 +84,12 @@ def stages_table(metrics: list[dict], steps: list[dict]) -> str:
         title = "stage 1" if place[0] == "rl_stage1" else f"stage 2, round {place[1]}"
         cells = [f"{_mean(mine[:fifth], name):.2f} → {_mean(mine[-fifth:], name):.2f}" for name in names]
         rows.append([title, f"{mine[0]['step']} to {mine[-1]['step']}", *cells,
-                     f"{max(m['mismatch'] for m in mine):.1e}"])
-    switch = "".join(f"<p>Stage 1 ended after step {m['step']}: {html.escape(m['why'])} (mean sparsity "
-                     f"{m['mean_sparsity']:.2f}, threshold {m['threshold']:.2f}).</p>"
+                     f"{max(m['logprob_diff_max'] for m in mine):.1e}"])
+    switch = "".join(f"<p>Stage 1 ended after step {m['step']}: {html.escape(m['why'])} (mean share of "
+                     f"zero-variance groups {m['mean_zero_variance']:.2f}, threshold {m['threshold']:.2f}).</p>"
                      for m in metrics if m["stage"] == "switch")
     return ("<h2>Stages</h2><p>Means over the first fifth of the steps → over the last fifth.</p>"
-            + table(["", "steps", *names, "largest mismatch"], rows) + switch)
+            + table(["", "steps", *names, "logprob_diff_max"], rows) + switch)
 
 
 def carried(folder: Path, steps: list[dict], items: dict[str, Item], tokenizer: Tokenizer, graph: Graph) -> list[dict]:

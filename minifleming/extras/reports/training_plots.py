@@ -39,12 +39,12 @@ def draw_steps(axes, steps: list[dict]) -> None:
     lines = [
         ("reward", [("mean", "reward", "#336699")]),
         ("accuracy, by tier", [(tier, f"accuracy_{tier}", colour) for tier, colour in TIERS.items()]),
-        ("groups of constant reward", [("constant", "sparsity", "#336699"), ("all right", "all_right", "#4c9f70"),
-                                       ("all wrong", "all_wrong", "#c0504d")]),
-        ("surprise per token, nats", [("entropy", "entropy", "#336699")]),
-        ("tokens", [("mean", "length", "#336699"), ("longest", "length_max", "#bbbbbb")]),
-        ("sampler against trainer, log-probability", [("largest", "mismatch", "#c0504d"),
-                                                      ("mean", "mismatch_mean", "#336699")]),
+        ("groups of constant reward", [("constant", "zero_variance_groups", "#336699"), ("all right", "groups_all_correct", "#4c9f70"),
+                                       ("all wrong", "groups_all_wrong", "#c0504d")]),
+        ("surprise per token, nats", [("entropy", "sampled_entropy", "#336699")]),
+        ("tokens", [("mean", "completion_tokens", "#336699"), ("longest", "completion_tokens_max", "#bbbbbb")]),
+        ("sampler against trainer, log-probability", [("largest", "logprob_diff_max", "#c0504d"),
+                                                      ("mean", "logprob_diff_mean", "#336699")]),
     ]
     for ax, (title, shown) in zip(axes, lines):
         ax.set_title(title, loc="left")

@@ -8,8 +8,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from minifleming.audit.reader import read_lines
 from minifleming.extras.reports import training, training_plots
-from minifleming.rlvr.log import read_lines
 from minifleming.run.errors import run_cli
 from tests.audit.test_audit import make_run, settings
 
@@ -61,7 +61,7 @@ def test_the_curves_are_one_svg_and_the_same_every_time(run):
     page = page_of(run)
     svg = page[page.index("<svg") : page.index("</svg>") + 6]
     assert ET.fromstring(svg).tag.endswith("svg") and page_of(run) == page
-    drawings = training_plots.curves([{"step": 1, "reward": 0.5, "mismatch": 0.0}], [], [])
+    drawings = training_plots.curves([{"step": 1, "reward": 0.5, "logprob_diff_max": 0.0}], [], [])
     assert drawings.startswith("<svg"), "a run of one step, without mining"
 
 
