@@ -58,10 +58,10 @@ def test_T34_killed_and_resumed_equals_uninterrupted_bit_for_bit(talker, tokeniz
             raise Killed
         return advance(self, progress)
 
-    monkeypatch.setattr(trainer.Training, "advance", mortal)
+    monkeypatch.setattr(trainer.Training, "run_one", mortal)
     with pytest.raises(Killed):
         train(talker, tokenizer, tmp_path)
-    monkeypatch.setattr(trainer.Training, "advance", advance)
+    monkeypatch.setattr(trainer.Training, "run_one", advance)
     again, resumed = train(talker, tokenizer, tmp_path)
     assert torch.equal(weights, resumed) and again == state
     for name in ("metrics.jsonl", "mining.jsonl"):

@@ -1,0 +1,1 @@
+from tests.rlvr.conftest import *  # noqa: F403 (fixtures)
