@@ -24,7 +24,7 @@ from minifleming.rods.readers import load_graph
 from minifleming.run import config as configuration
 from minifleming.run import distributed
 from minifleming.run.checkpoint import read_json
-from minifleming.run.errors import BadInput, Parser, run_cli
+from minifleming.run.errors import BadInput, run_cli
 
 BENCHMARK_HELP = ("items (JSONL) under a name of yours, or the file of a public benchmark under its "
                   f"own name: {', '.join(BENCHMARKS)}; repeatable")
@@ -35,9 +35,7 @@ PERMUTE_HELP = ("ask again with the options in four other orders, with only the 
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(prog="eval.py", description=__doc__, allow_abbrev=False, epilog=configuration.describe(),
-                    formatter_class=configuration.HelpFormatter)
-    configuration.add_arguments(parser)
+    parser = configuration.parser("eval.py", __doc__)
     add = parser.add_argument
     add("--run", type=Path, help="a run folder: tables from its records, no generation")
     add("--model", help="tiny, or a model folder (default: model.base)")

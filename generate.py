@@ -21,14 +21,12 @@ from minifleming.rods.item import read_items
 from minifleming.run import config as configuration
 from minifleming.run import distributed
 from minifleming.run.checkpoint import sha256
-from minifleming.run.errors import BadInput, Parser, run_cli
+from minifleming.run.errors import BadInput, run_cli
 from minifleming.run.journal import bar
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(prog="generate.py", description=__doc__, allow_abbrev=False, epilog=configuration.describe(),
-                    formatter_class=configuration.HelpFormatter)
-    configuration.add_arguments(parser)
+    parser = configuration.parser("generate.py", __doc__)
     parser.add_argument("--model", help="tiny, or a model folder (default: model.base)")
     parser.add_argument("--items", type=Path, help="answer these items (JSONL) instead of chatting")
     parser.add_argument("--prompts", type=Path, help="answer this text file, one prompt a line; \\n is a line break")

@@ -87,8 +87,7 @@ def write_coverage(folder: Path, walks: dict, graph: Graph) -> None:
 
 
 def arguments() -> Parser:
-    parser = Parser(prog="synth_kg.py", description=__doc__, allow_abbrev=False, epilog=configuration.describe(),
-                    formatter_class=configuration.HelpFormatter)
+    parser = configuration.parser("synth_kg.py", __doc__)
     parser.add_argument("--graph", help="embedded, hpo, or a path (default: data.graph)")
     parser.add_argument("--columns", help="columns of a triple file: head=NAME,relation=NAME,tail=NAME")
     parser.add_argument("--support-graph", action="append", metavar="GRAPH",
@@ -108,7 +107,6 @@ def arguments() -> Parser:
     parser.add_argument("--out", type=Path, help="the JSONL file to write")
     parser.add_argument("--coverage", type=Path, metavar="FOLDER",
                         help="also walk without weights, and write there which share of either touches rare nodes")
-    configuration.add_arguments(parser)
     return parser
 
 

@@ -14,15 +14,13 @@ from minifleming.extras.plan import plan
 from minifleming.recipe import Run, checkpoint_argument
 from minifleming.run import config as configuration
 from minifleming.run import distributed
-from minifleming.run.errors import BadInput, Parser, run_cli
+from minifleming.run.errors import BadInput, run_cli
 
 RECIPE = Path(__file__).parent / "recipes" / "tiny.toml"
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(prog="train_grpo.py", description=__doc__, allow_abbrev=False, epilog=configuration.describe(),
-                    formatter_class=configuration.HelpFormatter)
-    configuration.add_arguments(parser, RECIPE)
+    parser = configuration.parser("train_grpo.py", __doc__, RECIPE)
     parser.add_argument("--resume", default="auto", metavar="auto|never|PATH",
                         help="go on with the run folder (auto), insist on an empty one (never), or, where the "
                              "run folder has no checkpoint yet, start from this one of another run")

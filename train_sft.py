@@ -20,14 +20,12 @@ from minifleming.lm.weights import model_folder, write_model
 from minifleming.run import config as configuration
 from minifleming.run import distributed
 from minifleming.run.checkpoint import write_text
-from minifleming.run.errors import BadInput, Parser, run_cli
+from minifleming.run.errors import BadInput, run_cli
 from minifleming.run.journal import Journal
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(prog="train_sft.py", description=__doc__, allow_abbrev=False, epilog=configuration.describe(),
-                    formatter_class=configuration.HelpFormatter)
-    configuration.add_arguments(parser)
+    parser = configuration.parser("train_sft.py", __doc__)
     parser.add_argument("--model", help="tiny, or a model folder (default: model.base)")
     parser.add_argument("--traces", type=Path, help="the traces (JSONL)")
     parser.add_argument("--out", type=Path, help="the model folder to write; its log stands beside it")

@@ -23,36 +23,21 @@ SCHEMA = 1
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Create ``path`` atomically: ``fill(temporary folder)``, sync, manifest, rename."""
+    """Create ``path`` atomically: ``fill(temporary folder)``, manifest, sync, rename."""
     temporary = path.with_name(f".{path.name}.partial")
+    old = path.with_name(f".{path.name}.old")
     recover(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     fill(temporary)
-    _write_manifest(temporary)
-    for inner in sorted(temporary.rglob("*")):
-        if inner.is_dir():
-            _sync(inner)
-    _sync(temporary)
-    _replace(path, temporary)
-
-
-def _write_manifest(folder: Path) -> None:
-    """Sync every file of ``folder`` and write the manifest with their sizes and hashes."""
     entries = {}
-    for file in sorted(folder.rglob("*")):
+    for file in sorted(temporary.rglob("*")):
         if file.is_file():
             os.chmod(file, 0o644)
-            _sync(file)
-            name = file.relative_to(folder).as_posix()
-            entries[name] = {"sha256": sha256(file), "bytes": file.stat().st_size}
-    (folder / MANIFEST).write_text(_encode({"schema": SCHEMA, "files": entries}))
-    _sync(folder / MANIFEST)
-
-
-def _replace(path: Path, temporary: Path) -> None:
-    """Rename ``temporary`` to ``path``; an existing ``path`` is deleted afterwards."""
-    old = path.with_name(f".{path.name}.old")
+            entries[file.relative_to(temporary).as_posix()] = _entry(file)
+    (temporary / MANIFEST).write_text(_encode({"schema": SCHEMA, "files": entries}))
+    for inner in [*temporary.rglob("*"), temporary]:
+        _sync(inner)
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():
         path.rename(old)
@@ -79,10 +64,9 @@ def verify_folder(path: Path) -> str | None:
         if manifest["schema"] != SCHEMA:
             return f"{MANIFEST} has schema {manifest['schema']}, not {SCHEMA}"
         for name, entry in manifest["files"].items():
-            file = path / name
-            if not file.is_file():
+            if not (path / name).is_file():
                 return f"{name} is missing"
-            if file.stat().st_size != entry["bytes"] or sha256(file) != entry["sha256"]:
+            if _entry(path / name) != entry:
                 return f"{name} is damaged"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} is missing or damaged"
@@ -142,16 +126,28 @@ def ensure_writable(path: Path) -> None:
 def read_json(path: Path):
     """The content of a JSON file. Raises BadInput."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(error.strerror or "cannot be read", path) from None
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"not valid JSON: {error}", path) from None
+
+
+def read_text(path: Path) -> str:
+    """The content of a text file. Raises BadInput."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(error.strerror or "cannot be read", path) from None
+    except UnicodeDecodeError:
+        raise BadInput("not UTF-8 text", path) from None
 
 
 def sha256(path: Path) -> str:
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _entry(file: Path) -> dict:
+    return {"sha256": sha256(file), "bytes": file.stat().st_size}
 
 
 def _encode(manifest: dict) -> str:

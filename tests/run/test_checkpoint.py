@@ -99,7 +99,8 @@ def test_every_file_is_synced_before_the_folder_is_visible(tmp_path, monkeypatch
     monkeypatch.setattr(Path, "rename", renamed)
     write_folder(tmp_path / "c", fill)
     at = synced.index(("rename", "c"))
-    assert [name for _, name in synced[:at]] == ["empty", "weights.bin", "state.json", MANIFEST, "model", ".c.partial"]
+    wanted = ["empty", "weights.bin", "state.json", MANIFEST, "model", ".c.partial"]
+    assert sorted(name for _, name in synced[:at]) == sorted(wanted)
     assert synced[at + 1 :] == [("sync", tmp_path.name)]
 
 
@@ -202,7 +203,7 @@ def test_a_place_where_no_file_can_stand_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("data, reason", [
-    (b"{", "not valid JSON"), (b"\xff", "not valid JSON"), (b"", "not valid JSON"),
+    (b"{", "not valid JSON"), (b"\xff", "not UTF-8 text"), (b"", "not valid JSON"),
     (b"[" * 100_000, "not valid JSON"), (None, "No such file"),
 ])
 def test_a_json_file_or_one_clear_line(tmp_path, data, reason):
