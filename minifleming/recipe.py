@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from minifleming.evaluation.tables import VARIANTS, write_report
 from minifleming.extras.wording.support import Support
 from minifleming.lm.load import load_for_inference, load_for_training
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import model_folder, write_model
+from minifleming.lm.weights import model_folder
 from minifleming.rlvr import train
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item, read_items, write_items
@@ -158,21 +157,12 @@ class Run:
         for trace in traces:
             if asked(trace.question, trace.options) in self.tested:
                 raise BadInput(f"the trace of '{trace.item}' tells an item that is evaluated", cfg.traces_file)
-        traces, held = sft.split_traces(traces, cfg.val_fraction, self.cfg.run.seed)
-        examples, dropped = sft.examples_of(traces, self.tokenizer, cfg.max_tokens)
-        if not examples:
-            raise BadInput("every trace is held out (cold_start.val_fraction)" if not traces else
-                           f"all {dropped} traces are longer than cold_start.max_tokens {cfg.max_tokens}")
         if (self.folder / "checkpoints").exists():
             raise BadInput("missing or damaged, but reinforcement learning has begun; choose another run.out", folder)
-        model, home = load_for_training(self.base, self.cfg, self.device), self.folder / "cold_start.checkpoints"
         with self.journal.timed("cold_start"):
-            sft.train(model, examples, cfg, seed=self.cfg.run.seed, journal=self.journal,
-                      validation=sft.ValidationSet.of(held, self.tokenizer, cfg), folder=home)
-        self.journal.metric(stage="cold_start", step=0, traces=len(examples), dropped=dropped)
-        write_model(model, self.tokenizer, folder)
-        if distributed.rank() == 0:
-            shutil.rmtree(home, ignore_errors=True)
+            counts = sft.fine_tune(self.base, traces, folder, self.cfg, self.device, self.journal)
+        self.journal.metric(stage="cold_start", step=0, traces=counts["traces"],
+                            dropped=counts["dropped"])
         return folder
 
     def traces(self, items: list[Item]) -> list[Trace]:

@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,15 +30,16 @@ from minifleming.kernels.head import TokenLoss
 from minifleming.lm import optimizer as optim
 from minifleming.lm.batch import Example, drop_too_long
 from minifleming.lm.fsdp import activation_checkpointing, gathered_copy, pad_batches_across_ranks
+from minifleming.lm.load import load_for_training
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.pack import Pack, dummy_forward, pack_groups, packed_logprobs, packed_loss
 from minifleming.lm.sampler import SamplingParams, generate
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import weights_checksum
+from minifleming.lm.weights import weights_checksum, write_model
 from minifleming.rods.answer import parse_strict
 from minifleming.run import distributed
 from minifleming.run.errors import BadInput, DeferSignals, Terminated
-from minifleming.run.fields import ColdStart
+from minifleming.run.fields import ColdStart, Config
 from minifleming.run.journal import Journal, bar
 
 EPOCH_STREAM = 0x5F7  # separates the shuffles from other uses of the seed
@@ -115,6 +117,32 @@ class ValidationSet:
             verdict = parse_strict(text, "".join(trace.options), row.finished)
             correct += verdict.label == trace.answer
         return correct
+
+
+def fine_tune(base: Path, traces: list[Trace], out: Path, cfg: Config, device: torch.device,
+              journal: Journal) -> dict[str, int]:
+    """Trains the model folder ``base`` on the traces and writes the model folder ``out``.
+
+    Returns the number of traces trained on, dropped as too long, and held out. Checkpoints are in
+    ``out``.checkpoints while it runs. Raises BadInput if no trace is left to train on.
+    """
+    settings = cfg.cold_start
+    tokenizer = Tokenizer(base)
+    training, held_out = split_traces(traces, settings.val_fraction, cfg.run.seed)
+    if not training:
+        raise BadInput("every trace is held out, none is left (cold_start.val_fraction)")
+    examples, dropped = examples_of(training, tokenizer, settings.max_tokens)
+    if not examples:
+        raise BadInput(f"all {dropped} traces are longer than cold_start.max_tokens")
+    validation = ValidationSet.of(held_out, tokenizer, settings)
+    model = load_for_training(base, cfg, device)
+    checkpoints = out.with_name(f"{out.name}.checkpoints")
+    train(model, examples, settings, seed=cfg.run.seed, journal=journal, validation=validation,
+          folder=checkpoints)
+    write_model(model, tokenizer, out)
+    if distributed.rank() == 0:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    return {"traces": len(examples), "dropped": dropped, "held_out": len(held_out)}
 
 
 def train(model: LanguageModel, examples: list[Example], cfg: ColdStart, *, seed: int,
