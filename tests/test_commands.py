@@ -8,7 +8,7 @@ import eval as evaluation
 import generate
 import synth_kg
 import train_sft
-from minifleming.cold_start import teacher
+from minifleming.cold_start import sft, teacher
 from minifleming.cold_start.trace import Trace, write_traces
 from minifleming.rods import proof
 from minifleming.run.checkpoint import verify_folder
@@ -75,7 +75,7 @@ def test_a_killed_sft_run_is_not_gone_on_with_under_other_settings(tmp_path, cap
     argv = ["--model", "tiny", "--traces", "traces.jsonl", "--out", "sft", "--set", "cold_start.epochs=2", "--set",
             "cold_start.batch=8", "--set", "cold_start.checkpoint_every=2"]
     with monkeypatch.context() as patch:
-        patch.setattr(train_sft, "write_model", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(sft, "write_model", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
         assert run_cli(train_sft.main, argv) == 130
     capsys.readouterr()
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
