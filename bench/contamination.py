@@ -2,7 +2,7 @@
 
     held      1,000 items of the embedded graph with combinations of findings that are held out: the benchmark
     clean     10,000 items with other combinations, in the same wordings: every one that is called a copy is an alarm
-    planted   100 of the benchmark's items once for each edit of tests/rods/curate/planting.py (typos, other options, a
+    planted   100 of the benchmark's items once for each edit of tests/extras/curate/planting.py (typos, other options, a
               sentence more, ...): every one that is not found is missed
 
 With ``--benchmarks`` also the development questions of MedMCQA in that folder (medmcqa_dev.jsonl) as clean items beside

@@ -96,7 +96,7 @@ FREQUENCIES = (float("nan"), 0.02, 0.1, 0.5, 1.0)
 
 
 def genetics(seed: int = 0) -> Graph:
-    """24 invented diseases in the shape of rods/hpo.py: phenotypes in a tree, with frequencies, and some excluded;
+    """24 invented diseases in the shape of extras/graphs/hpo.py: phenotypes in a tree, with frequencies, and some excluded;
     an inheritance, mostly an onset, a gene that two or three diseases share, and varieties of a disease by is_a."""
     rng = np.random.default_rng(seed)
     terms = list(dict.fromkeys([*FINDINGS, *(child for children in FINDINGS.values() for child in children)]))

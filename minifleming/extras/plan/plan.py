@@ -6,7 +6,7 @@
     cold start   the same, of packed traces
 
 They take turns, so the peak is all along + the largest of the three. The bytes are held against the tensors
-of real runs (tests/lm/test_plan.py); times are limits of the machine, not forecasts.
+of real runs (tests/extras/plan/test_plan.py); times are limits of the machine, not forecasts.
 
 e bytes an element computed with (2 or 4), p prompt and t completion tokens, k samples, C width, I inner width,
 H·D and K·D widths of queries and keys, V vocabulary, L layers.

@@ -1,4 +1,4 @@
-"""Laws of extras/teachers/answers.py: what was answered stays, what was half written goes, the rest is refused."""
+"""Laws of extras/teachers/answer_cache.py: what was answered stays, what was half written goes, the rest is refused."""
 
 from __future__ import annotations
 
