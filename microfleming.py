@@ -3,20 +3,21 @@
     python microfleming.py            # three minutes on two cores
     python microfleming.py --seed 1
 
-The file is meant to be read from top to bottom. It follows the figure:
+Read it from top to bottom:
 
-    1 graph   2 walks   3 items   4 reasoning traces           data, §3.1 and §3.2
-    5 model   6 sampler                                        the language model
-    7 verifier   8 objective   9 log-probabilities             what is learned from
-    10 cold start   11 curriculum   12 RL   13 evaluation   14 the whole recipe
+    1 graph   2 walks   3 items   4 traces                      data (§3.1, §3.2)
+    5 decoder   6 sampler                                       the language model
+    7 reward   8 objective   9 log-probabilities                what training is made of
+    10 cold start   11 curriculum   12 reinforcement learning   training (§3.2, §3.3)
+    13 evaluation   14 the whole recipe                         Table 4 and Fig. 2
 
-A question lists findings; they determine a disease, and edges lead from the disease to the answer.
-The base model knows the graph's facts and how to look up an option, but not how to reason from a
-question to its answer. The package `minifleming` is the same recipe at full strength, and
-tests/test_microfleming.py compares the two.
+A question lists findings. They determine a disease, and edges of a knowledge graph lead from the
+disease to the answer. The base model knows the edges and can look up an option, but it cannot
+reason from a question to its answer: that is what it learns here. The package `minifleming` is the
+same recipe at full size; tests/test_microfleming.py checks that the two agree.
 
-Shapes: B sequences, T new tokens, S old and new tokens, C width, H query heads, K key/value heads,
-D head width, V vocabulary, N tokens that are trained on.
+Shapes: B sequences, T new tokens of each, S old and new tokens of each, N tokens without padding,
+C width, H query heads, K key/value heads, D head width, V vocabulary.
 """
 
 import argparse
@@ -53,8 +54,11 @@ def shuffled(values, rng):
 
 # ---- 1. The knowledge graph (§3.1) --------------------------------------------------------------
 
+# 203 diseases with their findings, tests, drugs, genes and mechanisms: 6,685 edges. Relations in
+# PHRASES are walked, in either direction; has_symptom and the like lead to the visible findings.
+
 EVIDENCE = ("has_symptom", "has_lab_finding", "has_imaging_finding")  # disease -> finding
-PHRASES = {}  # relation -> HEAD ... TAIL, TAIL ... HEAD, what the tail is called, and the head
+PHRASES = {}  # relation -> words for "HEAD ... TAIL", "TAIL ... HEAD", "the TAIL of", "the HEAD of"
 for line in """\
 acts_on | acts on | is acted on by | molecular target | action on that target
 adverse_effect | may cause | is an adverse effect of | adverse effect | drug that may cause it
@@ -118,17 +122,19 @@ class Graph:
 
 # ---- 2. Topological multi-hop sampling (§3.1) ---------------------------------------------------
 #
-#     findings                          disease    chain of hops - 1 edges
+#     findings                          disease    a chain of hops - 1 edges
 #     fever, malar rash, proteinuria -> lupus   -> hydroxychloroquine -> receptor inhibition
+#
+# A walk has `findings`: edges from the disease to findings that together no other disease has;
+# `nodes`: the disease, the nodes of the chain, the last of them the answer; and `chain`: the edges
+# between these nodes, each walked in either direction. Only edges that leave no choice are walked,
+# so that the findings determine the answer.
 
-
-# findings: edges from the disease to its visible findings; nodes: the disease, then those that the
-# chain leads through, then the answer; chain: the edges between them, each in either direction
 Walk = namedtuple("Walk", "findings nodes chain")
 
 
 def draw_walk(graph, hops, rng):
-    """A walk of `hops` edges, or None at a dead end."""
+    """A walk of `hops` edges, or None at a dead end. Rare diseases and drugs are more likely."""
     nodes = [graph.diseases[graph.draw(graph.diseases, rng)]]
     chain = []
     for _ in range(hops - 1):
@@ -143,8 +149,8 @@ def draw_walk(graph, hops, rng):
 
 
 def functional_edges(graph, nodes):
-    """(edge, its other end) of all edges of the last node that leave no choice: it has a single
-    neighbor by that relation in that direction."""
+    """(edge, other end) of each edge of the last node that leaves no choice: the node has exactly
+    one neighbor by this relation in this direction."""
     node = nodes[-1]
     steps = []
     for relation in PHRASES:
@@ -157,7 +163,7 @@ def functional_edges(graph, nodes):
 
 
 def draw_findings(graph, nodes, rng):
-    """Two to four random findings that only this disease has all of, as few as possible, or []."""
+    """The first two to four edges of a random order that single out the disease, or []."""
     edges = []
     for relation in EVIDENCE:
         for finding in graph.ends[nodes[0], relation, True]:
@@ -172,15 +178,16 @@ def draw_findings(graph, nodes, rng):
 
 
 def is_held_out(walk):
-    """A quarter of the combinations of findings, chosen by a hash, is never trained on."""
+    """Is this combination of findings never trained on? A hash selects a quarter of them."""
     return digest(walk.nodes[0], *sorted(finding for _, _, finding in walk.findings))[0] < 64
 
 
 # ---- 3. Items with a proof (§3.1; §1, item 1) ---------------------------------------------------
 #
-# The question tells the findings and the relations. The nodes of the chain are masked, and the last
-# one is asked for. A distractor is what the same chain leads to from a competing disease, one that
-# shares a finding and lacks another; the item records a visible edge that the distractor lacks.
+# The question states the findings and the relations of the chain. All nodes of the walk are masked,
+# and the last one is the answer. Distractors are made by relation-preserving perturbation: the same
+# chain is followed from a competing disease, which shares a finding and lacks another. As a proof,
+# the item records for each distractor a visible edge that does not hold with it as the answer.
 
 
 def make_item(walk, graph, options, rng, deficit):
@@ -221,10 +228,10 @@ def listing(findings):
 
 
 def find_distractors(walk, graph, count, rng, deficit):
-    """Distractor -> the visible edge that it lacks; the best first, at least `count` if possible.
+    """Distractor -> the visible edge that it lacks, the best first; `count` or more if possible.
 
-    A name that was often the right answer has a deficit as a distractor and is preferred: otherwise
-    the options would give the answer away to someone who has not read the question.
+    `deficit`: how often a name should still be a distractor, to make up for the times it was the
+    answer. Names with the largest deficit come first, so that options do not reveal the answer.
     """
     shared = Counter()
     for edge in walk.findings:
@@ -260,9 +267,9 @@ def ends_of(node, walk, graph):
 
 
 def lacked_edge(walk, graph, candidate):
-    """The visible edge that does not hold with `candidate` as the answer; None if it may be right.
+    """The visible edge that does not hold with `candidate` as the answer, or None if it might hold.
 
-    The graph is incomplete, so anything with an edge to the node before the answer may be right.
+    The graph is incomplete: a node with any edge to the node before the answer might be right too.
     """
     answer = walk.nodes[-1]
     if candidate == answer or graph.type[candidate] != graph.type[answer]:
@@ -275,14 +282,14 @@ def lacked_edge(walk, graph, candidate):
 
 
 def tier_of(walk, graph):
-    """Difficulty: the length of the chain, plus how ambiguous the most telling finding is."""
+    """Difficulty: the length of the chain plus the ambiguity of the most specific finding."""
     fewest = min(len(graph.bearers(edge)) for edge in walk.findings)
     ambiguity = 0 if fewest == 1 else 1 if fewest <= 4 else 2
     return ("easy", "easy", "moderate", "difficult")[min(len(walk.chain) + ambiguity, 3)]
 
 
 def make_items(graph, cfg, count, held_out, taken=()):
-    """`count` different items, 1, 2 and 3 hops equally often, none with options in `taken`."""
+    """`count` different items, 1, 2 and 3 hops equally often, without the option sets `taken`."""
     rng = np.random.default_rng([10 * cfg.seed + held_out, 0x5EED])
     deficit = Counter()
     items = {}  # what makes an item different from the others -> item
@@ -307,8 +314,8 @@ def option_set(item):
 
 # ---- 4. Reasoning traces (§3.2) -----------------------------------------------------------------
 #
-# The graph is the teacher: it writes an item's path out as reasoning. Some traces first consider a
-# competing disease and rule it out: they backtrack, explore a path, or correct themselves.
+# The graph is the teacher: it writes an item's path out as reasoning. 15 % of the traces first rule
+# out a competing disease: they backtrack, explore another path or correct themselves.
 
 DETOURS = (
     " {shared} points to {rival} . {rival} lacks {lacked} . back .",
@@ -318,7 +325,7 @@ DETOURS = (
 
 
 def write_trace(item, graph, seed):
-    """A completion that leads from the question to the answer; every statement is an edge."""
+    """A completion that reasons from the question to the answer; all that it states are edges."""
     rng = keyed(seed, item["id"])
     text = write_detour(item, graph, rng) if rng.random() < 0.15 else ""
     node = item["provenance"]["root"]
@@ -331,6 +338,7 @@ def write_trace(item, graph, seed):
 
 
 def findings_of(item):
+    """The visible edges without those of the chain."""
     return item["visible"][: len(item["visible"]) - len(item["path"]) + 1]
 
 
@@ -346,6 +354,9 @@ def write_detour(item, graph, rng):
 
 
 # ---- 5. The decoder: the architecture of Qwen3, with one million parameters --------------------
+#
+# RMSNorm before each part, rotary positions, grouped-query attention, SwiGLU. Attention works on
+# padded rows [B, T]; everything else works on the N tokens that are not padding.
 
 
 class Model:
@@ -375,15 +386,15 @@ class Model:
         return F.rms_norm(x, x.shape[-1:], self.weights[f"{name}.weight"], 1e-6)
 
     def __call__(self, ids, real, past=None):
-        """Hidden states of the new tokens, and the keys and values of all tokens.
+        """Hidden states of the new tokens, and a cache of the keys and values of all tokens.
 
-        ids [B, T]; real [B, S]: which tokens, old and new, are not padding; past: the cache that an
-        earlier call returned -> [B, T, C]; for each layer (keys, values) [B, K, S, D]
+        ids [B, T]; real [B, S]: which of the old and new tokens are not padding; past: the cache of
+        the old tokens -> [B, T, C]; a list with (keys, values) [B, K, S, D] of each layer
         """
         T, S = ids.shape[1], real.shape[1]
-        new = real[:, S - T :]  # [B, T]; everything but attention computes on these N tokens only
+        new = real[:, S - T :]  # [B, T], N of them are true
         causal = torch.ones(T, S, dtype=torch.bool).tril(S - T)
-        mask = causal & (real[:, None] | ~new[:, :, None])  # [B, T, S]
+        mask = causal & (real[:, None] | ~new[:, :, None])  # [B, T, S]; no row may be empty
         position = real.cumsum(1)[:, S - T :][new] - 1  # [N]
         angles = (position[:, None] * self.frequencies).repeat(1, 2)[:, None]  # [N, 1, D]
         rope = (angles.cos(), angles.sin())
@@ -428,7 +439,7 @@ def rotate(x, cos, sin):
 
 
 def spread(x, real):
-    """N tokens, one after another, as B padded rows. [N, ...], real [B, T] -> [B, T, ...]"""
+    """Puts N tokens at the true places of `real`, zeros elsewhere. [N, ...] -> [B, T, ...]"""
     return x.new_zeros(*real.shape, *x.shape[1:]).index_put((real,), x)
 
 
@@ -440,23 +451,22 @@ def prompt_text(item):
 
 
 def pad(sequences, side):
-    """Ids, and which of them are real, padded on the "left" or the "right". -> [B, T], [B, T]"""
+    """Pads on the "left" or "right": ids, and which of them are not padding. -> [B, T], [B, T]"""
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(s) for s in sequences], True, -1, side)
     return ids.clamp(min=0), ids >= 0
 
 
 # ---- 6. The sampler, with a cache of keys and values --------------------------------------------
+#
+# A completion has `ids`, the end token included; `logprobs`: log π of each, under the policy that
+# sampled it, at temperature 1; and `finished`: false if it was truncated before an end token.
 
-MAX_NEW_TOKENS = 64
-
-
-# ids: with the end token; logprobs: of each token, under the policy that sampled it; finished: has
-# an end token, is not truncated
+MAX_NEW_TOKENS = 48
 Completion = namedtuple("Completion", "ids logprobs finished")
 
 
 def sample(model, items, k=1, key=None):
-    """`k` completions of each item: a list for each item. Without a key they are greedy."""
+    """A list of `k` completions for each item; greedy ones without a key."""
     groups = []
     at_once = 256 // k  # prompts decoded together
     for start in range(0, len(items), at_once):
@@ -467,16 +477,16 @@ def sample(model, items, k=1, key=None):
 
 @torch.no_grad()
 def decode(model, items, k, key):
-    """`k` completions of each item, in one list.
+    """The same for one batch, as one list of B = k · items completions.
 
-    The random number behind a token depends on (key, item, sample, position), not on the batch.
+    Each token's random number depends on (key, item, sample, position), not on the batch.
     """
     owners = [(item["id"], i) for item in items for i in range(k)]
     uniform = [keyed(*(key or ()), *owner).random(MAX_NEW_TOKENS) for owner in owners]
     uniform = torch.tensor(np.array(uniform))  # [B, MAX_NEW_TOKENS]
     ids, real = pad([model.encode(prompt_text(item)) for item in items], "left")
-    hidden, cache = model(ids, real)  # each prompt runs once, whatever k
-    rows = torch.arange(len(owners))  # the completions that are still being sampled
+    hidden, cache = model(ids, real)  # each prompt runs once for all its samples
+    rows = torch.arange(len(owners))  # the completions that are still sampled
     tokens = torch.full((len(rows), MAX_NEW_TOKENS), model.end)
     logprobs = torch.zeros(len(rows), MAX_NEW_TOKENS)
     ended = torch.zeros(len(rows), dtype=torch.bool)
@@ -488,7 +498,7 @@ def decode(model, items, k, key):
         going = (~ended[rows]).nonzero()[:, 0]
         if len(going) == 0:
             break
-        if len(going) < 0.8 * len(rows):  # drop finished rows: what they add until then is cut off
+        if len(going) < 0.8 * len(rows):  # drop finished rows; what they added is cut off below
             rows = rows[going]
             hidden, real, cache = take(going, hidden, real, cache)
         real = F.pad(real, (0, 1), value=True)
@@ -501,11 +511,15 @@ def decode(model, items, k, key):
 
 
 def take(rows, hidden, real, cache):
+    """Selects rows of the batch."""
     return hidden[rows], real[rows], [(keys[rows], values[rows]) for keys, values in cache]
 
 
 def draw_tokens(logits, u):
-    """The tokens where the cumulative distributions pass u [B], and log π of each. logits [B, V]"""
+    """A token of each row and its log π. logits [B, V], u [B] in [0, 1) or None -> [B], [B]
+
+    The token is the first whose cumulative probability exceeds u, or the most likely one.
+    """
     ids = logits.argmax(-1)
     if u is not None:
         below = logits.softmax(-1).cumsum(-1, dtype=torch.float64)  # [B, V]
@@ -521,8 +535,8 @@ FORMAT = "_<think>(.*)</think>_<answer>_([A-Z])_</answer>_".replace("_", r"[ \t\
 
 
 def parse_answer(text, item):
-    """The label in a completion of the strict format, or None: each tag once, in this order, a
-    reasoning that is not empty, one label of this item, and nothing else."""
+    """The label in the answer block, or None if the format is broken: each tag exactly once, in
+    this order, some reasoning, one label of this item, and nothing outside the blocks."""
     if any(text.count(tag) != 1 for tag in TAGS):
         return None
     found = re.fullmatch(FORMAT, text, re.DOTALL)
@@ -532,17 +546,21 @@ def parse_answer(text, item):
 
 
 def reward_of(text, finished, item):
-    """1.0 for the right answer + 0.1 for the format; 0 without an end token. Length is no part."""
+    """1.0 for the right answer + 0.1 for the format; 0 if truncated. Nothing rewards length."""
     label = parse_answer(text, item) if finished else None
     return 1.0 * (label == item["answer"]) + 0.1 * (label is not None)
 
 
 def judge(model, completion, item):
+    """The reward of a completion."""
     ids = completion.ids[:-1] if completion.finished else completion.ids
     return reward_of(model.decode(ids), completion.finished, item)
 
 
 # ---- 8. The objective (§3.3, Eq. 1-3) -----------------------------------------------------------
+#
+# The samples come from the policy that is trained, so there is no ratio to clip. There is no KL
+# term and no division by the deviation of the rewards or by the length.
 
 
 def advantages(rewards):
@@ -566,10 +584,10 @@ def policy_loss(logprobs, advantage, sequences):
 
 
 def completion_logprobs(model, prompts, groups):
-    """log π of each token of each group's completions, which share a prompt. -> [B, T]
+    """log π of each token of the completions, where a group of them shares a prompt. -> [B, T]
 
-    As in the sampler a prompt runs once, and its completions attend to its keys and values; here
-    gradients flow back through them. The prompt's last token predicts the first of a completion.
+    As in the sampler, each prompt runs once and its group attends to its keys and values; here
+    gradients flow back through them. The prompt's last token predicts a completion's first token.
     """
     owner = torch.tensor([i for i, group in enumerate(groups) for _ in group])
     targets, kept = pad(sum(groups, []), "right")  # [B, T]
@@ -591,8 +609,8 @@ def optimizer_step(model, optimizer):
 # ---- 10. Cold start: supervised fine-tuning on the traces (§3.2) --------------------------------
 
 
-def cold_start(model, items, graph, seed, epochs=3, batch=16, peak=5e-3):
-    """Maximize the mean log-probability of the traces' tokens; the prompts are not learned."""
+def cold_start(model, items, graph, seed, epochs=2, batch=16, peak=5e-3):
+    """Minimizes -log π of the traces' tokens, on average over the tokens of a batch."""
     pairs = []
     for item in items:
         trace = write_trace(item, graph, seed)
@@ -616,6 +634,8 @@ def shuffled_cycle(values, rng):
 
 
 # ---- 11. The curriculum (§3.3, Fig. 2) ----------------------------------------------------------
+#
+# A pool is (weight, items); a step draws items from the pools in proportion to their weights.
 
 
 def tier_pools(items):
@@ -625,7 +645,8 @@ def tier_pools(items):
 
 
 def mine(model, items, key):
-    """Stage 2: right : wrong = 1 : 2, by two samples of each item of the whole training set."""
+    """Stage 2: right : wrong = 1 : 2. An item is right if both of two new samples of it are; all
+    training items are sampled, also those that stage 1 left out."""
     right = []
     wrong = []
     for item, group in zip(items, sample(model, items, 2, key)):
@@ -635,8 +656,8 @@ def mine(model, items, key):
     return [(1, right), (2, wrong)]
 
 
-def plateaued(constant, window=10, min_steps=40, threshold=0.5):
-    """Has progress plateaued? Reward sparsity: the share of zero-variance groups is high."""
+def plateaued(constant, window=10, min_steps=20, threshold=0.5):
+    """Has stage 1 plateaued, by reward sparsity: are most groups all right or all wrong?"""
     return len(constant) >= min_steps and mean(constant[-window:]) >= threshold
 
 
@@ -644,13 +665,13 @@ def plateaued(constant, window=10, min_steps=40, threshold=0.5):
 
 
 def train_step(model, optimizer, items, k, key):
-    """A step of Eq. 1 on `k` new samples of each item -> accuracy, share of constant groups."""
+    """A step of Eq. 1 on `k` samples of each item -> accuracy, share of zero-variance groups."""
     right = 0
     trained = []
     for item, group in zip(items, sample(model, items, k, key)):
         rewards = [judge(model, completion, item) for completion in group]
         right += sum(reward > 1 for reward in rewards)
-        if max(rewards) > min(rewards):  # a constant group has no gradient
+        if max(rewards) > min(rewards):  # otherwise all advantages are zero
             ids = [completion.ids for completion in group]
             trained.append((model.encode(prompt_text(item)), ids, advantages(rewards)))
     for start in range(0, len(trained), 8):  # micro-batches: their gradients add up
@@ -663,7 +684,7 @@ def train_step(model, optimizer, items, k, key):
 
 
 def reinforce(model, optimizer, pools, cfg, stage, k, steps):
-    """Up to `steps` steps on items of the pools, in proportion to their weights."""
+    """Trains for `steps` steps on the pools; stage 1 ends earlier if it plateaus."""
     total = sum(weight for weight, pool in pools if pool)
     cycles = [(round(cfg.prompts * weight / total), shuffled_cycle(pool, keyed(cfg.seed, stage)))
               for weight, pool in pools if pool]
@@ -684,7 +705,7 @@ def reinforce(model, optimizer, pools, cfg, stage, k, steps):
 
 
 def evaluate(model, items):
-    """Is each item's greedy completion right, in the strict format? A list of bools."""
+    """For each item: is the greedy completion right, in the strict format?"""
     return [judge(model, c, item) > 1 for item, (c,) in zip(items, sample(model, items))]
 
 
@@ -697,7 +718,8 @@ def wilson(right, n, z=1.96):
 
 
 def blind_rule(train, test):
-    """Choose what was right most often in training, for each time that it was an option."""
+    """For each test item: is the option right that was the answer most often in training, per time
+    it was shown? This rule never reads the question."""
     right = Counter(item["masked"] for item in train)
     shown = Counter(itertools.chain.from_iterable(map(option_set, train)))
     rate = defaultdict(float, {name: right[name] / count for name, count in shown.items()})
@@ -705,7 +727,7 @@ def blind_rule(train, test):
 
 
 def print_table(results, items):
-    """Accuracy in % of each variant, by hops and of all items, in the shape of Table 4."""
+    """Prints the accuracy of each variant in %, by hops and overall, in the shape of Table 4."""
     print(f"| {len(items)} held-out items | 1 hop | 2 hops | 3 hops | all [95 % interval] |")
     print("|---|---|---|---|---|")
     for name, right in results.items():
@@ -722,7 +744,7 @@ def print_table(results, items):
 
 
 def run(cfg):
-    """All stages in order. Returns variant -> for each held-out item, is it right?"""
+    """Runs all stages in order. Returns variant -> for each held-out item: is it right?"""
     graph = Graph(ASSETS / "graph.tsv", cfg.diseases)
     train = make_items(graph, cfg, cfg.train, False)
     held_out = make_items(graph, cfg, cfg.held_out, True, {option_set(item) for item in train})
@@ -749,13 +771,13 @@ def run(cfg):
 def arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0, help="seed of items, order and sampling")
-    parser.add_argument("--diseases", type=int, default=40, help="diseases asked about")
+    parser.add_argument("--diseases", type=int, default=60, help="diseases asked about")
     parser.add_argument("--options", type=int, default=6, help="options of each question")
-    parser.add_argument("--train", type=int, default=600, help="training items")
+    parser.add_argument("--train", type=int, default=900, help="training items")
     parser.add_argument("--held-out", type=int, default=450, help="held-out items")
-    parser.add_argument("--traces", type=int, default=500, help="traces of the cold start")
+    parser.add_argument("--traces", type=int, default=650, help="traces of the cold start")
     parser.add_argument("--prompts", type=int, default=16, help="prompts of an RL step")
-    parser.add_argument("--max-steps", type=int, default=60, help="most steps of RL stage 1")
+    parser.add_argument("--max-steps", type=int, default=40, help="most steps of RL stage 1")
     parser.add_argument("--round-steps", type=int, default=12, help="steps of a round of stage 2")
     return parser.parse_args(argv)
 
