@@ -237,7 +237,7 @@ def test_loss_and_gradient_of_equal_rollouts_are_equal(items, graph):
                               Verdict(None, "label"), {}, rewards[i], advantage=value)
             if value:
                 theirs.append([rollout])
-    counts = objective.Counts(12, 0, 64)  # the constant group counts among the 12 sequences
+    counts = objective.GlobalCounts(12, 0, 64)  # the constant group counts among the 12 sequences
     their_loss = backward(package_model, theirs, RL(), counts, None)[0]
 
     assert loss.item() == pytest.approx(their_loss, rel=1e-6)
