@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from minifleming.evaluation.tables import right
+from minifleming.evaluation.evaluate import is_correct
 from minifleming.recipe import SPLITS, Run
 from minifleming.run import config as configuration
 from minifleming.run.errors import BadInput, Parser, run_cli
@@ -68,7 +68,7 @@ def student(recipe, seed: int, detours: float, folder: Path) -> tuple[dict[str, 
     run.open()
     splits = run.items()
     model = run.cold_start(splits["train"])
-    found = {split: [right(r) for r in run.evaluate("cold_start", model, split, splits[split])] for split in SPLITS}
+    found = {split: [is_correct(r) for r in run.evaluate("cold_start", model, split, splits[split])] for split in SPLITS}
     strategies = [json.loads(line)["strategy"] for line in (folder / "run" / "traces.jsonl").read_text().splitlines()]
     return found, {name: strategies.count(name) for name in sorted(set(strategies))}
 

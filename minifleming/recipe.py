@@ -21,9 +21,8 @@ from minifleming.cold_start.checks import Checks
 from minifleming.cold_start.oracle import Oracle, has_path
 from minifleming.cold_start.refine import collect_traces
 from minifleming.cold_start.trace import Trace, read_traces, write_traces
-from minifleming.evaluation.evaluate import evaluate
-from minifleming.evaluation.records import read_records, write_records
-from minifleming.evaluation.tables import VARIANTS, write_report
+from minifleming.evaluation.evaluate import evaluate, read_records, write_records
+from minifleming.evaluation.tables import VARIANTS, write_ablation
 from minifleming.extras.wording.support import Support
 from minifleming.lm.load import load_for_inference, load_for_training
 from minifleming.lm.tokenizer import Tokenizer
@@ -206,7 +205,7 @@ class Run:
         from minifleming.extras.reports.report import write_run_pages
 
         confidence = self.cfg.eval.confidence
-        text = write_report(self.folder / "report", records, confidence, blind)
+        text = write_ablation(self.folder / "report", records, confidence, blind)
         write_run_pages(self.folder, records, confidence, text)
         return text
 

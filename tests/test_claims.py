@@ -8,7 +8,7 @@ import pytest
 
 from bench import contamination, graph, growth, kills, refined, side_by_side, soak
 from bench.tiny_seeds import markdown
-from minifleming.evaluation import scores
+from minifleming.evaluation import tables
 from minifleming.extras.analysis import compare, paper, robust, votes
 
 ROOT = Path(__file__).parents[1]
@@ -157,7 +157,7 @@ def test_the_evaluations_tables_are_those_of_the_newest_measurement():
     result, text = json.loads(newest("evaluation_*.json").read_text()), (ROOT / "docs" / "evaluation.md").read_text()
     smollm2 = result["smollm2"]
     notes = paper.differences({row["benchmark"]: row["n"] for row in smollm2["rows"]})
-    assert scores.markdown(smollm2["rows"], smollm2["averages"], 0.95, notes) in text
+    assert tables.score_markdown(smollm2["rows"], smollm2["averages"], 0.95, notes) in text
     assert compare.table3(result["table3"], 0.95) in text
     assert compare.paired_markdown(result["paired"], 0.95) in text
     assert robust.markdown(result["robust"]) in text and votes.markdown(result["votes"]) in text

@@ -121,6 +121,23 @@ BENCHMARKS = {
 }
 
 
+def read_named(named: list[str]) -> dict[str, list[Item]]:
+    """Returns the items of each NAME=PATH, and prints how many rows of a public benchmark give none."""
+    sets: dict[str, list[Item]] = {}
+    for text in named:
+        name, equals, path = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise BadInput(f"--benchmark: '{text}' is not NAME=PATH")
+        if name in sets:
+            raise BadInput(f"--benchmark: '{name}' comes twice")
+        sets[name], unusable = read_benchmark(name, path)
+        if unusable:
+            count = f"{len(unusable)} of {len(sets[name]) + len(unusable)}"
+            print(f"{name}: {count} rows are unusable; the first, row {unusable[0].row}: "
+                  f"{unusable[0].reason}")
+    return sets
+
+
 def read_benchmark(name: str, path: str | Path) -> tuple[list[Item], list[Row]]:
     """Reads a public benchmark if BENCHMARKS has the name, otherwise a JSONL file of our items."""
     return read_set(name, path) if name in BENCHMARKS else (read_items(path), [])

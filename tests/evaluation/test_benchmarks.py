@@ -7,7 +7,7 @@ import pytest
 from made_sets import LAYOUTS, careqa, entries, entries_for, jmed, medqa
 
 import eval as evaluation
-from minifleming.evaluation.benchmarks import BENCHMARKS, Row, read_benchmark, read_set
+from minifleming.evaluation.benchmarks import BENCHMARKS, Row, read_benchmark, read_named, read_set
 from minifleming.rods.item import Item, write_items
 from minifleming.run.errors import BadInput, run_cli
 
@@ -83,7 +83,7 @@ def test_eval_reads_them_and_counts_what_it_leaves_out(put, tmp_path, capsys):
     records[4]["cop"] = float("nan")
     path = put("careqa", records)
     write_items(tmp_path / "mine.jsonl", [Item("a", "Which?", {"A": "x", "B": "y"}, "B")])
-    sets = evaluation.read_all([f"careqa={path}", f"mine={tmp_path / 'mine.jsonl'}"])
+    sets = read_named([f"careqa={path}", f"mine={tmp_path / 'mine.jsonl'}"])
     assert {name: len(items) for name, items in sets.items()} == {"careqa": 9, "mine": 1}
     assert capsys.readouterr().out == (
         "careqa: 1 of 10 rows are unusable; the first, row 5: no gold label: 'cop' is nan\n")

@@ -8,9 +8,8 @@ import json
 import pytest
 
 from minifleming.evaluation import evaluate as evaluation
-from minifleming.evaluation.evaluate import evaluate, evaluate_into, run_fingerprint
+from minifleming.evaluation.evaluate import Decoding, evaluate, evaluate_into, read_records, run_fingerprint
 from minifleming.evaluation.grade import grade
-from minifleming.evaluation.records import read_records
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder
 from minifleming.rods.readers import load_graph
@@ -109,11 +108,11 @@ def test_a_damaged_part_is_refused(model, tokenizer, items, cfg, tmp_path):
 
 
 def test_samples_are_in_a_row_and_a_half_sampled_item_is_asked_again(model, tokenizer, items, cfg, tmp_path):
-    how = {"samples": 3, "temperature": 1.0}
-    whole = evaluate_into(tmp_path / "a.jsonl", model, tokenizer, items[:4], cfg, name="x", run_fingerprint=how, **how)
+    how = {"name": "x", "run_fingerprint": {"samples": 3}, "decoding": Decoding(3, 1.0)}
+    whole = evaluate_into(tmp_path / "a.jsonl", model, tokenizer, items[:4], cfg, **how)
     assert [(r["item"], r["sample"]) for r in whole] == [(item.id, s) for item in items[:4] for s in range(3)]
     assert len({r["text"] for r in whole if r["item"] == items[0].id}) > 1
     lines = (tmp_path / "a.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "b.jsonl.part0").write_text("".join(lines[:5]))
-    again = evaluate_into(tmp_path / "b.jsonl", model, tokenizer, items[:4], cfg, name="x", run_fingerprint=how, **how)
+    again = evaluate_into(tmp_path / "b.jsonl", model, tokenizer, items[:4], cfg, **how)
     assert again == whole

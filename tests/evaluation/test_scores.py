@@ -10,11 +10,11 @@ import pytest
 
 from minifleming.evaluation.benchmarks import BENCHMARKS
 from minifleming.evaluation.grade import KINDS
-from minifleming.evaluation.scores import CARRIED, macro, markdown, micro, scores, to_csv
 from minifleming.evaluation.statistics import holm, mcnemar, wilson
+from minifleming.evaluation.tables import SUPPORT, macro, micro, score_markdown, score_rows, to_csv
 from minifleming.extras.analysis.compare import compared, paired_markdown, side_by_side, table3
 from minifleming.extras.analysis.paper import SIZES, differences
-from minifleming.extras.reports.page import page
+from minifleming.extras.reports.page import evaluation_page
 from minifleming.run.errors import BadInput
 
 
@@ -31,7 +31,7 @@ def some(n: int, seed: int, options: int = 4) -> list[dict]:
 
 def test_every_figure_is_a_count_over_n():
     sets = {"medqa": some(200, 0), "pubmedqa": some(90, 1, options=3)}
-    for row, (name, records) in zip(scores(sets, 0.95), sets.items()):
+    for row, (name, records) in zip(score_rows(sets, 0.95), sets.items()):
         n, correct = len(records), sum(r["strict"] == "B" for r in records)
         assert (row["benchmark"], row["n"], row["correct"], row["accuracy"]) == (name, n, correct, correct / n)
         assert (row["ci_low"], row["ci_high"]) == wilson(correct, n)
@@ -39,14 +39,14 @@ def test_every_figure_is_a_count_over_n():
         kinds = [row["lenient_only" if kind == "lenient" else kind] for kind in KINDS]
         assert sum(kinds) == pytest.approx(1, abs=1e-12)
         assert kinds == [sum(r["kind"] == kind for r in records) / n for kind in KINDS]
-    assert scores(sets, 0.95)[1]["chance"] == pytest.approx(1 / 3)
+    assert score_rows(sets, 0.95)[1]["chance"] == pytest.approx(1 / 3)
     mixed = [record(0, "ok", 2), record(1, "ok", 4)]
-    assert scores({"x": mixed}, 0.95)[0]["chance"] == 0.375
+    assert score_rows({"x": mixed}, 0.95)[0]["chance"] == 0.375
 
 
 def test_a_wrong_label_is_no_right_answer_and_an_unread_one_is_none():
     sets = {"x": [record(0, "ok", label="A"), record(1, "ok"), record(2, "lenient"), record(3, "empty")]}
-    row, = scores(sets, 0.95)
+    row, = score_rows(sets, 0.95)
     assert (row["accuracy"], row["lenient"], row["empty"]) == (0.25, 0.5, 0.25)
 
 
@@ -75,9 +75,9 @@ def test_other_items_are_not_compared(change):
 
 def test_the_tables_say_what_the_rows_say():
     sets = {"medqa": some(200, 0), "pubmedqa": some(5, 1)}
-    rows, average = scores(sets, 0.95), macro(sets, 0.95)
+    rows, average = score_rows(sets, 0.95), macro(sets, 0.95)
     averages = {"macro": average, "micro": micro(sets, 0.95)}
-    text = markdown(rows, averages, 0.95)
+    text = score_markdown(rows, averages, 0.95)
     assert f"| medqa | 200 | {100 * rows[0]['accuracy']:.1f} [" in text
     assert "| macro average |" in text and "| micro average |" in text
     assert "medqa 8.8" in text and "pubmedqa none" in text, "five items can show no difference"
@@ -89,14 +89,14 @@ def test_the_tables_say_what_the_rows_say():
     pairs = compared({"a": sets, "b": {"medqa": some(200, 9), "pubmedqa": sets["pubmedqa"]}}, 0.95)
     said = paired_markdown(pairs, 0.95)
     assert "| pubmedqa | 5 |" in said and "+0.0 [+0.0, +0.0] n.s. | 0, 0 | 1 |" in said
-    assert "| macro average" not in markdown(rows[:1], averages, 0.95)
+    assert "| macro average" not in score_markdown(rows[:1], averages, 0.95)
 
 
 def test_the_page_stands_alone_escapes_and_shows_each_set():
     sets = {"medqa": [r | {"support": "chain", "tokens": i, "tier": "easy" if i % 2 else "<b>"}
                       for i, r in enumerate(some(200, 0))], "kg": [r | {"support": ""} for r in some(40, 1)]}
-    rows = scores(sets, 0.95)
-    text = page("a < b", sets, rows, 0.95,
+    rows = score_rows(sets, 0.95)
+    text = evaluation_page("a < b", sets, rows, 0.95,
                 {"T < U": "| h |\n|---|\n| **c** |\n\nAll <i>."}, {"medqa.x": "<svg id=one>", "y": "<svg id=two>"})
     assert "<title>a &lt; b</title>" in text and "&lt;b&gt;" in text and "<b>" not in text
     assert all(word not in text for word in ("http", "src=", "<script", "@import", "url("))
@@ -114,7 +114,7 @@ def test_table_3_has_a_line_a_model_and_the_best_in_bold():
         (m, b) for m in models for b in ("medqa", "kg", "macro average")], "what both have, in the order of the first"
     for row in rows:
         if "n" in row:
-            assert row == {"model": row["model"]} | scores({row["benchmark"]: models[row["model"]][row["benchmark"]]},
+            assert row == {"model": row["model"]} | score_rows({row["benchmark"]: models[row["model"]][row["benchmark"]]},
                                                            0.95)[0]
     lines = table3(rows, 0.95).splitlines()
     assert lines[0] == "| model | medqa (n = 200) | kg (n = 90) | macro average |"
@@ -134,8 +134,8 @@ def test_each_other_model_is_held_against_the_first_and_holm_counts_them_all():
 
 
 def test_a_public_set_of_another_size_than_the_papers_is_called_so():
-    rows = scores({"pubmedqa": some(1000, 0, 3), "medqa": some(1273, 1), "jmed": some(10, 2), "mine": some(5, 3)}, 0.95)
-    said = markdown(rows, {}, 0.95, differences({row["benchmark"]: row["n"] for row in rows}))
+    rows = score_rows({"pubmedqa": some(1000, 0, 3), "medqa": some(1273, 1), "jmed": some(10, 2), "mine": some(5, 3)}, 0.95)
+    said = score_markdown(rows, {}, 0.95, differences({row["benchmark"]: row["n"] for row in rows}))
     assert "pubmedqa has 1,000 items here and 500 in the paper: all labelled questions are read" in said
     assert "jmed has 10 items here and 1,000 in the paper: a part of it." in said
     assert "medqa has 1,273" not in said and "mine has" not in said and set(SIZES) <= set(BENCHMARKS)
@@ -145,10 +145,10 @@ def test_right_answers_are_parted_by_what_carries_them():
     kinds = ["chain", "false", "gap", "unread", "chain"]
     found = [record(i, "ok") | {"support": kind} for i, kind in enumerate(kinds)] + [
         record(9, "ok", label="A") | {"support": "chain"}]
-    row, plain = scores({"kg": found, "medqa": some(9, 0)}, 0.95)
-    assert [row[k] for k in CARRIED] == [2 / 6, 2 / 6, 1 / 6]
-    assert sum(row[k] for k in CARRIED) == pytest.approx(row["accuracy"], abs=1e-12)
-    assert [plain[k] for k in CARRIED] == [None] * 3
-    text = markdown([row, plain], {}, 0.95)
+    row, plain = score_rows({"kg": found, "medqa": some(9, 0)}, 0.95)
+    assert [row[k] for k in SUPPORT] == [2 / 6, 2 / 6, 1 / 6]
+    assert sum(row[k] for k in SUPPORT) == pytest.approx(row["accuracy"], abs=1e-12)
+    assert [plain[k] for k in SUPPORT] == [None] * 3
+    text = score_markdown([row, plain], {}, 0.95)
     assert "| right for the wrong reason |" in text and text.splitlines()[3].endswith("|  |  |  |")
-    assert "a stated hop is no edge" in text and "wrong reason" not in markdown([plain], {}, 0.95)
+    assert "a stated hop is no edge" in text and "wrong reason" not in score_markdown([plain], {}, 0.95)

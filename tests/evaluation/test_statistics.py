@@ -9,14 +9,13 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
+from bench.tiny_seeds import bootstrap_difference, t_interval
 from minifleming.evaluation.statistics import (
-    bootstrap_difference,
     detectable_difference,
     holm,
     macro_interval,
     mcnemar,
     paired_bootstrap,
-    t_interval,
     wilson,
 )
 

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from minifleming.evaluation.records import read_records, right, write_records
+from minifleming.evaluation.evaluate import is_correct, read_records, write_records
 from minifleming.evaluation.statistics import holm, mcnemar, wilson
-from minifleming.evaluation.tables import VARIANTS, ablation, markdown, neighbours, write_report
+from minifleming.evaluation.tables import VARIANTS, ablation, ablation_markdown, adjacent_variant_tests, write_ablation
 from minifleming.run.errors import BadInput
 
 REQUIRED = {"variant", "split", "n", "correct", "accuracy", "ci_low", "ci_high"}
@@ -83,11 +83,11 @@ def test_a_right_answer_without_any_stated_hop_has_no_support():
 
 
 def test_strict_and_not_lenient_is_the_headline():
-    assert not right(record(0, "loose")) and not right(record(0, "cut")) and right(record(0, "right"))
+    assert not is_correct(record(0, "loose")) and not is_correct(record(0, "cut")) and is_correct(record(0, "right"))
 
 
 def test_ablation_json_has_the_required_keys_with_fractions(records, tmp_path):
-    write_report(tmp_path, records, 0.95)
+    write_ablation(tmp_path, records, 0.95)
     rows = json.loads((tmp_path / "ablation.json").read_text())
     assert [(row["variant"], row["split"]) for row in rows] == list(records)
     for row in rows:
@@ -101,13 +101,13 @@ def test_ablation_json_has_the_required_keys_with_fractions(records, tmp_path):
 
 def test_records_alone_give_the_same_report(records, tmp_path):
     """Written, read back and tabulated again: the same bytes."""
-    text = write_report(tmp_path / "first", records, 0.95)
+    text = write_ablation(tmp_path / "first", records, 0.95)
     stored = {}
     for (variant, split), found in records.items():
         write_records(tmp_path / f"{variant}.{split}.jsonl", found)
         stored[variant, split] = read_records(tmp_path / f"{variant}.{split}.jsonl")
     assert stored == records
-    assert write_report(tmp_path / "second", stored, 0.95) == text
+    assert write_ablation(tmp_path / "second", stored, 0.95) == text
     names = [path.name for path in sorted((tmp_path / "first").iterdir())]
     assert {"ablation.csv", "ablation.json", "ablation.md", "paired.json"} <= set(names)
     for name in names:
@@ -115,12 +115,12 @@ def test_records_alone_give_the_same_report(records, tmp_path):
 
 
 def test_neighbours_are_paired_by_item_and_adjusted_over_all_tests(records):
-    tests = neighbours(records)
+    tests = adjacent_variant_tests(records)
     assert [(t["split"], t["first"], t["second"]) for t in tests] == [
         (split, a, b) for split in ("heldout", "longer_hops") for a, b in zip(VARIANTS, list(VARIANTS)[1:])]
     for t in tests:
         first, second = records[t["first"], t["split"]], records[t["second"], t["split"]]
-        assert t["won"] - t["lost"] == sum(map(right, second)) - sum(map(right, first))
+        assert t["won"] - t["lost"] == sum(map(is_correct, second)) - sum(map(is_correct, first))
         assert t["difference"] == (t["won"] - t["lost"]) / len(first)
         assert t["p"] == mcnemar(t["lost"], t["won"])
     assert [t["p_holm"] for t in tests] == holm([t["p"] for t in tests])  # over all six, not per split
@@ -130,27 +130,27 @@ def test_neighbours_are_paired_by_item_and_adjusted_over_all_tests(records):
 def test_the_order_of_the_records_does_not_matter_to_the_paired_test(records):
     shuffled = {key: [found[i] for i in np.random.default_rng(n).permutation(len(found))]
                 for n, (key, found) in enumerate(records.items())}
-    assert neighbours(shuffled) == neighbours(records)
+    assert adjacent_variant_tests(shuffled) == adjacent_variant_tests(records)
 
 
 def test_variants_of_other_items_are_not_compared(records):
     """A shorter or a different set of items would silently change the denominator."""
     for other in (records["rl_stage1", "heldout"][:-1], [record(i + 1, "right") for i in range(200)]):
         with pytest.raises(BadInput, match="heldout"):
-            neighbours(records | {("rl_stage1", "heldout"): other})
+            adjacent_variant_tests(records | {("rl_stage1", "heldout"): other})
 
 
 def test_a_missing_variant_is_compared_across(records):
     """Without a cold start, stage 1 is compared with the base."""
     del records["cold_start", "heldout"], records["cold_start", "longer_hops"]
-    tests = neighbours(records)
+    tests = adjacent_variant_tests(records)
     assert [(t["first"], t["second"]) for t in tests] == 2 * [("base", "rl_stage1"), ("rl_stage1", "rl_stage2")]
-    assert "cold start" not in markdown(ablation(records, 0.95), tests, 0.95)
+    assert "cold start" not in ablation_markdown(ablation(records, 0.95), tests, 0.95)
 
 
 def test_markdown_shows_intervals_negatives_and_what_is_not_significant(records):
-    rows, tests = ablation(records, 0.95), neighbours(records)
-    lines = markdown(rows, tests, 0.95).splitlines()
+    rows, tests = ablation(records, 0.95), adjacent_variant_tests(records)
+    lines = ablation_markdown(rows, tests, 0.95).splitlines()
     assert "heldout (n = 200)" in lines[0] and "longer_hops (n = 130)" in lines[0]
     assert len({line.count("|") for line in lines[:2] + lines[2:6]}) == 1
     body = {title: next(line for line in lines if line.startswith(f"| {title} |")) for title in VARIANTS.values()}
@@ -176,6 +176,6 @@ def test_significance_is_of_the_adjusted_p():
 
     records = {("base", "s"): made(range(0, 10)), ("cold_start", "s"): made(range(1, 18)),
                ("rl_stage1", "s"): made(range(1, 18)), ("rl_stage2", "s"): made(range(1, 18))}
-    tests = neighbours(records)
+    tests = adjacent_variant_tests(records)
     assert tests[0]["p"] == pytest.approx(2 * 10 / 2**9) and tests[0]["p"] < 0.05 < tests[0]["p_holm"]
-    assert "(+17.5 n.s.)" in markdown(ablation(records, 0.95), tests, 0.95)
+    assert "(+17.5 n.s.)" in ablation_markdown(ablation(records, 0.95), tests, 0.95)

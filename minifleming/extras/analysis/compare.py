@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from minifleming.evaluation.records import right
-from minifleming.evaluation.scores import Sets, interval, macro, scores
+from minifleming.evaluation.evaluate import is_correct
 from minifleming.evaluation.statistics import holm, mcnemar, paired_bootstrap
+from minifleming.evaluation.tables import Sets, interval, macro, score_rows
 from minifleming.run.errors import BadInput
 
 
@@ -31,7 +31,7 @@ def compared(models: dict[str, Sets], confidence: float) -> list[dict]:
     rows = []
     for model in others:
         for name in in_common(models):
-            before, after = ({r["item"]: (right(r), r["answer"]) for r in models[m][name]} for m in (against, model))
+            before, after = ({r["item"]: (is_correct(r), r["answer"]) for r in models[m][name]} for m in (against, model))
             if before.keys() != after.keys() or any(before[i][1] != after[i][1] for i in before):
                 raise BadInput(f"{name}: the records of {against} and {model} are not of the same items")
             pairs = np.array([(before[item][0], after[item][0]) for item in before], np.int64)
@@ -46,11 +46,11 @@ def compared(models: dict[str, Sets], confidence: float) -> list[dict]:
 
 
 def side_by_side(models: dict[str, Sets], confidence: float) -> list[dict]:
-    """Table 3: a row a model and benchmark, as scores.scores gives them, and one for the macro average."""
+    """Table 3: a row a model and benchmark, as tables.score_rows gives them, and one for the macro average."""
     rows, names = [], in_common(models)
     for model, sets in models.items():
         shared = {name: sets[name] for name in names}
-        rows += [{"model": model} | row for row in scores(shared, confidence)]
+        rows += [{"model": model} | row for row in score_rows(shared, confidence)]
         mean, low, high = macro(shared, confidence)
         rows.append({"model": model, "benchmark": "macro average", "accuracy": mean, "ci_low": low, "ci_high": high})
     return rows

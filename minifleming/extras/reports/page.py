@@ -1,9 +1,6 @@
-"""An evaluation as one self-contained HTML page: scores, letters, slices, how right answers are carried.
+"""HTML pages in one file each: the parts that all pages share, and the page of an evaluation.
 
-    runs/eval/scores.html
-
-Nothing is loaded from elsewhere. The bars are drawn in the page itself; the plots need matplotlib, and the page says
-so where it is missing.
+Nothing is loaded from elsewhere. Bars are drawn in the page itself; plots need matplotlib.
 """
 
 from __future__ import annotations
@@ -11,109 +8,153 @@ from __future__ import annotations
 import html
 from collections import Counter
 
-from minifleming.evaluation.records import right
-from minifleming.evaluation.scores import Sets, interval
+from minifleming.evaluation.evaluate import is_correct
+from minifleming.evaluation.tables import Sets, interval, percent
 from minifleming.extras.analysis.paper import differences
-from minifleming.extras.analysis.robust import letters
+from minifleming.extras.analysis.robust import label_distribution
 from minifleming.extras.analysis.slices import slices
 from minifleming.extras.reports import plots
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}\
+table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}
 td,th{border:1px solid #ccc;padding:.25rem .6rem;text-align:right}
 td:first-child,th:first-child{text-align:left}td{white-space:nowrap}td svg{max-width:none}
-svg{display:block;max-width:100%;height:auto}.note{color:#666}"""
-SUPPORT = {"chain": "a chain of edges", "gap": "true hops, the last one elsewhere", "false": "a false hop",
-           "unread": "no hop read"}
+svg{display:block;max-width:100%;height:auto}.note{color:#666}
+pre{background:#f6f6f6;padding:.6rem;white-space:pre-wrap}"""
+NO_PLOTS = "<p class=note>No plots: matplotlib is not installed (the [plot] extra).</p>"
+NOTE = "<p class=note>Research software, not for clinical use. {}</p>"
+KINDS = ("multiple", "truncated", "empty", "unparsed")
+SUPPORT_TITLES = {"chain": "a chain of edges", "gap": "true hops, the last one elsewhere",
+                  "false": "a false hop", "unread": "no hop read"}
+BAR = 200  # width, in pixels
 
 
-def page(title: str, sets: Sets, rows: list[dict], confidence: float, more: dict[str, str], drawn: dict[str, str]
-         ) -> str:
-    """``rows`` as scores.scores gives them for ``sets``; ``more``: heading -> markdown; ``drawn``: name -> SVG.
+class Markup(str):
+    """Text that is HTML already and is not escaped again."""
 
-    A drawing whose name begins with a benchmark's and a point stands with that benchmark, any other above them.
-    """
-    parts = [f"<h1>{html.escape(title)}</h1>",
-             "<p class=note>Research software, not for clinical use. Strict accuracy; "
-             f"{100 * confidence:.0f} % Wilson intervals; the red mark is chance; the denominator is n throughout.</p>",
-             score_table(rows), *(f"<p>{html.escape(text)}</p>" for text in differences(
-                 {row["benchmark"]: row["n"] for row in rows}))]
-    if not plots.available():
-        parts.append("<p class=note>No plots: matplotlib is not installed (the [plot] extra).</p>")
-    parts += [svg for name, svg in drawn.items() if name.partition(".")[0] not in sets]
-    parts += [f"<h2>{html.escape(heading)}</h2>{from_markdown(text)}" for heading, text in more.items()]
-    for name, records in sets.items():
-        parts += [f"<h2>{html.escape(name)}</h2>", letter_table(records), support_table(records),
-                  *(svg for of, svg in drawn.items() if of.partition(".")[0] == name), slice_table(records, confidence)]
-    return (f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
-            f"<style>{STYLE}</style>{''.join(parts)}</html>\n")
+
+def document(title: str, parts: list[str]) -> str:
+    """Returns a whole page."""
+    name = html.escape(title)
+    return (f"<!doctype html><html lang=en><meta charset=utf-8><title>{name}</title>"
+            f"<style>{STYLE}</style><h1>{name}</h1>{''.join(parts)}</html>\n")
+
+
+def heading(text: str, level: int = 2) -> str:
+    return f"<h{level}>{html.escape(text)}</h{level}>"
+
+
+def paragraph(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>"
+
+
+def preformatted(text: str) -> str:
+    return f"<pre>{html.escape(text)}</pre>"
+
+
+def table(head: list[str], rows: list[list]) -> str:
+    """Returns a table; cells are escaped unless they are Markup, and floats have three digits."""
+    lines = ["<tr>" + "".join(f"<th>{html.escape(name)}</th>" for name in head) + "</tr>"]
+    for row in rows:
+        lines.append("<tr>" + "".join(map(_cell, row)) + "</tr>")
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _cell(value) -> str:
+    if isinstance(value, float):
+        value = f"{value:.3f}"
+    return f"<td>{value if isinstance(value, Markup) else html.escape(str(value))}</td>"
 
 
 def from_markdown(text: str) -> str:
-    """Our own tables and paragraphs."""
-    lines = [line for line in text.split("\n") if line and not line.startswith("|---")]
-    rows = [[cell.strip().strip("*") for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    words = [f"<p>{html.escape(line)}</p>" for line in lines if not line.startswith("|")]
+    """Returns the HTML of our own tables and paragraphs."""
+    rows, words = [], []
+    for line in text.split("\n"):
+        if line.startswith("|") and not line.startswith("|---"):
+            rows.append([cell.strip().strip("*") for cell in line.strip("|").split("|")])
+        elif line and not line.startswith("|"):
+            words.append(paragraph(line))
     return (table(rows[0], rows[1:]) if rows else "") + "".join(words)
 
 
+def evaluation_page(title: str, sets: Sets, rows: list[dict], confidence: float,
+                    more: dict[str, str], drawn: dict[str, str]) -> str:
+    """``rows``: tables.score_rows of ``sets``; ``more``: heading -> markdown; ``drawn``: name -> SVG.
+
+    A drawing whose name begins with a benchmark's and a point is shown with that benchmark.
+    """
+    parts = [NOTE.format(f"Strict accuracy; {100 * confidence:.0f} % Wilson intervals; the red mark is "
+                         "chance; the denominator is n throughout."), score_table(rows)]
+    parts += map(paragraph, differences({row["benchmark"]: row["n"] for row in rows}))
+    if not plots.available():
+        parts.append(NO_PLOTS)
+    by_set: dict[str, list[str]] = {}
+    for name, svg in drawn.items():
+        by_set.setdefault(name.partition(".")[0], []).append(svg)
+    for name in by_set.keys() - sets.keys():
+        parts += by_set[name]
+    for name, text in more.items():
+        parts += [heading(name), from_markdown(text)]
+    for name, records in sets.items():
+        parts += [heading(name), label_table(records), support_table(records), *by_set.get(name, []),
+                  slice_table(records, confidence)]
+    return document(title, parts)
+
+
 def score_table(rows: list[dict]) -> str:
-    kinds = ("multiple", "truncated", "empty", "unparsed")
-    return table(["benchmark", "n", "strict, %", "", "chance", "lenient", *kinds],
-                 [[row["benchmark"], row["n"], interval(row["accuracy"], row["ci_low"], row["ci_high"]), Bar(row),
-                   *(f"{100 * row[key]:.1f}" for key in ("chance", "lenient", *kinds))] for row in rows])
+    cells = []
+    for row in rows:
+        shares = [percent(row[key]) for key in ("chance", "lenient", *KINDS)]
+        cells.append([row["benchmark"], row["n"], strict(row), bar(row), *shares])
+    return table(["benchmark", "n", "strict, %", "", "chance", "lenient", *KINDS], cells)
 
 
-class Bar:
-    """Accuracy as a bar with its interval as a line and chance, where it is known, as a mark."""
-
-    def __init__(self, row: dict):
-        self.row = row
-
-    def __str__(self) -> str:
-        row, wide = self.row, 200
-        chance = f'<rect x="{wide * row["chance"]:.1f}" y="0" width="1" height="14" fill="#c0504d"/>' \
-            if "chance" in row else ""
-        return (f'<svg width="{wide}" height="14" role="img"><rect width="{wide}" height="14" fill="#eee"/>'
-                f'<rect y="2" width="{wide * row["accuracy"]:.1f}" height="10" fill="#6699cc"/>'
-                f'<rect x="{wide * row["ci_low"]:.1f}" y="6" width="{wide * (row["ci_high"] - row["ci_low"]):.1f}" '
-                f'height="2" fill="#222"/>{chance}</svg>')
+def strict(row: dict) -> str:
+    return interval(row["accuracy"], row["ci_low"], row["ci_high"])
 
 
-def letter_table(records: list[dict]) -> str:
-    found = letters([r["answer"] for r in records], [r["strict"] for r in records])
+def bar(row: dict) -> Markup:
+    """Accuracy as a bar, its interval as a line, and chance, where it is known, as a mark."""
+    mark = ""
+    if "chance" in row:
+        mark = f'<rect x="{BAR * row["chance"]:.1f}" y="0" width="1" height="14" fill="#c0504d"/>'
+    wide = BAR * (row["ci_high"] - row["ci_low"])
+    return Markup(
+        f'<svg width="{BAR}" height="14" role="img"><rect width="{BAR}" height="14" fill="#eee"/>'
+        f'<rect y="2" width="{BAR * row["accuracy"]:.1f}" height="10" fill="#6699cc"/>'
+        f'<rect x="{BAR * row["ci_low"]:.1f}" y="6" width="{wide:.1f}" height="2" fill="#222"/>'
+        f"{mark}</svg>")
+
+
+def label_table(records: list[dict]) -> str:
+    found = label_distribution(records)
     names = sorted(found["gold"].keys() | found["predicted"].keys())
-    return "<h3>Letters</h3>" + table(["", *names], [
-        ["right answers", *(found["gold"].get(k, 0) for k in names)],
-        ["given answers", *(found["predicted"].get(k, 0) for k in names)]]) + (
-        f"<p>Total variation distance {found['distance']:.2f}: 0 where the model gives each letter as often as it is "
-        "right.</p>")
+    rows = [["right answers", *(found["gold"].get(name, 0) for name in names)],
+            ["given answers", *(found["predicted"].get(name, 0) for name in names)]]
+    return heading("Letters", 3) + table(["", *names], rows) + paragraph(
+        f"Total variation distance {found['distance']:.2f}: 0 where the model gives each letter as often "
+        "as it is right.")
 
 
 def support_table(records: list[dict]) -> str:
     """Right answers by what their reasoning states, for items with a path in the graph."""
-    counts = Counter(r["support"] for r in records if right(r) and r["support"])
+    counts = Counter(r["support"] for r in records if is_correct(r) and r["support"])
     if not counts:
         return ""
-    total = sum(counts.values())
-    return "<h3>What the right answers rest on</h3>" + table(["", "items", "%"], [
-        [title, counts[key], f"{100 * counts[key] / total:.1f}"] for key, title in SUPPORT.items()])
+    rows = []
+    for key, title in SUPPORT_TITLES.items():
+        rows.append([title, counts[key], percent(counts[key] / counts.total())])
+    return heading("What the right answers rest on", 3) + table(["", "items", "%"], rows)
 
 
 def slice_table(records: list[dict], confidence: float) -> str:
-    """Dimensions that part the records; one slice for all would say nothing."""
-    rows = slices(records, right, confidence)
-    several = [d for d, count in Counter(row["dimension"] for row in rows).items() if count > 1]
-    cells = [[f"{row['dimension']} {row['slice']}", row["n"],
-              interval(row["accuracy"], row["ci_low"], row["ci_high"]) if "accuracy" in row else "fewer than 30",
-              Bar(row) if "accuracy" in row else ""] for row in rows if row["dimension"] in several]
-    return "<h3>Slices</h3>" + table(["", "n", "strict, %", ""], cells) if cells else ""
-
-
-def table(head: list, rows: list[list]) -> str:
-    def cell(value) -> str:
-        return str(value) if isinstance(value, Bar) else html.escape(str(value))
-
-    lines = ["<tr>" + "".join(f"<th>{html.escape(h)}</th>" for h in head) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{cell(value)}</td>" for value in row) + "</tr>" for row in rows]
-    return f"<table>{''.join(lines)}</table>"
+    """Dimensions with several slices; one slice of all records would say nothing."""
+    rows = slices(records, confidence)
+    sizes = Counter(row["dimension"] for row in rows)
+    cells = []
+    for row in rows:
+        if sizes[row["dimension"]] > 1:
+            known = "accuracy" in row
+            cells.append([f"{row['dimension']} {row['slice']}", row["n"],
+                          strict(row) if known else "fewer than 30", bar(row) if known else ""])
+    return heading("Slices", 3) + table(["", "n", "strict, %", ""], cells) if cells else ""

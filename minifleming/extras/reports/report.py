@@ -1,25 +1,33 @@
 """Writes the pages and plots of an evaluation and of a run, all from stored records.
 
-    scores.html, slices.csv, plots/*.svg                         write_pages
-    report/ablation.html, ablation.svg, training.html            write_run_pages
-    compare.md .csv .json, paired.csv                            write_comparison
+    scores.html, slices.csv, plots/*.svg, robust.md .json, votes.md .json    write_pages
+    report/ablation.html, ablation.svg, training.html                        write_run_pages
+    compare.md .csv .json, paired.csv                                        write_comparison
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from minifleming.evaluation import tables
-from minifleming.evaluation.records import right
-from minifleming.evaluation.scores import Sets, scores, to_csv
-from minifleming.extras.analysis import compare
+from minifleming.evaluation.evaluate import read_folder
+from minifleming.evaluation.tables import (
+    VARIANTS,
+    Records,
+    Sets,
+    ablation,
+    score_rows,
+    to_csv,
+    write_table,
+)
+from minifleming.extras.analysis import Analysis, compare
 from minifleming.extras.analysis.paper import differences
 from minifleming.extras.analysis.slices import slices
 from minifleming.extras.reports import plots, training
-from minifleming.extras.reports.page import page
+from minifleming.extras.reports.page import evaluation_page
 from minifleming.rlvr.log import step_path
 from minifleming.run.checkpoint import write_text
+from minifleming.run.errors import BadInput
 
 
 def size_notes(sets: Sets) -> list[str]:
@@ -27,61 +35,65 @@ def size_notes(sets: Sets) -> list[str]:
     return differences({name: len(records) for name, records in sets.items()})
 
 
-def write_pages(out: Path, sets: Sets, confidence: float, more: dict[str, str],
-                votes: dict[str, dict]) -> None:
-    """Write the page of one model, its slices and its plots.
-
-    ``more``: heading -> table in markdown; ``votes``: benchmark -> figures of votes.voted.
-    """
-    parts = {name: slices(records, right, confidence) for name, records in sets.items()}
-    drawn = drawings(parts, votes)
+def write_pages(out: Path, sets: Sets, confidence: float, analyses: Sequence[Analysis]) -> list[str]:
+    """Writes the page of one model, its slices, plots and analyses; returns the tables of these."""
+    more, drawn, rows = {}, {}, []
+    for name, records in sets.items():
+        parts = slices(records, confidence)
+        drawn[f"{name}.slices"] = plots.by_slice(parts)
+        rows += [{"benchmark": name} | row for row in parts]
+    for analysis in analyses:
+        more[analysis.heading] = write_table(out / analysis.name, analysis.rows, analysis.text)
+        for name, row in analysis.rows.items():
+            if "reliability" in row:
+                title = f"{name}, {row['k']} samples"
+                drawn[f"{name}.reliability"] = plots.reliability(row["reliability"], title)
+    drawn = {name: svg for name, svg in drawn.items() if svg}
     for name, svg in drawn.items():
         write_text(out / "plots" / f"{name}.svg", svg)
-    rows = [{"benchmark": name} | row for name in parts for row in parts[name]]
     write_text(out / "slices.csv", to_csv(rows))
-    html = page(out.name, sets, scores(sets, confidence), confidence, more, drawn)
-    write_text(out / "scores.html", html)
+    page = evaluation_page(out.name, sets, score_rows(sets, confidence), confidence, more, drawn)
+    write_text(out / "scores.html", page)
+    return list(more.values())
 
 
-def write_run_pages(folder: Path, records: tables.Records, confidence: float, text: str) -> None:
-    """Write the pages of a run: Table 4, and the course of its training if it has any steps."""
-    write_ablation(folder / "report", records, confidence, text)
-    if step_path(folder, 1).exists():
-        training.write_page(folder)
+def write_run_pages(run: Path, records: Records, confidence: float, text: str) -> None:
+    """Writes the pages of a run: Table 4, and the course of its training if it has any steps."""
+    write_ablation_page(run / "report", records, confidence, text)
+    if step_path(run, 1).exists():
+        training.write_page(run)
 
 
-def write_ablation(out: Path, records: tables.Records, confidence: float, text: str) -> None:
-    """Write ``ablation.html`` and, with matplotlib, ``ablation.svg``. ``text``: Table 4."""
-    sets = {f"{variant}_{split}": found for (variant, split), found in records.items()}
-    drawn = {}
-    svg = plots.ablation(tables.ablation(records, confidence), tables.VARIANTS)
-    if svg:
-        drawn["ablation"] = svg
-        write_text(out / "ablation.svg", svg)
-    parts = {name: slices(found, right, confidence) for name, found in sets.items()}
-    drawn |= drawings(parts, {})
-    rows = scores(sets, confidence)
-    html = page("Ablation", sets, rows, confidence, {"Table 4": text}, drawn)
-    write_text(out / "ablation.html", html)
+def write_ablation_page(out: Path, records: Records, confidence: float, text: str) -> None:
+    """Writes ``ablation.html`` and, with matplotlib, ``ablation.svg``. ``text``: Table 4."""
+    sets, drawn = {}, {"ablation": plots.ablation(ablation(records, confidence), VARIANTS)}
+    if drawn["ablation"]:
+        write_text(out / "ablation.svg", drawn["ablation"])
+    for (variant, split), found in records.items():
+        name = f"{variant}_{split}"
+        sets[name] = found
+        drawn[f"{name}.slices"] = plots.by_slice(slices(found, confidence))
+    more = {"Table 4": text}
+    page = evaluation_page("Ablation", sets, score_rows(sets, confidence), confidence, more, drawn)
+    write_text(out / "ablation.html", page)
 
 
-def drawings(parts: dict[str, list[dict]], votes: dict[str, dict]) -> dict[str, str]:
-    """name -> SVG; empty without matplotlib, or where there is nothing to draw."""
-    found = {f"{name}.slices": plots.by_slice(rows) for name, rows in parts.items()}
-    for name, row in votes.items():
-        title = f"{name}, {row['k']} samples"
-        found[f"{name}.reliability"] = plots.reliability(row["reliability"], title)
-    return {name: svg for name, svg in found.items() if svg}
-
-
-def write_comparison(out: Path | None, models: dict[str, Sets], confidence: float) -> str:
-    """Returns Table 3 and the paired tests as text, and writes them if ``out`` is given."""
-    rows, pairs = compare.side_by_side(models, confidence), compare.compared(models, confidence)
+def write_comparison(out: Path | None, folders: list[Path], confidence: float) -> str:
+    """Returns Table 3 and the paired tests of the evaluations in ``folders``; writes them to ``out``."""
+    if len(folders) < 2:
+        raise BadInput("--compare: two folders are needed")
+    names = [folder.name for folder in folders]
+    models = {}
+    for folder in folders:
+        name = folder.name if names.count(folder.name) == 1 else str(folder)
+        models[name] = read_folder(folder)
+    if len(models) < len(folders):
+        raise BadInput("--compare: a folder comes twice")
+    rows = compare.side_by_side(models, confidence)
+    pairs = compare.compared(models, confidence)
     text = compare.table3(rows, confidence) + "\n\n" + compare.paired_markdown(pairs, confidence)
     if out:
-        write_text(out / "compare.md", text + "\n")
+        write_table(out / "compare", {"models": rows, "paired": pairs}, text)
         write_text(out / "compare.csv", to_csv(rows))
         write_text(out / "paired.csv", to_csv(pairs))
-        both = {"models": rows, "paired": pairs}
-        write_text(out / "compare.json", json.dumps(both, indent=1) + "\n")
     return text

@@ -1,20 +1,27 @@
-"""A page of the run report: how reinforcement learning went, from the run's own logs.
+"""The page of a training run, from its own logs.
 
     python -m minifleming.rlvr.report RUN        writes RUN/report/training.html
 
-One file that a browser opens, without anything from elsewhere. The plots need matplotlib (`pip install -e '.[plot]'`);
-without it the page has its tables and says so.
+The plots need matplotlib (`pip install -e '.[plot]'`).
 """
 
 from __future__ import annotations
 
-import html
 import json
 from collections import Counter
 from pathlib import Path
 
 from minifleming.audit.reader import read_lines, read_step
-from minifleming.extras.reports import training_plots
+from minifleming.extras.reports import plots
+from minifleming.extras.reports.page import (
+    NO_PLOTS,
+    NOTE,
+    document,
+    heading,
+    paragraph,
+    preformatted,
+    table,
+)
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rlvr.log import step_path
 from minifleming.rods.answer import reasoning_of
@@ -26,15 +33,20 @@ from minifleming.run import config as configuration
 from minifleming.run.checkpoint import checkpoints, write_text
 from minifleming.run.errors import BadInput, Parser, run_cli
 
-EXAMPLES, SUPPORT = 5, ("chain", "gap", "false", "unread")
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;margin:1rem 0}td,th{border:1px solid #ccc;padding:.25rem .6rem;text-align:right}
-td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}
-pre{background:#f6f6f6;padding:.6rem;white-space:pre-wrap}.note{color:#666}"""
+EXAMPLES = 5
+SUPPORT = ("chain", "gap", "false", "unread")
+STAGE_METRICS = ("reward", "accuracy", "zero_variance_groups", "sampled_entropy",
+                 "completion_tokens")
+KINDS = ("right", "middle", "wrong", "quarantine")
+SUPPORT_NOTE = ("All right samples of these steps. chain: every stated hop is an edge of the graph and the "
+                "last one touches the answer; gap: every hop is an edge, the last one does not touch it; "
+                "false: a hop is no edge; unread: no hop could be read. A measure, never a reward.")
+SOURCES = ("Made from metrics.jsonl, mining.jsonl and rollouts/; <code>python -m minifleming.audit "
+           "verify</code> recomputes them.")
 
 
 def write_page(folder: Path) -> Path:
-    """``report/training.html`` of a run folder."""
+    """Writes ``report/training.html`` of a run folder; returns its path."""
     cfg = configuration.load(folder / "config.toml")
     metrics = [json.loads(line) for line in read_lines(folder / "metrics.jsonl")]
     steps = [m for m in metrics if m["stage"].startswith("rl_")]
@@ -45,117 +57,129 @@ def write_page(folder: Path) -> Path:
     items = {item.id: item for item in read_items(folder / "items" / "train.jsonl")}
     tokenizer = Tokenizer(checkpoints(folder / "checkpoints")[0] / "model")
     graph = load_graph(cfg.data.graph, cfg.data.columns) if cfg.data.graph else None
-    chains = carried(folder, steps, items, tokenizer, graph) if graph else []
-    parts = [
-        f"<h1>Reinforcement learning: {html.escape(cfg.run.out)}</h1>",
-        "<p class=note>Research software, not for clinical use. Made from metrics.jsonl, mining.jsonl and rollouts/; "
-        "<code>python -m minifleming.audit verify</code> recomputes them.</p>",
-        stages_table(metrics, steps), *drawn(steps, rounds, chains), carried_table(chains), pools(rounds, ledger),
-        alarms_table(folder), examples(folder, steps, items, tokenizer),
-    ]
+    counts = support_by_step(folder, steps, items, tokenizer, graph) if graph else []
+    parts = [NOTE.format(SOURCES), stages_table(metrics, steps)]
+    if plots.available():
+        parts += [heading("Curves"), plots.training(steps, rounds, counts)]
+    else:
+        parts.append(NO_PLOTS)
+    parts += [support_table(counts), pools(rounds, ledger), alarms_table(folder),
+              examples(folder, steps, items, tokenizer)]
     page = folder / "report" / "training.html"
-    write_text(page, f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(cfg.run.out)}</title>"
-                     f"<style>{STYLE}</style>{''.join(parts)}</html>\n")
+    write_text(page, document(f"Reinforcement learning: {cfg.run.out}", parts))
     return page
 
 
-def drawn(steps: list[dict], rounds: list[dict], chains: list[dict]) -> list[str]:
-    if not training_plots.available():
-        return ["<p class=note>No plots: matplotlib is not installed (the [plot] extra).</p>"]
-    return ["<h2>Curves</h2>", training_plots.curves(steps, rounds, chains)]
-
-
-def table(head: list[str], rows: list[list]) -> str:
-    def cell(value) -> str:
-        return html.escape(f"{value:.3f}" if isinstance(value, float) else str(value))
-
-    lines = ["<tr>" + "".join(f"<th>{html.escape(h)}</th>" for h in head) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{cell(value)}</td>" for value in row) + "</tr>" for row in rows]
-    return f"<table>{''.join(lines)}</table>"
-
-
 def stages_table(metrics: list[dict], steps: list[dict]) -> str:
-    """Each stage and round: its first and last fifth side by side, so that a change shows."""
-    names = ("reward", "accuracy", "zero_variance_groups", "sampled_entropy", "completion_tokens")
+    """Each stage and round: the means of its first and of its last fifth."""
+    stages: dict[tuple, list[dict]] = {}
+    for m in steps:
+        stages.setdefault((m["stage"], m["round"]), []).append(m)
     rows = []
-    for place in dict.fromkeys((m["stage"], m["round"]) for m in steps):
-        mine = [m for m in steps if (m["stage"], m["round"]) == place]
+    for (stage, number), mine in stages.items():
         fifth = max(len(mine) // 5, 1)
-        title = "stage 1" if place[0] == "rl_stage1" else f"stage 2, round {place[1]}"
-        cells = [f"{_mean(mine[:fifth], name):.2f} → {_mean(mine[-fifth:], name):.2f}" for name in names]
-        rows.append([title, f"{mine[0]['step']} to {mine[-1]['step']}", *cells,
-                     f"{max(m['logprob_diff_max'] for m in mine):.1e}"])
-    switch = "".join(f"<p>Stage 1 ended after step {m['step']}: {html.escape(m['why'])} (mean share of "
-                     f"zero-variance groups {m['mean_zero_variance']:.2f}, threshold {m['threshold']:.2f}).</p>"
-                     for m in metrics if m["stage"] == "switch")
-    return ("<h2>Stages</h2><p>Means over the first fifth of the steps → over the last fifth.</p>"
-            + table(["", "steps", *names, "logprob_diff_max"], rows) + switch)
+        row = ["stage 1" if stage == "rl_stage1" else f"stage 2, round {number}",
+               f"{mine[0]['step']} to {mine[-1]['step']}"]
+        for name in STAGE_METRICS:
+            row.append(f"{_mean(mine[:fifth], name):.2f} → {_mean(mine[-fifth:], name):.2f}")
+        rows.append([*row, f"{max(m['logprob_diff_max'] for m in mine):.1e}"])
+    text = heading("Stages")
+    text += paragraph("Means over the first fifth of the steps → over the last fifth.")
+    text += table(["", "steps", *STAGE_METRICS, "logprob_diff_max"], rows)
+    for m in metrics:
+        if m["stage"] == "switch":
+            text += paragraph(f"Stage 1 ended after step {m['step']}: {m['why']} (mean share of "
+                              f"zero-variance groups {m['mean_zero_variance']:.2f}, threshold {m['threshold']:.2f}).")
+    return text
 
 
-def carried(folder: Path, steps: list[dict], items: dict[str, Item], tokenizer: Tokenizer, graph: Graph) -> list[dict]:
-    """At ten steps: how the right answers to items with a path are carried by what their reasoning states."""
-    size, found = max(-(-len(steps) // 10), 1), []
-    for at in range(0, len(steps), size):
-        part, counts = steps[at : at + size], Counter()
-        for entry in read_step(folder, part[len(part) // 2]["step"]):
+def support_by_step(folder: Path, steps: list[dict], items: dict[str, Item], tokenizer: Tokenizer,
+                    graph: Graph) -> list[dict]:
+    """At ten steps: counts of the right answers to items with a path, by what their reasoning states."""
+    size = max(-(-len(steps) // 10), 1)
+    found = []
+    for start in range(0, len(steps), size):
+        part = steps[start : start + size]
+        step = part[len(part) // 2]["step"]
+        counts: Counter[str] = Counter()
+        for entry in read_step(folder, step):
             item = items[entry["item_id"]]
             if entry["verdict"]["label"] == item.answer and item.path:
-                text = tokenizer.decode(entry["completion_ids"][:-1])
-                counts[support(reasoning_of(text), item.nodes(item.answer)[-1].strip(), graph)] += 1
-        found.append({"step": part[len(part) // 2]["step"], "right": sum(counts.values()), **counts})
-    return [entry for entry in found if entry["right"]]
+                reasoning = reasoning_of(tokenizer.decode(entry["completion_ids"][:-1]))
+                counts[support(reasoning, item.nodes(item.answer)[-1].strip(), graph)] += 1
+        if counts:
+            found.append({"step": step, "right": counts.total(), **counts})
+    return found
 
 
-def carried_table(chains: list[dict]) -> str:
-    if not chains:
+def support_table(counts: list[dict]) -> str:
+    if not counts:
         return ""
-    rows = [[c["step"], c["right"], *(c.get(kind, 0) / c["right"] for kind in SUPPORT)] for c in chains]
-    return ("<h2>Right answers, and what carries them</h2><p>All right samples of these steps. <em>chain</em>: every "
-            "stated hop is an edge of the graph and the last one touches the answer; <em>gap</em>: every hop is an "
-            "edge, the last one does not touch it; <em>false</em>: a hop is no edge; <em>unread</em>: no hop could be "
-            "read. A measure, never a reward.</p>" + table(["step", "right", *SUPPORT], rows))
+    rows = []
+    for row in counts:
+        rows.append([row["step"], row["right"], *(row.get(kind, 0) / row["right"] for kind in SUPPORT)])
+    return (heading("Right answers, and what supports them") + paragraph(SUPPORT_NOTE)
+            + table(["step", "right", *SUPPORT], rows))
 
 
 def pools(rounds: list[dict], ledger: list[dict]) -> str:
     """Sizes of the mined classes, and how items moved between them."""
     if not rounds:
         return ""
-    kinds = ("right", "middle", "wrong", "quarantine")
-    text = "<h2>Mining</h2>" + table(["round", "after step", *kinds], [
-        [r["round"], r["step"], *(r[kind] for kind in kinds)] for r in rounds])
-    for number in (r["round"] for r in rounds):
-        moves = Counter((e["before"] or "no pool", e["now"]) for e in ledger
-                        if e["event"] == "mined" and e["round"] == number)
-        rows = [[before, *(moves[before, kind] for kind in kinds)] for before in sorted({b for b, _ in moves})]
-        text += f"<h3>Transitions at round {number}</h3>" + table(["from, to", *kinds], rows)
+    sizes = [[r["round"], r["step"], *(r[kind] for kind in KINDS)] for r in rounds]
+    text = heading("Mining") + table(["round", "after step", *KINDS], sizes)
+    for r in rounds:
+        moves: Counter[tuple[str, str]] = Counter()
+        for entry in ledger:
+            if entry["event"] == "mined" and entry["round"] == r["round"]:
+                moves[entry["before"] or "no pool", entry["now"]] += 1
+        rows = []
+        for before in sorted({before for before, _ in moves}):
+            rows.append([before, *(moves[before, kind] for kind in KINDS)])
+        text += heading(f"Transitions at round {r['round']}", 3) + table(["from, to", *KINDS], rows)
     return text
 
 
 def alarms_table(folder: Path) -> str:
     path = folder / "alarms.jsonl"
-    entries = [json.loads(line) for line in read_lines(path)] if path.exists() else []
-    return "<h2>Alarms</h2>" + (table(["step", "alarm", "what"], [[e["step"], e["alarm"], e["words"]] for e in entries])
-                                if entries else "<p>None.</p>")
+    rows = []
+    for line in read_lines(path) if path.exists() else []:
+        entry = json.loads(line)
+        rows.append([entry["step"], entry["alarm"], entry["words"]])
+    return heading("Alarms") + (table(["step", "alarm", "what"], rows) if rows else paragraph("None."))
 
 
 def examples(folder: Path, steps: list[dict], items: dict[str, Item], tokenizer: Tokenizer) -> str:
-    """Items that were sampled in the first and in the last fifth: sample 0 of each, as it was written."""
+    """Sample 0 of items drawn in the first and in the last fifth, as it was written."""
     fifth = max(len(steps) // 5, 1)
-    early, late = ({e["item_id"]: (m["step"], e) for m in part for e in read_step(folder, m["step"])
-                    if e["sample"] == 0} for part in (steps[:fifth], steps[-fifth:]))
-    both = [name for name in early if name in late]
-    both.sort(key=lambda name: (early[name][1]["reward"] - late[name][1]["reward"], name))  # the largest gains first
-    lost = sum(early[name][1]["reward"] > late[name][1]["reward"] for name in both)
-    text = ("<h2>Reasoning before and after</h2><p>Sample 0 of items drawn in the first and in the last fifth, the "
-            f"largest gains first; of {len(both)} such items {lost} lost.</p>")
-    for name in both[:EXAMPLES]:
+    early = first_samples(folder, steps[:fifth])
+    late = first_samples(folder, steps[-fifth:])
+    gains = []
+    for name in early.keys() & late.keys():
+        gains.append((early[name][1]["reward"] - late[name][1]["reward"], name))
+    lost = sum(gain > 0 for gain, _ in gains)
+    text = heading("Reasoning before and after") + paragraph(
+        "Sample 0 of items drawn in the first and in the last fifth, the largest gains first; of "
+        f"{len(gains)} such items {lost} lost.")
+    for _, name in sorted(gains)[:EXAMPLES]:
         item = items[name]
-        options = "\n".join(f"{label}. {option}" for label, option in item.options.items())
-        text += f"<h3>{html.escape(name)}</h3><pre>{html.escape(item.question)}\n{html.escape(options)}</pre>"
+        lines = [item.question, *(f"{label}. {option}" for label, option in item.options.items())]
+        text += heading(name, 3) + preformatted("\n".join(lines))
         for step, entry in (early[name], late[name]):
-            text += (f"<p>Step {step}, reward {entry['reward']:.1f} ({entry['verdict']['rule']}; right: {item.answer})"
-                     f"</p><pre>{html.escape(tokenizer.decode(entry['completion_ids']))}</pre>")
+            text += paragraph(f"Step {step}, reward {entry['reward']:.1f} "
+                              f"({entry['verdict']['rule']}; right: {item.answer})")
+            text += preformatted(tokenizer.decode(entry["completion_ids"]))
     return text
+
+
+def first_samples(folder: Path, steps: list[dict]) -> dict[str, tuple[int, dict]]:
+    """Returns the last step of these that drew an item, and the item's sample 0, by the item's id."""
+    found = {}
+    for m in steps:
+        for entry in read_step(folder, m["step"]):
+            if entry["sample"] == 0:
+                found[entry["item_id"]] = (m["step"], entry)
+    return found
 
 
 def _mean(steps: list[dict], name: str) -> float:

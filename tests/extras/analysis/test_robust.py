@@ -1,4 +1,4 @@
-"""Laws of extras/analysis/robust.py and slices.py: counted again by hand, and every record in one slice a dimension."""
+"""Tests of extras/analysis/robust.py and slices.py: figures counted by hand; a record is in one slice per dimension."""
 
 from __future__ import annotations
 
@@ -6,54 +6,61 @@ import numpy as np
 import pytest
 
 from minifleming.evaluation.statistics import wilson
-from minifleming.extras.analysis.robust import letters, markdown, over_turns, robustness, variants
+from minifleming.extras.analysis.robust import (
+    label_distribution,
+    markdown,
+    permutation_consistency,
+    robustness,
+    variants,
+)
 from minifleming.extras.analysis.slices import DIMENSIONS, FEWEST, slices
 from minifleming.rods.item import Item
 
 
 def test_turns_by_hand():
     turns = {"right": ["B", "B"], "wavers": ["B", "A"], "wrong": ["C", "C"], "mute": [None, None], "half": [None, "B"]}
-    found = over_turns(turns, dict.fromkeys(turns, "B"))
+    found = permutation_consistency(turns, dict.fromkeys(turns, "B"))
     assert found == {"n": 5, "by_turn": [0.4, 0.4], "mean": 0.4, "worst": 0.2, "consistent": 0.4}
 
 
 def test_worst_is_at_most_each_turn_and_consistency_at_least_worst():
     rng = np.random.default_rng(0)
     turns = {f"i{n}": [["A", "B", "C", None][k] for k in rng.integers(4, size=4)] for n in range(300)}
-    found = over_turns(turns, dict.fromkeys(turns, "A"))
+    found = permutation_consistency(turns, dict.fromkeys(turns, "A"))
     assert found["worst"] <= min(found["by_turn"]) <= found["mean"] and found["worst"] <= found["consistent"]
-    one = over_turns({item: labels[:1] for item, labels in turns.items()}, dict.fromkeys(turns, "A"))
+    one = permutation_consistency({item: labels[:1] for item, labels in turns.items()}, dict.fromkeys(turns, "A"))
     assert one["mean"] == one["worst"] == found["by_turn"][0]
 
 
 @pytest.mark.parametrize("turns", [{}, {"a": []}, {"a": ["A"], "b": ["A", "B"]}])
 def test_items_with_different_numbers_of_turns_are_refused(turns):
-    with pytest.raises(ValueError, match="same number of turns"):
-        over_turns(turns, dict.fromkeys(turns, "A"))
+    with pytest.raises(ValueError, match="equally many permutations"):
+        permutation_consistency(turns, dict.fromkeys(turns, "A"))
 
 
-def test_letters():
-    assert letters(["A", "B"], ["A", "B"])["distance"] == 0
-    assert letters(["A", "B"], ["B", "A"])["distance"] == 0, "of letters, not of items"
-    assert letters(["A", "B"], [None, None]) == {"gold": {"A": 1, "B": 1}, "predicted": {"none": 2}, "distance": 1.0}
-    assert letters(["A", "B", "C", "D"], ["A"] * 4)["distance"] == 0.75
-    for gold, predicted in ([], []), (["A"], []):
-        with pytest.raises(ValueError, match="predictions"):
-            letters(gold, predicted)
+def distance(gold: str, predicted) -> dict:
+    return label_distribution([{"answer": a, "strict": b} for a, b in zip(gold, predicted, strict=True)])
+
+
+def test_label_distribution():
+    assert distance("AB", "AB")["distance"] == 0
+    assert distance("AB", "BA")["distance"] == 0, "of labels, not of items"
+    assert distance("AB", [None, None]) == {"gold": {"A": 1, "B": 1}, "predicted": {"none": 2}, "distance": 1.0}
+    assert distance("ABCD", "AAAA")["distance"] == 0.75
 
 
 def test_every_record_is_in_one_slice_of_each_dimension():
     rng = np.random.default_rng(1)
     records = [{"tier": ["easy", "", "difficult"][n % 3], "hops": n % 4, "rarity": float(rng.integers(0, 7)),
-                "source": "kg", "options": 4 + n % 2, "tokens": int(rng.integers(1, 400)), "right": bool(n % 5)}
+                "source": "kg", "options": 4 + n % 2, "tokens": int(rng.integers(1, 400)), "strict": "A" if n % 5 else "B", "answer": "A"}
                for n in range(700)]
-    rows = slices(records, lambda record: record["right"])
+    rows = slices(records)
     for dimension in DIMENSIONS:
         assert sum(row["n"] for row in rows if row["dimension"] == dimension) == 700
     for row in rows:
         if row["dimension"] == "hops" and row["slice"] != "none":
             mine = [r for r in records if r["hops"] == int(row["slice"])]
-            k = sum(r["right"] for r in mine)
+            k = sum(r["strict"] == "A" for r in mine)
             assert (row["n"], row["correct"], row["accuracy"]) == (len(mine), k, k / len(mine))
             assert (row["ci_low"], row["ci_high"]) == wilson(k, len(mine))
     assert next(row["n"] for row in rows if row["slice"] == "none") == sum(not r["tier"] for r in records)
@@ -66,16 +73,17 @@ def test_every_record_is_in_one_slice_of_each_dimension():
 
 
 def test_ten_values_make_ten_deciles():
-    records = [{"rarity": value / 10} for value in range(1, 11) for _ in range(FEWEST)]
-    rows = [row for row in slices(records, bool) if row["dimension"] == "rarity"]
+    records = [{"rarity": value / 10, "strict": "A", "answer": "A"} for value in range(1, 11) for _ in range(FEWEST)]
+    rows = [row for row in slices(records) if row["dimension"] == "rarity"]
     assert [(row["slice"], row["n"]) for row in rows] == [(f"{i:02d} of 10", FEWEST) for i in range(1, 11)]
 
 
 def test_small_slices_show_their_size_alone():
-    records = [{"tier": "easy"}] * FEWEST + [{"tier": "moderate"}] * (FEWEST - 1)
-    large, small = (row for row in slices(records, lambda record: True) if row["dimension"] == "tier")
+    right = {"strict": "A", "answer": "A"}
+    records = [right | {"tier": "easy"}] * FEWEST + [right | {"tier": "moderate"}] * (FEWEST - 1)
+    large, small = (row for row in slices(records) if row["dimension"] == "tier")
     assert large["accuracy"] == 1.0 and small == {"dimension": "tier", "slice": "moderate", "n": FEWEST - 1}
-    assert {row["slice"] for row in slices(records, bool) if row["dimension"] != "tier"} == {"none"}
+    assert {row["slice"] for row in slices(records) if row["dimension"] != "tier"} == {"none"}
 
 
 def asked_of(items, answer) -> dict[str, list[dict]]:

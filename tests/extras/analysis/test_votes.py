@@ -16,7 +16,7 @@ from minifleming.extras.analysis.votes import (
     markdown,
     pass_at_k,
     rights,
-    share_of_win,
+    vote_credit,
     voted,
 )
 
@@ -30,8 +30,8 @@ def test_a_vote_earns_what_breaking_its_ties_at_random_earns(k):
         votes = {label: labels.count(label) for label in "AB" if label in labels}
         winners = [label for label in votes if votes[label] == max(votes.values())]
         earned = Fraction(winners.count("A"), len(winners)) if winners else Fraction(0)
-        assert share_of_win(labels, "A") == pytest.approx(float(earned))
-        assert share_of_win(labels[::-1], "A") == share_of_win(labels, "A"), "no matter in which order"
+        assert vote_credit(labels, "A") == pytest.approx(float(earned))
+        assert vote_credit(labels[::-1], "A") == vote_credit(labels, "A"), "no matter in which order"
 
 
 def test_an_unparsed_sample_never_votes_and_always_counts():
@@ -79,7 +79,7 @@ def test_the_parts_of_the_error_are_those_of_a_simulation(spread):
 
 @pytest.mark.parametrize("samples", [[["A"], ["A", "B"]], [[], []], []])
 def test_items_without_equally_many_samples_have_no_average(samples):
-    with pytest.raises(ValueError, match="same number of samples"):
+    with pytest.raises(ValueError, match="equally many samples"):
         avg_at_k(samples, ["A"] * len(samples))
 
 

@@ -8,8 +8,8 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from minifleming.evaluation.scores import write_rows, write_scores
-from minifleming.evaluation.tables import VARIANTS
+from minifleming.evaluation.tables import VARIANTS, write_scores
+from minifleming.extras.analysis import Analysis
 from minifleming.extras.analysis.calibration import reliability
 from minifleming.extras.analysis.slices import slices
 from minifleming.extras.reports import plots
@@ -33,7 +33,7 @@ def records(n: int) -> list[dict]:
 
 def test_a_plot_is_well_formed_says_its_figures_and_repeats_its_bytes():
     pytest.importorskip("matplotlib")
-    rows = slices(records(600), lambda r: r["strict"] == "A")
+    rows = slices(records(600))
     for draw in (lambda: plots.ablation(rows_of("base", "rl_stage1"), VARIANTS), lambda: plots.by_slice(rows),
                  lambda: plots.reliability(reliability(np.array([0.25, 0.9]), np.array([0, 1])), "x < y")):
         svg = draw()
@@ -44,7 +44,7 @@ def test_a_plot_is_well_formed_says_its_figures_and_repeats_its_bytes():
 
 def test_nothing_to_draw_is_no_drawing():
     assert plots.ablation([], VARIANTS) == plots.by_slice([]) == ""
-    assert plots.by_slice(slices(records(20), bool)) == "", "slices too small to have a figure"
+    assert plots.by_slice(slices(records(20))) == "", "slices too small to have a figure"
     assert plots.reliability(reliability(np.array([]), np.array([])), "x") == ""
 
 
@@ -54,9 +54,9 @@ def test_the_files_of_an_evaluation_with_and_without_matplotlib(there, tmp_path,
         pytest.importorskip("matplotlib")
     monkeypatch.setattr(plots, "available", lambda: there)
     voted = {"kg": {"k": 4, "reliability": reliability(np.array([0.25, 0.9]), np.array([0, 1]))}}
-    more = {"Several": write_rows(tmp_path, "votes", voted, "| a |\n|---|\n| 1 |")}
+    analyses = [Analysis("votes", "Several", voted, "| a |\n|---|\n| 1 |")]
     text = write_scores(tmp_path, {"kg": records(600)}, 0.95)
-    write_pages(tmp_path, {"kg": records(600)}, 0.95, more, voted)
+    assert write_pages(tmp_path, {"kg": records(600)}, 0.95, analyses) == [analyses[0].text]
     assert text + "\n" == (tmp_path / "scores.md").read_text() and "| kg | 600 |" in text
     assert (tmp_path / "slices.csv").read_text().startswith("benchmark,dimension,slice,n,correct,accuracy,")
     page = (tmp_path / "scores.html").read_text()

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from minifleming.audit.reader import read_lines
-from minifleming.extras.reports import training, training_plots
+from minifleming.extras.reports import plots, training
 from minifleming.run.errors import run_cli
 from tests.audit.test_audit import make_run, settings
 
@@ -51,7 +51,7 @@ def test_nothing_from_a_log_is_markup(run):
 
 
 def test_without_matplotlib_the_page_says_so(run, monkeypatch):
-    monkeypatch.setattr(training_plots, "available", lambda: False)
+    monkeypatch.setattr(plots, "available", lambda: False)
     page = page_of(run)
     assert "No plots: matplotlib is not installed" in page and "<svg" not in page and "Mining" in page
 
@@ -61,14 +61,14 @@ def test_the_curves_are_one_svg_and_the_same_every_time(run):
     page = page_of(run)
     svg = page[page.index("<svg") : page.index("</svg>") + 6]
     assert ET.fromstring(svg).tag.endswith("svg") and page_of(run) == page
-    drawings = training_plots.curves([{"step": 1, "reward": 0.5, "logprob_diff_max": 0.0}], [], [])
+    drawings = plots.training([{"step": 1, "reward": 0.5, "logprob_diff_max": 0.0}], [], [])
     assert drawings.startswith("<svg"), "a run of one step, without mining"
 
 
 def test_how_right_answers_are_carried():
     """Counts and shares by kind; a run without right answers has no such table."""
-    assert training.carried_table([]) == ""
-    text = training.carried_table([{"step": 3, "right": 4, "chain": 3, "false": 1}])
+    assert training.support_table([]) == ""
+    text = training.support_table([{"step": 3, "right": 4, "chain": 3, "false": 1}])
     assert "<td>3</td><td>4</td><td>0.750</td><td>0.000</td><td>0.250</td><td>0.000</td>" in text
 
 
