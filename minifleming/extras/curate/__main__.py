@@ -6,9 +6,8 @@ import dataclasses
 import json
 from pathlib import Path
 
-from minifleming.extras.curate import funnel
 from minifleming.extras.curate.arguments import parser, settings, told
-from minifleming.extras.curate.card import card
+from minifleming.extras.curate.data_card import data_card
 from minifleming.extras.curate.labels import read_votes
 from minifleming.extras.curate.sources import parse, pool, read_sources
 from minifleming.extras.curate.step import Dropped
@@ -43,8 +42,8 @@ def main(argv: list[str] | None = None) -> int:
                                                         if s.came > s.kept))
     shown = told(args) | {name: f"{path.name} sha256 {sha256(path)}" for name in ("votes", "tier_votes")
                           if (path := getattr(args, name))}
-    write(args.out, curated, card(args.out.name, curated, sources, benchmarks, shown, args.examples,
-                                   beside(args.out, ".funnel.svg").name if funnel.available() else ""))
+    text = data_card(args.out.name, curated, sources, benchmarks, shown, args.examples)
+    write(args.out, curated, text)
     print(f"{len(curated.items)} of {len(items)} items in {args.out}; "
           f"{sum(d.quarantined for d in curated.left)} in quarantine"
           + (f"; the blend is short of {curated.blend.short}" if curated.blend.short else ""))
@@ -52,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def covered(path: Path, told_of: dict, items: list[Item]) -> str:
-    """Which share of the items the file speaks of. Raises BadInput for none."""
+    """Returns a line on how many items have votes. Raises BadInput for none."""
     n = sum(item.id in told_of for item in items)
     if not n:
         raise BadInput(f"no line is on any of the {len(items)} items; the first is on '{next(iter(told_of))}'", path)
@@ -60,9 +59,9 @@ def covered(path: Path, told_of: dict, items: list[Item]) -> str:
 
 
 def refuse_inputs(args) -> None:
-    """No output may fall on an input."""
-    outputs = {beside(args.out, end).resolve() for end in ("", ".dropped.jsonl", ".quarantine.jsonl", ".card.md",
-                                                            ".funnel.svg")}
+    """Raises BadInput if an output would overwrite an input."""
+    ends = ("", ".dropped.jsonl", ".quarantine.jsonl", ".card.md")
+    outputs = {beside(args.out, end).resolve() for end in ends}
     inputs = [parse(argument)[1] for argument in (*args.sets, *args.decontaminate)]
     for path in (*inputs, *filter(None, (args.votes, args.tier_votes))):
         if path.resolve() in outputs:
@@ -75,13 +74,11 @@ def beside(out: Path, end: str) -> Path:
 
 
 def write(out: Path, curated: Curated, text: str) -> None:
-    """The items last: where they are, all the rest is."""
+    """Writes the items last: if they exist, the other files are complete."""
     left = curated.left
     write_text(beside(out, ".dropped.jsonl"), "".join(line(d) for d in left if not d.quarantined))
     write_text(beside(out, ".quarantine.jsonl"), "".join(line(d) for d in left if d.quarantined))
     write_text(beside(out, ".card.md"), text)
-    if funnel.available():
-        write_text(beside(out, ".funnel.svg"), funnel.funnel(curated.stages))
     write_items(out, curated.items)
 
 

@@ -1,4 +1,4 @@
-"""The flags of the curation, each number with its reason, and their check before anything is read."""
+"""Command-line arguments of the curation with their defaults, and their validation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def parser() -> Parser:
     p = Parser(prog="curate", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, description=(
         "Curation of public question banks (arXiv:2509.15279 §3.1, Fig. 2).\n\n"
         "    python -m minifleming.rods.curate medqa=train.jsonl kg=items.jsonl --decontaminate medqa=test.jsonl --out F\n\n"
-        "writes F (items), F.dropped.jsonl, F.quarantine.jsonl, F.card.md and, with matplotlib, F.funnel.svg."),
+        "writes F (items), F.dropped.jsonl, F.quarantine.jsonl and F.card.md."),
         epilog="Research software. Not for clinical use.")
     p.add_argument("sets", nargs="+", metavar="NAME=PATH",
                    help="a public set by the name of its reader, or any other name and a JSONL file of items; of two "

@@ -1,4 +1,4 @@
-"""Items that stand in the pool twice, and items that contradict each other.
+"""Drops duplicate items and quarantines items with contradicting answers.
 
     exact      same words in the question, same set of options, same answer           -> the later one is dropped
     near       both Jaccard similarities >= 0.8 (join.py), same answer                -> the later one is dropped

@@ -1,9 +1,9 @@
-"""Items that cannot be used as they are written: doubled options, nothing asked, characters that went wrong.
+"""Drops malformed items: duplicate options, no real question, broken characters.
 
     {"question": "Which drug?", "options": {"A": "Aspirin", "B": "aspirin."}, ...}  ->  duplicate options
     "The patientâ€™s fever"                                                         ->  mojibake
 
-Nothing is repaired: what a broken character was is a guess (arXiv:2509.15279 §3.1, format checking).
+Nothing is repaired, because the original character is unknown (arXiv:2509.15279 §3.1).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def judge(item: Item, shortest: int = SHORTEST) -> Item | Dropped:
 
 
 def fault(item: Item, shortest: int = SHORTEST) -> tuple[str, dict] | None:
-    """(reason, evidence), or None for an item that is well formed."""
+    """Returns (reason, evidence), or None for a well-formed item."""
     texts = {"question": item.question, **item.options}
     for where, text in texts.items():
         for reason, look in LOOKS:

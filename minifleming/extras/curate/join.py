@@ -1,4 +1,4 @@
-"""Which items are near each other, found without comparing all pairs.
+"""Finds near-duplicate items without comparing all pairs.
 
 An item is two sets of word features, one of its question and one of its options: single words and pairs of neighbours.
 Two items are near if both Jaccard similarities reach the threshold t: |A & B| / |A | B| >= t for the questions and for

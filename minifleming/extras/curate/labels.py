@@ -1,11 +1,11 @@
-"""Label verification by a model that answers each item several times.
+"""Verifies labels with a model that answers each item several times.
 
     python generate.py --model DIR --items F --samples 5 --temperature 1 --out votes.jsonl
     {"id": "medmcqa-1", "sample": 0, "text": "<think>...</think><answer>B</answer><|im_end|>", "finish_reason": "stop"}
 
-Right in none of five: the label is in doubt, and the item waits in quarantine with the letters chosen. It may as well
-be a hard item, so nothing is thrown away. With fewer votes it stays and is counted as unverified. A completion that
-the strict parser cannot read is a vote for no letter: "-".
+If none of five answers is right, the label is in doubt and the item is quarantined with the chosen
+letters; it may also be a hard item, so it is not dropped. An item with fewer votes is kept as
+unverified. A completion that the strict parser cannot read is a vote for no letter: "-".
 """
 
 from __future__ import annotations

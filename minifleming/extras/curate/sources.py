@@ -1,4 +1,4 @@
-"""What the curation reads: NAME=PATH, a public benchmark of evaluation/benchmarks.py or a JSONL file of our items.
+"""Reads the inputs of the curation: NAME=PATH, a public benchmark of evaluation/benchmarks.py or a JSONL file of our items.
 
     medqa=train.jsonl kg=items.jsonl  ->  [Source("medqa", "train.jsonl", sha256, rows=10178, unusable={...}), ...]
 """
@@ -21,7 +21,7 @@ from minifleming.run.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that went in: its base name, what identifies it, and the rows that gave no item, by reason."""
+    """An input file: name, sha256, number of items, and unusable rows by reason."""
 
     name: str
     file: str
@@ -42,7 +42,7 @@ def parse(argument: str) -> tuple[str, Path]:
 
 
 def read_sources(arguments: list[str]) -> tuple[list[tuple[str, list[Item]]], list[Source]]:
-    """The items of each argument, and where they are from, in the order of the arguments."""
+    """Returns the items and the source of each argument, in order."""
     pairs, sources = [], []
     for name, path in map(parse, arguments):
         items, unusable = read_set(name, path) if name in BENCHMARKS else (own_items(name, path), [])
@@ -65,7 +65,7 @@ def own_items(name: str, path: Path) -> list[Item]:
 
 
 def pool(pairs: list[tuple[str, list[Item]]]) -> list[Item]:
-    """All items in one list, with ids of their own: an id that was there before gets "~2", "~3" ... behind it."""
+    """Returns all items in one list with unique ids: a repeated id gets the suffix "~2", "~3" ..."""
     items, taken = [], Counter()
     for name, group in pairs:
         for item in group:
@@ -80,7 +80,7 @@ def pool(pairs: list[tuple[str, list[Item]]]) -> list[Item]:
 
 
 def check(items: list[Item], path: Path) -> None:
-    """What the steps append to must be what they wrote."""
+    """Raises BadInput for a lineage or tiers that the steps cannot extend."""
     for item in items:
         lineage, tiers = item.provenance.get("lineage", []), item.provenance.get("tiers", {})
         if not isinstance(lineage, list) or not all(isinstance(entry, dict) for entry in lineage):

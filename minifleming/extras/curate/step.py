@@ -1,10 +1,10 @@
-"""What a step of the curation gives back: the items that stay, and what left with its reason.
+"""The result of a curation step: the items kept, and those dropped, each with a reason.
 
     kept, left = format_step(items)
     left[0]  ->  Dropped(item, step="format", reason="duplicate options", evidence={"labels": ["A", "C"]})
 
-Every step is a pure function: its input is never changed, and each input item is either kept or among what left.
-What a step did to an item stands in ``item.provenance["lineage"]``, one small dict a step, in the order of the steps.
+Every step is a pure function that returns each input item either as kept or as dropped.
+``item.provenance["lineage"]`` records what the steps did to an item: one dict per step, in order.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHUNK = 64  # items handed to a worker at a time: enough to hide the cost of sen
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """An item that left, or waits in quarantine for a person to decide."""
+    """An item that was dropped, or quarantined until a person decides."""
 
     item: Item
     step: str
@@ -36,13 +36,13 @@ Result = tuple[list[Item], list[Dropped]]
 
 
 def noted(item: Item, step: str, **facts) -> Item:
-    """A copy of the item with one more entry in its lineage."""
+    """Returns a copy of the item with one more entry in its lineage."""
     lineage = [*item.provenance.get("lineage", []), {"step": step, **facts}]
     return dataclasses.replace(item, provenance={**item.provenance, "lineage": lineage})
 
 
 def divide(outcomes: Iterable[Item | Dropped]) -> Result:
-    """One outcome an item, into what stays and what left, each in order."""
+    """Splits outcomes into items kept and items dropped, each in order."""
     kept, left = [], []
     for outcome in outcomes:
         (left if isinstance(outcome, Dropped) else kept).append(outcome)
@@ -50,9 +50,9 @@ def divide(outcomes: Iterable[Item | Dropped]) -> Result:
 
 
 def each(judge: Callable[[Item], Item | Dropped], items: list[Item], workers: int = 1) -> list[Item | Dropped]:
-    """``judge`` on every item, in order, whatever the number of workers.
+    """Returns ``judge(item)`` for every item, in order; the result does not depend on ``workers``.
 
-    Where the system can fork, the workers share what ``judge`` holds (an index of the benchmarks) without a copy.
+    With fork the workers share the data of ``judge`` (an index of benchmarks) without a copy.
     """
     if workers <= 1 or len(items) <= CHUNK:
         return [judge(item) for item in items]
@@ -74,7 +74,7 @@ _JUDGE: Callable[[Item], Item | Dropped] | None = None
 
 
 def _hold(judge) -> None:
-    """In a worker: signals are for the parent to handle, which ends its workers."""
+    """Initialises a worker, which leaves signals to the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     global _JUDGE

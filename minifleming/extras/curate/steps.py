@@ -1,10 +1,10 @@
-"""The steps in their order, and the funnel: what came into each, what left it and why.
+"""Runs the curation steps in order and counts the items before and after each (the funnel).
 
     anonymise -> format -> duplicates -> contamination -> labels -> tiers -> blend
 
-Identifiers go first, so that no file of what was dropped holds them. The model's votes come late, because each costs
-time; blending comes last, because it needs the tiers. Labels need --votes, blending a ratio or --n; without them the
-step is left out. arXiv:2509.15279 §3.1, Fig. 2.
+Identifiers are removed first, so that no file of dropped items contains them. Model votes come late
+because they are expensive; blending comes last because it needs the tiers. Labels need --votes and
+blending needs a ratio or --n; without them the step is skipped. arXiv:2509.15279 §3.1, Fig. 2.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LEFT_OUT = {"contamination": "no benchmark was given", "labels": "no votes were 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every number of the curation; the reasons stand where the defaults are."""
+    """All settings of the curation; each default is explained where it is defined."""
 
     shortest: int = well_formed.SHORTEST
     near: str = duplicates.NEAR
@@ -108,7 +108,7 @@ def plan(settings: Settings, against: list[tuple[str, list[Item]]], votes: Votes
 
 def decontaminate(items: list[Item], *, against: list[tuple[str, list[Item]]], limits: contamination.Limits,
                   workers: int) -> Result:
-    """The benchmarks are anonymised as the items were, so that a placeholder hides no copy."""
+    """Anonymises the benchmarks like the items, so that placeholders do not hide a copy."""
     index = Index([(name, anonymise_step(group, workers=workers)[0]) for name, group in against], limits)
     return contamination_step(items, index, workers=workers)
 

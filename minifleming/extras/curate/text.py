@@ -1,4 +1,4 @@
-"""What is compared of a text: its words, and characters where a script has no spaces.
+"""Tokenises a text for comparison: words, and single characters of scripts without spaces.
 
     words("Na+ is 140 mEq/L, T-cells; 血压高")  ->  ["na", "+", "is", "140", "meq", "l", "t", "cells", "血", "压", "高"]
 
@@ -24,7 +24,7 @@ NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 def fold(text: str) -> str:
-    """One form for what looks the same: full width, ligatures, case (NFKC of Unicode's annex 15)."""
+    """Returns the text in NFKC form and case-folded: full width, ligatures and case are unified."""
     return unicodedata.normalize("NFKC", text).casefold()
 
 
@@ -37,7 +37,7 @@ def ideograph(word: str) -> bool:
 
 
 def plain(text: str) -> str:
-    """The text without case, punctuation and white space: its words, one space between."""
+    """Returns the words of the text, separated by one space."""
     return " ".join(words(text))
 
 

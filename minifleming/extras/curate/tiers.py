@@ -1,4 +1,4 @@
-"""How hard an item is: easy, moderate or difficult, from up to three sources.
+"""Assigns a difficulty tier (easy, moderate, difficult) from up to three sources.
 
     votes      a model's three verdicts on the item, {"id": "medmcqa-1", "tiers": ["easy", "moderate", "easy"]}; the one
                with at least two, moderate if there is none

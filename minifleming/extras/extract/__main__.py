@@ -27,10 +27,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minifleming.extras.extract.answers import AnswersRelator, read_answers
 from minifleming.extras.extract.cues import signatures
 from minifleming.extras.extract.find import Relator, extract, prompt, prompted, table
 from minifleming.extras.extract.lexicon import lexicon
+from minifleming.extras.extract.model_answers import AnswersRelator, read_answers
 from minifleming.extras.extract.pages import read_pages
 from minifleming.extras.extract.relations import PatternRelator
 from minifleming.rods.readers import load_graph

@@ -13,13 +13,13 @@ from bank import bank, item
 from planting import plant
 
 from minifleming.extras.curate.__main__ import main
-from minifleming.extras.curate.card import cell, chi_square_tail, uneven
+from minifleming.extras.curate.data_card import cell, chi_square_tail, uneven
 from minifleming.extras.curate.step import each
 from minifleming.extras.curate.steps import Settings, curate
 from minifleming.rods.item import read_items, write_items
 from minifleming.run.errors import BadInput, RunFailed, run_cli
 
-ENDS = ("", ".dropped.jsonl", ".quarantine.jsonl", ".card.md", ".funnel.svg")
+ENDS = ("", ".dropped.jsonl", ".quarantine.jsonl", ".card.md")
 BROKEN = [item("dirty", "The patientâ€™s fever is high?"), item("double", options=("Iron", "iron", "Tin")),
           item("claim"), item("counterclaim", answer="B"),
           item("person", "Mr. Smith, what is a mineral?", ("Tin", "Gum"))]
@@ -98,7 +98,7 @@ def test_the_same_bytes_for_any_number_of_workers_and_hash_seed(folder):
                                    "PYTHONPATH": str(Path(__file__).parents[3])})
         assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
         found.append({end: Path(out + end).read_bytes() for end in ENDS if Path(out + end).exists()})
-    assert found[0] == found[1] == found[2] and set(ENDS) - {".funnel.svg"} <= set(found[0])
+    assert found[0] == found[1] == found[2] and set(ENDS) <= set(found[0])
 
 
 def test_a_slow_worker_changes_no_order_and_a_fault_in_one_is_not_lost():
@@ -143,17 +143,6 @@ def test_the_card_says_which_steps_were_left_out(folder):
     assert run("--mix", "a=1,b=1") == 0
     card = Path("out/F.jsonl.card.md").read_text(encoding="utf-8")
     assert card.count("left out") == 0 and "| blend | " in card
-
-
-def test_the_card_links_the_picture_that_is_there(folder, monkeypatch):
-    assert run() == 0
-    there = Path("out/F.jsonl.funnel.svg").exists()
-    assert ("](<F.jsonl.funnel.svg>)" in Path("out/F.jsonl.card.md").read_text(encoding="utf-8")) is there
-    for found in (True, False):
-        monkeypatch.setattr("minifleming.extras.curate.funnel.available", lambda found=found: found)
-        monkeypatch.setattr("minifleming.extras.curate.funnel.funnel", lambda stages: "<svg/>")
-        assert run("--out", f"{found}.jsonl") == 0
-        assert (f"](<{found}.jsonl.funnel.svg>)" in Path(f"{found}.jsonl.card.md").read_text()) is found
 
 
 def test_answers_far_from_even_are_told():

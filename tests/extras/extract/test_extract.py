@@ -10,11 +10,11 @@ import pytest
 
 from bench.extract import labels, measure, predictions, rows
 from minifleming.extras.extract import __main__ as command
-from minifleming.extras.extract.answers import AnswersRelator, read_answers
 from minifleming.extras.extract.clauses import assumed, link
 from minifleming.extras.extract.cues import signatures
 from minifleming.extras.extract.find import extract, prompt, prompted, table
 from minifleming.extras.extract.lexicon import lexicon, read_synonyms
+from minifleming.extras.extract.model_answers import AnswersRelator, read_answers
 from minifleming.extras.extract.pages import Page, Sentence, blocks, read_pages, split
 from minifleming.extras.extract.relations import PatternRelator
 from minifleming.rods.graph import Graph

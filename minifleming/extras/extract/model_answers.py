@@ -1,4 +1,4 @@
-"""Triples that a model wrote for each sentence, read from the completions of generate.py.
+"""Reads triples that a model wrote for each sentence, from the completions of generate.py.
 
     {"id": "1", "sample": 0, "text": "gout | has_symptom | podagra", ...}
 """

@@ -1,9 +1,9 @@
-"""The data card beside a curated file: what went in, what each step took out, what is in it now.
+"""The data card of a curated file: its sources, what each step removed, and what it contains.
 
     items.jsonl  ->  items.jsonl.card.md
 
-Same input, same arguments, same bytes: no date, no path, nothing of the machine. Texts of items stand in it only if
-examples are asked for, because a card is passed around and a benchmark's text should not be.
+The same input and arguments give the same bytes: no date, path or machine name. The card contains
+texts of items only with --examples: cards are passed around, and benchmark texts should not be.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Licence: as upstream, file by file; check before you pass anything on. Anonymisa
 finds none that looks like ordinary text, and is no proof that there is none."""
 
 
-def card(name: str, curated: Curated, sources: list[Source], against: list[Source], arguments: dict[str, str],
-         examples: int = 0, plot: str = "") -> str:
-    """The card as Markdown. ``arguments``: what was set, as text, by name; ``plot``: the funnel's picture beside it."""
+def data_card(name: str, curated: Curated, sources: list[Source], against: list[Source], arguments: dict[str, str],
+              examples: int = 0) -> str:
+    """Returns the card as Markdown. ``arguments``: settings as text, by name."""
     parts = [
         f"# {name}\n\n{len(curated.items)} items, curated by minifleming {__version__}.\n\n{NOTES}",
         "## What went in\n\n" + source_table(sources) + unusable_table(sources),
         "## Held apart\n\n" + (source_table(against) if against else "No benchmark was given: contamination was not "
                                "looked for."),
-        "## Funnel\n\n" + funnel_table(curated) + (f"\n\n![The funnel](<{plot}>)" if plot else ""),
+        "## Funnel\n\n" + funnel_table(curated),
         "## What is in it\n\n" + "\n\n".join([*distributions(curated), *uneven(curated.items)]),
         "## Agreement of the tiers\n\n" + agreement_table(curated),
         *([f"## Blend\n\n{blend_table(curated)}"] if curated.blend.classes else []),
