@@ -26,11 +26,12 @@ from planting import EDITS
 from minifleming.evaluation.benchmarks import read_benchmark
 from minifleming.evaluation.statistics import wilson
 from minifleming.extras.curate.contamination import Index, contamination_step
-from minifleming.extras.wording.wording import Wording
+from minifleming.extras.wording.from_config import builder_from_config
 from minifleming.rods.item import Item
 from minifleming.rods.readers import load_graph
-from minifleming.rods.synthesize import is_held_out, synthesise
+from minifleming.rods.synthesize import Split, synthesise
 from minifleming.run.errors import Parser, run_cli
+from minifleming.run.fields import Data
 
 HELD, CLEAN, PLANTED = 1000, 10_000, 100
 REAL = {"medqa": "medqa_test_4options.jsonl", "mmlu": "mmlu", "medbullets": "medbullets_op4.json"}
@@ -59,8 +60,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def made(count: int, seed: int, held: bool) -> list[Item]:
-    return synthesise(load_graph("embedded"), count, [1, 2, 3], seed=seed, apart=True, wording=Wording("vignette"),
-                      keep=lambda walk: is_held_out(walk) == held)
+    builder = builder_from_config(Data(style="vignette"), load_graph("embedded"))
+    return synthesise(builder, count, [1, 2, 3], seed=seed, split=Split(held_out=held))
 
 
 def called(items: list[Item], index: Index) -> int:

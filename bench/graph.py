@@ -25,9 +25,12 @@ from pathlib import Path
 import numpy as np
 
 from minifleming.rods.graph import Graph
-from minifleming.rods.proof import Facts, fault
+from minifleming.rods.proof import find_fault
+from minifleming.rods.query import Facts
+from minifleming.rods.question import ItemBuilder
 from minifleming.rods.readers import load_graph
 from minifleming.rods.synthesize import synthesise
+from minifleming.rods.walk import Walker
 
 NODES = {"disease": 17_080, "effect/phenotype": 15_311, "gene/protein": 27_671, "drug": 7_957, "anatomy": 14_035,
          "biological_process": 28_642, "molecular_function": 11_169, "cellular_component": 4_176, "pathway": 2_516,
@@ -83,22 +86,22 @@ def write_csv(path: Path, seed: int, share: float) -> int:
 
 
 class NetworkxRows:
-    """What ``graph.Rows`` answers, from the adjacency of a MultiDiGraph: {node: {neighbour: {relation: ...}}}."""
+    """What ``graph.Adjacency`` answers, from the adjacency of a MultiDiGraph: {node: {neighbour: {relation: ...}}}."""
 
     def __init__(self, adjacency):
         self.adjacency = adjacency
 
-    def of(self, node: int, relation: int) -> np.ndarray:
+    def neighbors(self, node: int, relation: int) -> np.ndarray:
         return np.array(sorted(n for n, keys in self.adjacency[node].items() if relation in keys), np.int32)
 
-    def of_node(self, node: int) -> list[tuple[int, np.ndarray]]:
+    def edges(self, node: int) -> list[tuple[int, np.ndarray]]:
         found: dict[int, list[int]] = {}
         for neighbour, keys in self.adjacency[node].items():
             for relation in keys:
                 found.setdefault(relation, []).append(neighbour)
         return [(relation, np.array(sorted(found[relation]), np.int32)) for relation in sorted(found)]
 
-    def all_of(self, node: int) -> np.ndarray:
+    def all_neighbors(self, node: int) -> np.ndarray:
         return np.array(list(self.adjacency[node]), np.int32)
 
 
@@ -106,21 +109,23 @@ class NetworkxFacts(Facts):
     """The checker's look-ups, from the same MultiDiGraph."""
 
     def __init__(self, graph: Graph, network):
-        self.names, self.size, self.number, self.code = graph.names, len(graph), graph.number, graph.code
+        self.names, self.size = graph.names, len(graph)
+        self.node_id, self.relation_id = graph.node_id, graph.relation_id
+        self._equal_wording = {}
         self.types = dict(zip(graph.names, graph.types))
         self.network = network
 
-    def out(self, head: str, relation: str) -> set[str]:
+    def tails(self, head: str, relation: str) -> set[str]:
         return self._across(self.network.succ, head, relation)
 
-    def into(self, tail: str, relation: str) -> set[str]:
+    def heads(self, tail: str, relation: str) -> set[str]:
         return self._across(self.network.pred, tail, relation)
 
     def _across(self, adjacency, near: str, relation: str) -> set[str]:
-        if near not in self.number or relation not in self.code:
+        if near not in self.node_id or relation not in self.relation_id:
             return set()
-        code = self.code[relation]
-        return {self.names[n] for n, keys in adjacency[self.number[near]].items() if code in keys}
+        code = self.relation_id[relation]
+        return {self.names[n] for n, keys in adjacency[self.node_id[near]].items() if code in keys}
 
 
 def items_of(graph: Graph, facts: Facts, count: int, limit: float) -> tuple[list, float]:
@@ -135,9 +140,9 @@ def items_of(graph: Graph, facts: Facts, count: int, limit: float) -> tuple[list
 
     def proven(item) -> str:
         made.append(item.id)
-        return fault(item, facts) or ""
+        return str(find_fault(item, facts) or "")
 
-    found = synthesise(graph, count, [1, 2, 3], seed=0, refuse=proven, progress=numbers)
+    found = synthesise(ItemBuilder(Walker(graph)), count, [1, 2, 3], seed=0, reject=proven, progress=numbers)
     if len(found) != len(made):
         raise SystemExit("an item failed its proof")
     return found, time.perf_counter() - begun

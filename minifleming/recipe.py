@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,20 +24,27 @@ from minifleming.cold_start.refine import collect_traces
 from minifleming.cold_start.trace import Trace, read_traces, write_traces
 from minifleming.evaluation.evaluate import evaluate, read_records, write_records
 from minifleming.evaluation.tables import VARIANTS, write_ablation
-from minifleming.extras.wording.support import Support
 from minifleming.lm.load import load_for_inference, load_for_training
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import model_folder
 from minifleming.rlvr import train
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item, read_items, write_items
+from minifleming.rods.question import ItemBuilder
 from minifleming.rods.readers import load_graph
-from minifleming.rods.synthesize import blind_accuracy, is_held_out, option_set, settings, synthesise
+from minifleming.rods.synthesize import (
+    Split,
+    blind_accuracy,
+    builder_from_config,
+    needs_wording,
+    option_set,
+    synthesise,
+)
 from minifleming.run import config as configuration
 from minifleming.run import distributed
 from minifleming.run.checkpoint import read_json, sha256, verify_folder, write_text
 from minifleming.run.errors import BadInput, RunFailed
-from minifleming.run.fields import Config
+from minifleming.run.fields import Config, Data
 from minifleming.run.journal import Journal, bar
 
 SPLITS = ("heldout", "longer_hops")
@@ -130,15 +138,15 @@ class Run:
         data, graph = self.cfg.data, self.graph
         if graph is None:
             raise BadInput("data.graph: must not be empty when there are no item files")
-        known, refuse = settings(data, graph), Support([load_graph(source) for source in data.support_graphs])
+        builder, reject = item_builder(data, graph), support_filter(data)
         made: dict[str, list[Item]] = {}
         taken: set[frozenset[str]] = set()
         for number, (name, count, hops, held_out) in enumerate([
                 ("train", data.train, data.hops, False), ("heldout", data.heldout, data.hops, True),
                 ("longer_hops", data.num_ood, data.ood_hops, True)]):
             made[name] = synthesise(
-                graph, count, hops, **known, seed=10 * self.cfg.run.seed + number, taken=taken, refuse=refuse,
-                keep=lambda walk, held_out=held_out: is_held_out(walk) == held_out, prefix=name,
+                builder, count, hops, seed=10 * self.cfg.run.seed + number, split=Split(name, held_out),
+                excluded=taken, reject=reject,
                 progress=lambda x, name=name: bar(x, desc=f"items {name}"))
             if len(made[name]) < count:
                 raise RunFailed(f"the graph gave {len(made[name])} different {name} items of {count}")
@@ -220,6 +228,23 @@ class Run:
             write_records(path, found)
         distributed.barrier()
         return found
+
+
+def item_builder(data: Data, graph: Graph) -> ItemBuilder:
+    """Returns the builder of the configuration's items. Raises BadInput."""
+    make = builder_from_config
+    if needs_wording(data):
+        from minifleming.extras.wording.from_config import builder_from_config as make
+    return make(data, graph)
+
+
+def support_filter(data: Data) -> Callable[[Item], str]:
+    """Returns the filter of items with a distractor that another graph supports."""
+    if not data.support_graphs:
+        return lambda item: ""
+    from minifleming.extras.wording.support import Support
+
+    return Support([load_graph(source) for source in data.support_graphs])
 
 
 def asked(question: str, options: dict[str, str]) -> tuple[str, frozenset[str]]:

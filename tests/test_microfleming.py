@@ -25,8 +25,9 @@ from minifleming.rods.answer import Verdict, parse_strict, reasoning_of
 from minifleming.rods.check import main as check_proofs
 from minifleming.rods.item import Item, write_items
 from minifleming.rods.readers import load_graph
-from minifleming.rods.synthesize import blind_accuracy, is_held_out, synthesise
+from minifleming.rods.synthesize import blind_accuracy
 from minifleming.run.fields import RL, Config
+from tests.rods.items import TRAIN, synthesise
 from tests.rods.poison import ROWS
 
 FILE = Path(micro.__file__)
@@ -108,7 +109,7 @@ def code_lines(source: str) -> set[int]:
 def test_the_items_are_those_that_the_package_makes(items, cfg):
     package = synthesise(
         load_graph("embedded"), 150, [1, 2, 3], seed=10 * cfg.seed, options=cfg.options,
-        roots=cfg.diseases, keep=lambda walk: not is_held_out(walk))
+        num_diseases=cfg.diseases, split=TRAIN)
     for ours, theirs in zip(items[0], package, strict=True):
         found = as_item(ours)
         for name in ("question", "options", "answer", "tier", "hops", "path", "visible", "masked",

@@ -105,7 +105,7 @@ class Checks:
         """Returns None if the item is not from this graph, or no hop could be read."""
         if not self.graph or not item.path:
             return None
-        if item.provenance.get("root") not in self.graph.number:
+        if item.provenance.get("root") not in self.graph.node_id:
             return None
         outcome = support(text, item.nodes(item.answer)[-1], self.graph)
         return None if outcome == "unread" else outcome == "chain"

@@ -1,166 +1,153 @@
-"""Wrong answers by *relation-preserving perturbation* (arXiv:2509.15279 §1, item 1).
+"""Distractors by *relation-preserving perturbation* (arXiv:2509.15279 §1, item 1).
 
-Walk the same relations from a *rival* of the root: a node of its type that shares at least one of the findings and
-lacks another. What stands at the end has the answer's type and its relation, and belongs to a competing diagnosis.
+The chain's relations are walked again from a *competing diagnosis*: a node of the root's type that
+shares some, not all, of the findings. The node at the end has the answer's type and relation:
 
     lupus     fever, malar rash, proteinuria -> hydroxychloroquine     the answer
-    measles   fever                          -> vitamin A              shares fever, lacks malar rash
+    measles   fever                          -> vitamin A              lacks malar rash
 
-The graph is incomplete: that an edge is absent does not make it false. So a candidate that has any edge at all to the
-node before the answer is not used (a second treatment, say, is no wrong answer), nor what is more special or more
-general than the answer; and with ``apart`` neither is a variety of it: of its family by name (kin.py), or of its gene.
+The graph is incomplete, so a missing edge does not prove that a statement is false. A candidate with
+any edge to the node before the answer is therefore not used (a second treatment is no wrong answer),
+nor is an ancestor or descendant of the answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
-from minifleming.extras.wording.kin import overlap, same_family
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Triple
 from minifleming.rods.walk import Step, Walk, Walker
 
-GENES = ("associated_gene", "associated_with_gene", "has_gene")
-MOST_RIVALS = 256  # are tried, those first that share most findings; where there are more, the search ends
-CHOICE = 8  # with so many times the distractors that are needed
+MAX_DIAGNOSES = 256  # competing diagnoses that are tried, those that share most findings first
+SURPLUS = 8  # if there are more, the search ends with this many times the distractors needed
 
 
-def distractors(walk: Walk, walker: Walker, enough: int, rng: np.random.Generator,
-                owed: Mapping[str, int] = MappingProxyType({}), apart: bool = False,
-                usable: Callable[[str], bool] = lambda name: True) -> dict[str, tuple[str, Triple]]:
-    """Wrong answers with the rival they belong to and the visible triple they lack, the best first.
+class Distractor(NamedTuple):
+    diagnosis: str  # the competing diagnosis that it belongs to; '' for none
+    lacks: Triple  # the visible triple that does not hold with it in the answer's place
 
-    Rivals come first; when they give fewer than ``enough``, other nodes that stand in the answer's place of its
-    relation fill up, with no rival (''). Among either, what is ``owed`` most comes first (see mix.py), then the rival
-    that shares more findings; ties are in random order. ``usable`` says which names may stand as an option.
-    """
-    graph = walker.graph
-    shared = rivals(walk, walker)
-    names = sorted(shared)
-    names = [names[i] for i in rng.permutation(len(names))]
-    names.sort(key=lambda name: -shared[name])
-    choice = CHOICE * enough if len(names) > MOST_RIVALS else len(names)
-    found: dict[str, tuple[str, Triple]] = {}
-    for rival in names[:MOST_RIVALS]:
-        if len(found) >= choice:
-            break
-        for end in ends_of(rival, walk.chain, graph):
-            lacks = lacking(walk, walker, end, apart) if usable(end) else None
-            if lacks is not None and end not in found:
-                found[end] = (rival, lacks)
+
+class DistractorSearch:
+    """Finds distractors on one graph, and proves each of them wrong."""
+
+    def __init__(self, walker: Walker, is_usable: Callable[[str], bool] = lambda name: True):
+        """``is_usable`` returns whether a name may be an option."""
+        self.walker, self.graph = walker, walker.graph
+        self.is_usable = is_usable
+        self._same_slot: dict[tuple[str, bool], list[str]] = {}
+
+    def too_similar(self, candidate: str, node: str) -> bool:
+        """Returns whether ``candidate`` may be right if ``node`` is."""
+        return self.graph.is_a_related(candidate, node)
+
+    def find(self, walk: Walk, count: int, rng: np.random.Generator,
+             option_deficit: Mapping[str, int]) -> dict[str, Distractor]:
+        """Returns wrong answers, the best first; fewer than ``count`` if the graph has no more.
+
+        Ends of competing diagnoses come first; other nodes at the same end of the last relation
+        fill up. Within both, a larger ``option_deficit`` comes first (see synthesize.py), then the
+        diagnosis that shares more findings; ties are in random order.
+        """
+        diagnoses = self.ranked_diagnoses(walk, rng)
+        enough = len(diagnoses) if len(diagnoses) <= MAX_DIAGNOSES else SURPLUS * count
+        found: dict[str, Distractor] = {}
+        for diagnosis in diagnoses[:MAX_DIAGNOSES]:
+            if len(found) >= enough:
                 break
-    found = dict(sorted(found.items(), key=lambda pair: -owed.get(pair[0], 0)))
-    if walk.chain and len(found) < enough:
-        places = walker.places(walk.chain[-1])
-        places = [places[i] for i in rng.permutation(len(places))]
-        for end in sorted(places, key=lambda name: -owed.get(name, 0)):
-            lacks = lacking(walk, walker, end, apart) if usable(end) else None
-            if lacks is not None:
-                found.setdefault(end, ("", lacks))
-            if len(found) == enough:
-                break
-    return found
-
-
-def pairs(walk: Walk, walker: Walker, rng: np.random.Generator, apart: bool = False,
-          usable: Callable[[str], bool] = lambda name: True) -> dict[tuple[str, str], tuple[str, Triple]]:
-    """Wrong (root, end) pairs, where both are asked: a rival and what its own chain leads to, which is not the answer.
-
-    The discriminating triple is the first finding that the rival lacks. The rival that shares most comes first.
-    """
-    graph, shared = walker.graph, rivals(walk, walker)
-    names = sorted(shared)
-    names = [names[i] for i in rng.permutation(len(names))]
-    names.sort(key=lambda name: -shared[name])
-    found: dict[tuple[str, str], tuple[str, Triple]] = {}
-    for rival in names[:MOST_RIVALS]:
-        missing = lacked(walk, walker, rival)
-        if not missing or not usable(rival) or related(graph, rival, walk.root) or (
-                apart and kin(graph, rival, walk.root)):
-            continue
-        for end in ends_of(rival, walk.chain, graph):
-            if end != rival and usable(end) and lacking(walk, walker, end, apart) is not None:
-                found[rival, end] = (rival, missing[0].triple)
-                break
-    return found
-
-
-def mixed(walk: Walk, found: dict[tuple[str, str], tuple[str, Triple]]) -> dict[tuple[str, str], tuple[str, Triple]]:
-    """The pairs, and first of all a right root with a wrong end, and a wrong root with the right end: else one half of
-    a pair would give away the other."""
-    if len(found) < 2:
+            for end in ends_of(diagnosis, walk.chain, self.graph):
+                lacks = self.discriminating_triple(walk, end)
+                if lacks is not None and end not in found:
+                    found[end] = Distractor(diagnosis, lacks)
+                    break
+        by_deficit = sorted(found, key=lambda end: -option_deficit.get(end, 0))
+        found = {end: found[end] for end in by_deficit}
+        if walk.chain and len(found) < count:
+            self.fill_up(found, walk, count, rng, option_deficit)
         return found
-    (first, (rival, lacks)), second = next(iter(found.items())), list(found)[1]
-    return {(walk.root, second[1]): ("", walk.chain[-1].triple), (first[0], walk.answer): (rival, lacks)} | found
 
+    def fill_up(self, found: dict[str, Distractor], walk: Walk, count: int,
+                rng: np.random.Generator, option_deficit: Mapping[str, int]) -> None:
+        """Adds nodes at the same end of the last relation until there are ``count`` distractors."""
+        ends = shuffled(self.same_slot_nodes(walk.chain[-1]), rng)
+        for end in sorted(ends, key=lambda end: -option_deficit.get(end, 0)):
+            lacks = self.discriminating_triple(walk, end)
+            if lacks is not None:
+                found.setdefault(end, Distractor("", lacks))
+            if len(found) == count:
+                return
 
-def rivals(walk: Walk, walker: Walker) -> dict[str, int]:
-    """Roots of the root's type that share some, not all, of the evidence: how many findings they share."""
-    graph = walker.graph
-    root = graph.number[walk.root]
-    bearers = [walker.bearers(step.relation, step.end) for step in walk.evidence]
-    nodes, shared = np.unique(np.concatenate(bearers), return_counts=True)
-    fit = (shared < len(walk.evidence)) & walker.is_root[nodes] & (graph.kind[nodes] == graph.kind[root])
-    return {graph.names[node]: count for node, count in zip(nodes[fit].tolist(), shared[fit].tolist())}
+    def same_slot_nodes(self, step: Step) -> list[str]:
+        """Returns the nodes that edges of the step's relation and direction lead to, sorted."""
+        key = (step.relation, step.forward)
+        if key not in self._same_slot:
+            self._same_slot[key] = self.graph.ends(*key)
+        return self._same_slot[key]
 
+    def ranked_diagnoses(self, walk: Walk, rng: np.random.Generator) -> list[str]:
+        """Returns the competing diagnoses; those that share more findings come first."""
+        shared = self.competing_diagnoses(walk)
+        names = shuffled(sorted(shared), rng)
+        return sorted(names, key=lambda name: -shared[name])
 
-def lacked(walk: Walk, walker: Walker, rival: str) -> list[Step]:
-    """The told findings that ``rival`` does not have, in the order in which they are told."""
-    number = walker.graph.number[rival]
-    return [step for step in walk.evidence if not has(walker.bearers(step.relation, step.end), number)]
+    def competing_diagnoses(self, walk: Walk) -> dict[str, int]:
+        """Returns, for each root that shares some but not all findings, how many it shares."""
+        graph = self.graph
+        nodes = [self.walker.nodes_with_finding(step) for step in walk.evidence]
+        candidates, shared = np.unique(np.concatenate(nodes), return_counts=True)
+        same_type = graph.type_ids[candidates] == graph.type_ids[graph.node_id[walk.root]]
+        fits = (shared < len(walk.evidence)) & self.walker.is_root[candidates] & same_type
+        names = [graph.names[node] for node in candidates[fits]]
+        return dict(zip(names, shared[fits].tolist()))
+
+    def missing_findings(self, walk: Walk, diagnosis: str) -> list[Step]:
+        """Returns the findings of the evidence that ``diagnosis`` does not have."""
+        node = self.graph.node_id[diagnosis]
+        has = self.walker.nodes_with_finding
+        return [step for step in walk.evidence if not contains(has(step), node)]
+
+    def discriminating_triple(self, walk: Walk, candidate: str) -> Triple | None:
+        """Returns the visible triple that ``candidate`` lacks in the answer's place.
+
+        None if the candidate may be right, or may not be an option.
+        """
+        graph = self.graph
+        if candidate == walk.answer or graph.type_of(candidate) != graph.type_of(walk.answer):
+            return None
+        if not self.is_usable(candidate) or self.too_similar(candidate, walk.answer):
+            return None
+        if not walk.chain:
+            missing = self.missing_findings(walk, candidate)
+            return missing[0].triple if missing else None
+        last = walk.chain[-1]
+        # a node with a descendant of last.start has last.start too
+        before = [graph.names[node] for node in graph.descendants(graph.node_id[last.start])]
+        if candidate == walk.root or candidate in before:
+            return None
+        if any(graph.connected(name, candidate) for name in before):
+            return None
+        return last.triple
 
 
 def ends_of(node: str, chain: tuple[Step, ...], graph: Graph) -> list[str]:
-    """Every node that the chain's relations lead to from ``node``, in the graph's order."""
+    """Returns every node that the chain's relations lead to from ``node``, in the graph's order."""
     ends = [node]
     for step in chain:
         across = graph.tails if step.forward else graph.heads
-        ends = list(dict.fromkeys(far for near in ends for far in across(near, step.relation)))
+        reached: dict[str, None] = {}
+        for near in ends:
+            reached.update(dict.fromkeys(across(near, step.relation)))
+        ends = list(reached)
     return ends
 
 
-def lacking(walk: Walk, walker: Walker, candidate: str, apart: bool) -> Triple | None:
-    """The visible triple that ``candidate`` lacks in the answer's place; None if it may be right."""
-    graph = walker.graph
-    if candidate == walk.answer or graph.type_of(candidate) != graph.type_of(walk.answer):
-        return None
-    if related(graph, candidate, walk.answer) or (apart and kin(graph, candidate, walk.answer)):
-        return None
-    if not walk.chain:
-        missing = lacked(walk, walker, candidate)
-        return missing[0].triple if missing else None
-    last = walk.chain[-1]
-    below = [graph.names[node] for node in graph.below(graph.number[last.start])]  # who has these has last.start too
-    if candidate == walk.root or candidate in below or any(connected(graph, name, candidate) for name in below):
-        return None
-    return last.triple
+def shuffled(names: list[str], rng: np.random.Generator) -> list[str]:
+    return [names[i] for i in rng.permutation(len(names))]
 
 
-def connected(graph: Graph, a: str, b: str) -> bool:
-    """Is there an edge of any relation, in either direction, between the two?"""
-    node, other = graph.number[a], graph.number[b]
-    return any((rows.all_of(node) == other).any() for rows in (graph.out, graph.into))
-
-
-def related(graph: Graph, a: str, b: str) -> bool:
-    """Is one above or below the other by is_a?"""
-    first, second = graph.number[a], graph.number[b]
-    return first in graph.below(second) or second in graph.below(first)
-
-
-def kin(graph: Graph, a: str, b: str) -> bool:
-    """Is one a variety of the other, or the other under another name: by family, by words, or by its gene?
-
-    "Stormorken syndrome" and "Stormorken-Sjaastad-Langslet syndrome" have one gene; so do diseases that differ, and
-    neither is offered beside the other: who asks about one must not have to know how the catalogue splits them.
-    """
-    return same_family(a, b) or overlap(a, b) or any(
-        not set(graph.tails(a, relation)).isdisjoint(graph.tails(b, relation)) for relation in GENES)
-
-
-def has(ascending: np.ndarray, number: int) -> bool:
-    place = int(ascending.searchsorted(number))
-    return place < len(ascending) and int(ascending[place]) == number
+def contains(ascending: np.ndarray, node: int) -> bool:
+    place = int(ascending.searchsorted(node))
+    return place < len(ascending) and int(ascending[place]) == node

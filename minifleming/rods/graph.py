@@ -1,12 +1,12 @@
 """The knowledge graph: named nodes with a type, and triples (head, relation, tail).
 
-    graph.tails("lupus", "has_symptom")           ["fever", "malar rash", ...]
-    ("lupus", "has_symptom", "fever") in graph    True
-    graph.frequency("lupus", "has_symptom", "fever")    0.3, or None where the source gives none
+    graph.tails("lupus", "has_symptom")                 ["fever", "malar rash", ...]
+    ("lupus", "has_symptom", "fever") in graph          True
+    graph.frequency("lupus", "has_symptom", "fever")    0.3, or None if the source gives none
 
-Held as numbers: a table of the triples in the order of their source, and compressed sparse rows, once by head and
-once by tail, so that "the tails of h by r" and "the heads of t by r" are both one slice. bench/graph.py measures it at
-PrimeKG's size.
+Nodes and relations are numbered. The triples are one table, plus two compressed sparse row indices, by head and by
+tail, so that all tails of (head, relation) and all heads of (tail, relation) are one slice. bench/graph.py measures
+a graph of PrimeKG's size.
 """
 
 from __future__ import annotations
@@ -20,38 +20,44 @@ IS_A = "is_a"
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Compressed sparse rows of (node, relation): the edges of the i-th are ``other[start[i]:start[i+1]]``."""
+class Adjacency:
+    """Compressed sparse rows of (node, relation): row i holds ``other[start[i]:start[i + 1]]``."""
 
     key: np.ndarray  # int64 [rows], ascending: node * relations + relation
     start: np.ndarray  # int64 [rows + 1]
     other: np.ndarray  # int32 [edges], ascending within a row
     relations: int
 
-    def span(self, node: int, relation: int) -> tuple[int, int]:
-        """Where the edges of this node and relation stand: from, to."""
+    def bounds(self, node: int, relation: int) -> tuple[int, int]:
+        """Returns where the row of this node and relation starts and ends in ``other``."""
         key = node * self.relations + relation
         row = int(self.key.searchsorted(key))
         if row == len(self.key) or self.key[row] != key:
             return 0, 0
         return int(self.start[row]), int(self.start[row + 1])
 
-    def of(self, node: int, relation: int) -> np.ndarray:
-        """The nodes at the other end of ``node``'s edges of this relation, ascending."""
-        first, last = self.span(node, relation)
+    def neighbors(self, node: int, relation: int) -> np.ndarray:
+        """Returns the nodes across the node's edges of this relation, ascending."""
+        first, last = self.bounds(node, relation)
         return self.other[first:last]
 
-    def of_node(self, node: int) -> list[tuple[int, np.ndarray]]:
-        """(relation, nodes at the other end) of every relation at ``node``, ascending."""
-        low, high = self.key.searchsorted([node * self.relations, (node + 1) * self.relations]).tolist()
+    def edges(self, node: int) -> list[tuple[int, np.ndarray]]:
+        """Returns (relation, nodes across it) for every relation of the node, ascending."""
+        low, high = self._rows(node)
         bounds = self.start[low : high + 1].tolist()
-        return [(int(key) % self.relations, self.other[a:b])
-                for key, a, b in zip(self.key[low:high], bounds, bounds[1:])]
+        found = []
+        for row in range(low, high):
+            ends = self.other[bounds[row - low] : bounds[row - low + 1]]
+            found.append((int(self.key[row]) % self.relations, ends))
+        return found
 
-    def all_of(self, node: int) -> np.ndarray:
-        """The nodes at the other end of any edge of ``node``."""
-        low, high = self.key.searchsorted([node * self.relations, (node + 1) * self.relations]).tolist()
+    def all_neighbors(self, node: int) -> np.ndarray:
+        """Returns the nodes across all edges of the node."""
+        low, high = self._rows(node)
         return self.other[self.start[low] : self.start[high]]
+
+    def _rows(self, node: int) -> list[int]:
+        return self.key.searchsorted([node * self.relations, (node + 1) * self.relations]).tolist()
 
 
 class Graph:
@@ -59,78 +65,76 @@ class Graph:
 
     def __init__(self, nodes: dict[str, str], triples: list[tuple[str, str, str]], source: str = "",
                  frequency: list[float] | None = None):
-        """``nodes`` maps each name to its type; of equal ``triples`` the first counts, with its ``frequency`` in
-        [0, 1] (NaN: unknown)."""
+        """``nodes`` maps each name to its type. ``frequency`` is in [0, 1]; NaN for unknown.
+
+        Of equal triples the first one counts.
+        """
         relations = sorted({relation for _, relation, _ in triples})
-        number, code = {name: i for i, name in enumerate(nodes)}, {relation: i for i, relation in enumerate(relations)}
-        table = np.array([(number[h], code[r], number[t]) for h, r, t in triples], np.int32).reshape(-1, 3)
-        self._fill(list(nodes), list(nodes.values()), relations, table, source,
-                   None if frequency is None else np.array(frequency, np.float32))
+        node_id = {name: i for i, name in enumerate(nodes)}
+        relation_id = {relation: i for i, relation in enumerate(relations)}
+        rows = [(node_id[head], relation_id[relation], node_id[tail]) for head, relation, tail in triples]
+        table = np.array(rows, np.int32).reshape(-1, 3)
+        known = None if frequency is None else np.array(frequency, np.float32)
+        self._fill(list(nodes), list(nodes.values()), relations, table, source, known)
 
     @classmethod
-    def of_numbers(cls, names: list[str], types: list[str], relations: list[str], table: np.ndarray, source: str = "",
-                   frequency: np.ndarray | None = None) -> Graph:
-        """A graph from numbers: ``table`` int [triples, 3] indexes names, relations and names.
+    def from_table(cls, names: list[str], types: list[str], relations: list[str], table: np.ndarray,
+                   source: str = "", frequency: np.ndarray | None = None) -> Graph:
+        """Returns a graph from ids: ``table`` int32 [triples, 3] holds head, relation and tail.
 
-        ``relations`` must ascend. Of equal rows the first counts.
+        ``relations`` must be sorted. Of equal rows the first one counts.
         """
         graph = cls.__new__(cls)
-        graph._fill(names, types, relations, np.asarray(table, np.int32).reshape(-1, 3), source, frequency)
-        return graph
-
-    @classmethod
-    def of_parts(cls, names, types, relations, table, out: Rows, into: Rows, source: str, frequency) -> Graph:
-        """A graph whose rows were made before (see cache.py): nothing is computed."""
-        graph = cls.__new__(cls)
-        graph.names, graph.types, graph.relations, graph.source = names, types, relations, source
-        graph.table, graph.out, graph.into, graph.frequencies = table, out, into, frequency
+        graph._fill(names, types, relations, table, source, frequency)
         return graph
 
     def _fill(self, names, types, relations, table, source, frequency) -> None:
         self.names, self.types, self.relations, self.source = names, types, relations, source
-        first = _first_of_each(table, len(names), len(relations))
-        self.table = table if len(first) == len(table) else table[first]  # [triples, 3], in the order of the source
+        key = _sort_key(*table.T, len(names), len(relations))
+        _, first = np.unique(key, return_index=True)
+        first.sort()
+        self.table = table[first]  # [triples, 3], in the order of the source
         head, relation, tail = self.table.T
-        self.out, order = _rows(head, relation, tail, len(names), len(relations))
-        self.into, _ = _rows(tail, relation, head, len(names), len(relations))
-        self.frequencies = None if frequency is None else frequency[first][order]  # [triples], in the order of ``out``
+        self.out, order = _adjacency(head, relation, tail, len(names), len(relations))
+        self.into, _ = _adjacency(tail, relation, head, len(names), len(relations))
+        self.frequencies = None  # [triples], in the order of ``out``
+        if frequency is not None:
+            self.frequencies = frequency[first][order]
 
     @cached_property
-    def number(self) -> dict[str, int]:
+    def node_id(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.names)}
 
     @cached_property
-    def code(self) -> dict[str, int]:
+    def relation_id(self) -> dict[str, int]:
         return {relation: i for i, relation in enumerate(self.relations)}
 
     @cached_property
     def triples(self) -> list[tuple[str, str, str]]:
-        """All triples by name, in the order of their source. Slow and large for millions of them."""
+        """All triples by name, in the order of the source. Slow and large for millions of triples."""
         names, relations = self.names, self.relations
         return [(names[h], relations[r], names[t]) for h, r, t in self.table.tolist()]
 
     @cached_property
-    def rank(self) -> np.ndarray:
-        """The place of each node's name in alphabetical order. [nodes]"""
-        rank = np.empty(len(self.names), np.int64)
-        rank[sorted(range(len(self.names)), key=self.names.__getitem__)] = np.arange(len(self.names))
-        return rank
-
-    @cached_property
-    def kind(self) -> np.ndarray:
+    def type_ids(self) -> np.ndarray:
         """A number for each node's type. [nodes]"""
-        return np.unique(np.array(self.types, dtype=object).astype(str), return_inverse=True)[1]
+        types = np.array(self.types, dtype=object).astype(str)
+        return np.unique(types, return_inverse=True)[1]
 
     def __len__(self) -> int:
         return len(self.table)
 
     def __contains__(self, triple: tuple[str, str, str]) -> bool:
-        return self._place(*triple) is not None
+        return self._position(*triple) is not None
 
     def frequency(self, head: str, relation: str, tail: str) -> float | None:
-        """How often heads show this tail, in [0, 1]; None where the source does not say, or there is no such edge."""
-        place = None if self.frequencies is None else self._place(head, relation, tail)
-        return None if place is None or np.isnan(self.frequencies[place]) else float(self.frequencies[place])
+        """Returns the share of heads that show this tail, or None if it is unknown."""
+        if self.frequencies is None:
+            return None
+        position = self._position(head, relation, tail)
+        if position is None or np.isnan(self.frequencies[position]):
+            return None
+        return float(self.frequencies[position])
 
     def tails(self, head: str, relation: str) -> list[str]:
         return self._across(self.out, head, relation)
@@ -138,52 +142,74 @@ class Graph:
     def heads(self, tail: str, relation: str) -> list[str]:
         return self._across(self.into, tail, relation)
 
+    def ends(self, relation: str, tails: bool) -> list[str]:
+        """Returns the different tails, or else heads, of all edges of the relation, sorted."""
+        edges = self.table[self.table[:, 1] == self.relation_id[relation]]
+        ends = np.unique(edges[:, 2 if tails else 0])
+        return sorted(self.names[end] for end in ends)
+
     def degrees(self) -> np.ndarray:
-        """Edges of each node in either direction. [nodes]"""
-        return np.bincount(self.table[:, 0], minlength=len(self.names)) + np.bincount(
-            self.table[:, 2], minlength=len(self.names))
+        """Returns the number of edges of each node, in either direction. [nodes]"""
+        size = len(self.names)
+        as_head = np.bincount(self.table[:, 0], minlength=size)
+        as_tail = np.bincount(self.table[:, 2], minlength=size)
+        return as_head + as_tail
 
     def type_of(self, name: str) -> str:
-        return self.types[self.number[name]]
+        return self.types[self.node_id[name]]
 
-    def below(self, node: int) -> list[int]:
-        """``node`` and everything that is_a leads to it from, ascending: a finding, and its more special ones."""
-        if IS_A not in self.code:
+    def descendants(self, node: int) -> list[int]:
+        """Returns the node and everything below it by is_a, ascending."""
+        if IS_A not in self.relation_id:
             return [node]
-        found, fresh = {node}, {node}
-        while fresh:
-            fresh = {n for at in fresh for n in self.into.of(at, self.code[IS_A]).tolist()} - found
-            found.update(fresh)
+        relation = self.relation_id[IS_A]
+        found = {node}
+        pending = [node]
+        while pending:
+            for child in self.into.neighbors(pending.pop(), relation).tolist():
+                if child not in found:
+                    found.add(child)
+                    pending.append(child)
         return sorted(found)
 
-    def _place(self, head: str, relation: str, tail: str) -> int | None:
-        if head not in self.number or tail not in self.number or relation not in self.code:
+    def is_a_related(self, a: str, b: str) -> bool:
+        """Returns whether one of the two is an ancestor of the other by is_a, or both are equal."""
+        first, second = self.node_id[a], self.node_id[b]
+        return first in self.descendants(second) or second in self.descendants(first)
+
+    def connected(self, a: str, b: str) -> bool:
+        """Returns whether an edge of any relation, in either direction, joins the two."""
+        node, other = self.node_id[a], self.node_id[b]
+        return other in self.out.all_neighbors(node) or other in self.into.all_neighbors(node)
+
+    def _position(self, head: str, relation: str, tail: str) -> int | None:
+        """Returns where the edge is in ``out.other``, or None if there is no such edge."""
+        if head not in self.node_id or tail not in self.node_id or relation not in self.relation_id:
             return None
-        first, last = self.out.span(self.number[head], self.code[relation])
-        place = first + int(self.out.other[first:last].searchsorted(self.number[tail]))
-        return place if place < last and self.out.other[place] == self.number[tail] else None
+        first, last = self.out.bounds(self.node_id[head], self.relation_id[relation])
+        position = first + int(self.out.other[first:last].searchsorted(self.node_id[tail]))
+        if position == last or self.out.other[position] != self.node_id[tail]:
+            return None
+        return position
 
-    def _across(self, rows: Rows, name: str, relation: str) -> list[str]:
-        if name not in self.number or relation not in self.code:
+    def _across(self, side: Adjacency, name: str, relation: str) -> list[str]:
+        if name not in self.node_id or relation not in self.relation_id:
             return []
-        return [self.names[i] for i in rows.of(self.number[name], self.code[relation])]
+        ends = side.neighbors(self.node_id[name], self.relation_id[relation])
+        return [self.names[end] for end in ends]
 
 
-def _key(near: np.ndarray, relation: np.ndarray, far: np.ndarray, nodes: int, relations: int) -> np.ndarray:
-    """One whole number a triple, in the order of (near, relation, far)."""
+def _sort_key(near: np.ndarray, relation: np.ndarray, far: np.ndarray, nodes: int, relations: int) -> np.ndarray:
+    """Returns one integer per triple, in the order of (near, relation, far)."""
     return (near.astype(np.int64) * relations + relation) * nodes + far
 
 
-def _first_of_each(table: np.ndarray, nodes: int, relations: int) -> np.ndarray:
-    """Where each different triple stands first, ascending."""
-    _, first = np.unique(_key(*table.T, nodes, relations), return_index=True)
-    return np.sort(first)
-
-
-def _rows(near: np.ndarray, relation: np.ndarray, far: np.ndarray, nodes: int,
-          relations: int) -> tuple[Rows, np.ndarray]:
-    """The rows of all nodes, and the order of the edges in them."""
-    key = _key(near, relation, far, nodes, relations)
+def _adjacency(near: np.ndarray, relation: np.ndarray, far: np.ndarray, nodes: int,
+               relations: int) -> tuple[Adjacency, np.ndarray]:
+    """Returns the rows of all nodes, and the order of the triples in them."""
+    key = _sort_key(near, relation, far, nodes, relations)
     order = np.argsort(key)
-    row, start = np.unique(key[order] // nodes if nodes else key, return_index=True)
-    return Rows(row, np.append(start, len(key)).astype(np.int64), far[order].astype(np.int32), relations), order
+    rows = key[order] // nodes if nodes else key
+    row, start = np.unique(rows, return_index=True)
+    start = np.append(start, len(key)).astype(np.int64)
+    return Adjacency(row, start, far[order].astype(np.int32), relations), order

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Triple
-from minifleming.rods.phrases import PHRASES, phrase
+from minifleming.rods.phrases import EMBEDDED_RELATIONS, phrase
 from minifleming.rods.walk import EVIDENCE
 
 CLAUSE = re.compile(r" \. | : | \.$|^wait , | wait , ")
@@ -33,7 +33,7 @@ Names = Callable[[str], str]  # the graph's name that a text is, or ""
 def stated_hops(reasoning: str, graph: Graph) -> list[tuple[Triple, bool]]:
     """Every edge that the reasoning states, in order, and whether the graph has it."""
     text = reasoning.strip()[:LONGEST]
-    hops = _hops(CLAUSE.split(text), graph, lambda name: name if name in graph.number else "")
+    hops = _hops(CLAUSE.split(text), graph, lambda name: name if name in graph.node_id else "")
     if hops:
         return hops
     known = folded(graph)
@@ -108,9 +108,9 @@ def _names(text: str, named: Names) -> list[str]:
 def _relation(clause: str, graph: Graph, named: Names) -> list[tuple[Triple, bool]]:
     """The first reading of the clause that is an edge; failing that, the first that names two nodes."""
     readings: list[Triple] = []
-    for relation in (*PHRASES, *(r for r in graph.relations if r not in PHRASES)):
-        words = phrase(relation)
-        for verb, forward in ((words.forward, True), (words.backward, False)):
+    for relation in (*EMBEDDED_RELATIONS, *(r for r in graph.relations if r not in EMBEDDED_RELATIONS)):
+        for forward in (True, False):
+            verb = phrase(relation, forward).verb
             left, found, right = clause.partition(f" {verb} ")
             if found and (one := named(left)) and (other := named(right)):
                 readings.append((one, relation, other) if forward else (other, relation, one))

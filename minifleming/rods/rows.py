@@ -37,6 +37,13 @@ class Table:
         self.columns = [name.strip().lower() for name in next(self._cells, [])]
         self.settle()  # a line passed over here was the header
 
+    def positions(self, names: tuple[str, ...]) -> list[int]:
+        """Returns where each of the columns is. Raises BadInput if one is missing."""
+        for name in names:
+            if name not in self.columns:
+                raise BadInput(f"no column '{name}' in the header", self.path, max(self.line, 1))
+        return [self.columns.index(name) for name in names]
+
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
         """(line, cells) of every row with as many cells as the header."""
         width = len(self.columns)

@@ -1,13 +1,13 @@
-"""Making item sets: how many of which length, and which combination of findings belongs to which split.
+"""Makes sets of items: how many of each path length, and which findings belong to which split.
 
-A split is a property of the *combination*: the root and its set of visible findings are hashed, and the hash
-says whether items with that combination may be trained on or are held out. So no held-out item shares its
-combination of findings with a training item, whatever the seeds and sizes; and a held-out item whose set of
-options occurs in training is not used.
+A split is a property of the *combination* of a root and its set of visible findings: a hash of the
+combination decides whether its items may be trained on or are held out. Held-out items therefore share
+no combination of findings with training items, for any seed and size. A held-out item whose set of options
+occurs in training is not used either.
 
-Options must not give the answer away: what stands as a wrong option far more often than as the right one could be
-ruled out without reading the question. So every name is *owed* a wrong option for each of the options - 1 that stood
-beside it when it was right, and distractors are chosen from what is owed most. ``blind_accuracy`` measures the rest.
+Option frequency must not reveal the answer. Each time a name is the correct answer of an n-option item, it
+should later appear n - 1 times as a distractor. We track this deficit and pick the distractors with the
+largest deficit. ``blind_accuracy`` measures what remains.
 """
 
 from __future__ import annotations
@@ -15,23 +15,34 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
-from minifleming.extras.wording.wording import Wording, read_names
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item
-from minifleming.rods.question import PLAIN, leaks, make_item, tells_masked
+from minifleming.rods.question import ItemBuilder
 from minifleming.rods.walk import EVIDENCE, Walk, Walker
 from minifleming.run.errors import BadInput
 from minifleming.run.fields import Data
 
 HELD_OUT_SHARE = 0.25
-VAIN_DRAWS = 4000
+MAX_FAILED_DRAWS = 4000
+
+
+@dataclass(frozen=True)
+class Split:
+    """``prefix`` of the items' ids, and whether combinations are held out; None allows all."""
+
+    prefix: str = "kg"
+    held_out: bool | None = None
+
+    def contains(self, walk: Walk) -> bool:
+        return self.held_out is None or is_held_out(walk) == self.held_out
 
 
 def is_held_out(walk: Walk) -> bool:
-    """Does this walk's combination of root and findings belong to the held-out splits?"""
+    """Returns whether the walk's combination of root and findings is held out from training."""
     key = "\x1f".join([walk.root, *sorted(step.end for step in walk.evidence)])
     return hashlib.sha256(key.encode()).digest()[0] < 256 * HELD_OUT_SHARE
 
@@ -40,97 +51,103 @@ def option_set(item: Item) -> frozenset[str]:
     return frozenset(item.options.values())
 
 
-def synthesise(
-    graph: Graph,
-    count: int,
-    hops: list[int],
-    *,
-    seed: int,
-    options: int = 4,
-    findings: tuple[int, int] = (2, 4),
-    rarity: float = 0.5,
-    rare_boost: float = 2.0,
-    roots: int = 0,
-    evidence: tuple[str, ...] = EVIDENCE,
-    pins: bool = False,
-    both: float = 0.0,
-    apart: bool = False,
-    wording: Wording = PLAIN,
-    keep: Callable[[Walk], bool] = lambda walk: True,
-    taken: Iterable[frozenset[str]] = (),
-    refuse: Callable[[Item], str] = lambda item: "",
-    refused: Counter | None = None,
-    prefix: str = "kg",
-    progress: Callable[[list], Iterable] = lambda x: x,
-) -> list[Item]:
-    """Up to ``count`` different items with proofs, the path lengths equally often, in a fixed random order.
+def synthesise(builder: ItemBuilder, count: int, hops: list[int], *, seed: int, split: Split = Split(),
+               excluded: Iterable[frozenset[str]] = (), reject: Callable[[Item], str] = lambda item: "",
+               progress: Callable[[Iterable[int]], Iterable[int]] = lambda numbers: numbers) -> list[Item]:
+    """Returns up to ``count`` different items with proofs, all path lengths equally often.
 
-    Items are different if their question or their set of options is. Fewer come back only if a path length is used
-    up: ``VAIN_DRAWS`` draws found no further item of it. ``both`` is the share of items that
-    ask for the root too. What ``refuse`` gives a reason for is not used and counted in ``refused``.
+    Items are different if their questions or their sets of options are. Fewer come back only if
+    ``MAX_FAILED_DRAWS`` draws in a row found no further item of a path length. Sets of options in
+    ``excluded`` are not used, nor are items for which ``reject`` returns a reason.
     """
-    walker = Walker(graph, rarity, rare_boost, roots, evidence, pins, by_name=apart)
-    rng = np.random.default_rng([seed, 0x5EED])
-    strict = apart or wording.language != "en"
-    taken, seen, items, owed, vain = set(taken), set(), [], Counter(), Counter()
+    draws = Draws(builder, np.random.default_rng([seed, 0x5EED]), split, set(excluded))
+    items = []
     for number in progress(range(count)):
-        length = hops[number % len(hops)]
-        while vain[length] < VAIN_DRAWS:
-            vain[length] += 1
-            walk = walker.walk(length, findings, rng)
-            if walk is None or not keep(walk):
-                continue
-            two = both > 0 and rng.random() < both
-            item = make_item(walk, walker, options, rng, prefix, owed, wording, two, apart)
-            if item is None or option_set(item) in taken or gives_away(item, strict):
-                continue
-            key = (walk.root, frozenset(walk.evidence), walk.chain, option_set(item))
-            if key not in seen and item.id not in seen:  # edges of one wording, there and back, ask the same
-                seen.update((key, item.id))
-                if reason := refuse(item):
-                    refused = Counter() if refused is None else refused
-                    refused[reason] += 1
-                    continue
-                items.append(item)
-                owed.subtract("; ".join(item.nodes(label)) for label in item.options if label != item.answer)
-                owed[item.masked] += options - 1
-                vain[length] = 0
-                break
+        item = draws.next_item(hops[number % len(hops)], reject)
+        if item is not None:
+            items.append(item)
     return items
 
 
-def gives_away(item: Item, strict: bool) -> bool:
-    """Does the question name the answer? "expanded FXN GAA repeat" among the findings would tell the cause, FXN.
-    ``strict`` asks for what only reads like it, too."""
-    return any(name in item.question for name in item.nodes(item.answer)) or (
-        strict and (tells_masked(item) or leaks(item)))
+class Draws:
+    """The state of one call of ``synthesise``: what has been drawn, and each name's deficit."""
+
+    def __init__(self, builder: ItemBuilder, rng: np.random.Generator, split: Split,
+                 excluded: set[frozenset[str]]):
+        self.builder, self.rng, self.split, self.excluded = builder, rng, split, excluded
+        self.seen: set = set()
+        self.option_deficit: Counter[str] = Counter()
+        self.failed: Counter[int] = Counter()  # path length -> draws since the last item
+
+    def next_item(self, hops: int, reject: Callable[[Item], str]) -> Item | None:
+        """Returns the next new item of this path length, or None if the length is used up."""
+        while self.failed[hops] < MAX_FAILED_DRAWS:
+            self.failed[hops] += 1
+            item = self.draw(hops)
+            if item is None or reject(item):
+                continue
+            self.count_options(item)
+            self.failed[hops] = 0
+            return item
+        return None
+
+    def draw(self, hops: int) -> Item | None:
+        """Returns a new item, or None if this draw gives none."""
+        builder = self.builder
+        walk = builder.walker.walk(hops, builder.findings, self.rng)
+        if walk is None or not self.split.contains(walk):
+            return None
+        item = builder.build(walk, self.rng, self.split.prefix, self.option_deficit)
+        if item is None or option_set(item) in self.excluded or builder.gives_away(item):
+            return None
+        key = (walk.root, frozenset(walk.evidence), walk.chain, option_set(item))
+        if key in self.seen or item.id in self.seen:  # two edges of one wording ask the same
+            return None
+        self.seen.update((key, item.id))
+        return item
+
+    def count_options(self, item: Item) -> None:
+        self.option_deficit[item.masked] += len(item.options) - 1
+        for label in item.options:
+            if label != item.answer:
+                self.option_deficit["; ".join(item.nodes(label))] -= 1
 
 
-def settings(data: Data, graph: Graph) -> dict:
-    """The arguments of ``synthesise`` that the configuration gives. Raises BadInput for a graph that cannot serve."""
+def walker_from_config(data: Data, graph: Graph, make: type[Walker] = Walker, **more) -> Walker:
+    """Returns the walker of the configuration. Raises BadInput if the graph has no findings."""
     evidence = tuple(data.evidence) or EVIDENCE
-    if not any(relation in graph.code for relation in evidence):
-        raise BadInput(f"data.evidence: the graph has none of {', '.join(evidence)}; its relations are "
-                       f"{', '.join(graph.relations[:30])}")
-    if data.qualifiers and (data.style == "plain" or data.language != "en"):
-        raise BadInput("data.qualifiers: only the English styles varied and vignette can tell them")
-    if data.language != "en" and data.style == "varied":
-        raise BadInput("data.style: in Chinese there is one wording; 'vignette' adds absent findings")
-    wording = Wording(data.style, data.language, read_names(data.names, graph) if data.language != "en" else {})
-    return {"options": data.options, "findings": tuple(data.findings), "rarity": data.rarity,
-            "rare_boost": data.rare_boost, "roots": data.num_diseases, "evidence": evidence, "pins": data.qualifiers,
-            "both": data.two_targets, "apart": data.exclude_variants, "wording": wording}
+    if not any(relation in graph.relation_id for relation in evidence):
+        raise BadInput(f"data.evidence: the graph has none of {', '.join(evidence)}; its relations "
+                       f"are {', '.join(graph.relations[:30])}")
+    return make(graph, data.rarity, data.rare_boost, data.num_diseases, evidence, **more)
+
+
+def builder_from_config(data: Data, graph: Graph) -> ItemBuilder:
+    """Returns the builder of items in the plain style. Raises BadInput."""
+    return ItemBuilder(walker_from_config(data, graph), data.options, tuple(data.findings))
+
+
+def needs_wording(data: Data) -> bool:
+    """Returns whether the configuration asks for a feature of extras/wording."""
+    plain = data.style == "plain" and data.language == "en"
+    return not plain or data.qualifiers or data.two_targets > 0 or data.exclude_variants
 
 
 def blind_accuracy(train: list[Item], test: list[Item]) -> float:
-    """Accuracy on ``test`` of a rule that never reads the question: the option that was right most often in ``train``
-    for each time that it stood there; chance among equals."""
-    right = Counter(item.options[item.answer] for item in train)
-    shown = Counter(text for item in train for text in item.options.values())
+    """Returns the accuracy on ``test`` of a rule that never reads the question.
+
+    The rule picks the option with the highest share of correct occurrences in ``train``; among equals
+    it scores by chance.
+    """
+    correct = Counter(item.options[item.answer] for item in train)
+    shown: Counter[str] = Counter()
+    for item in train:
+        shown.update(item.options.values())
     hits = 0.0
     for item in test:
-        rates = {text: right[text] / shown[text] if shown[text] else 0.0 for text in item.options.values()}
-        best = [text for text, rate in rates.items() if rate == max(rates.values())]
+        rates = {text: correct[text] / max(shown[text], 1) for text in item.options.values()}
+        highest = max(rates.values())
+        best = [text for text, rate in rates.items() if rate == highest]
         hits += (item.options[item.answer] in best) / len(best)
     return hits / len(test)
 

@@ -80,7 +80,7 @@ class Builder:
         table[:, 1] = place[table[:, 1]]
         frequency = np.frombuffer(self.frequency, np.float32)
         known = None if np.isnan(frequency).all() else frequency
-        return Graph.of_numbers(distinct(self.names, self.types, list(self.number)), self.types, order, table, source,
+        return Graph.from_table(distinct(self.names, self.types, list(self.number)), self.types, order, table, source,
                                 known)
 
 

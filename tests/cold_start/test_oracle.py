@@ -21,8 +21,8 @@ from minifleming.cold_start.trace import ROUNDS
 from minifleming.rods.answer import parse_strict
 from minifleming.rods.readers import load_graph
 from minifleming.rods.reasoning import stated_hops
-from minifleming.rods.synthesize import synthesise
 from minifleming.rods.walk import EVIDENCE
+from tests.rods.items import synthesise
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from minifleming.lm.batch import Example, collate
 from minifleming.lm.logprobs import completion_logprobs
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.rods.readers import load_graph
-from minifleming.rods.synthesize import synthesise
 from minifleming.run.errors import BadInput, RunFailed
 from minifleming.run.fields import ColdStart
 from minifleming.run.journal import Journal
+from tests.rods.items import synthesise
 
 V, END = 40, 39
 

@@ -14,9 +14,9 @@ from minifleming.extras.tiny_base.base import build_tokenizer
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.sampler import SamplingParams, generate
 from minifleming.rods.readers import load_graph
-from minifleming.rods.synthesize import synthesise
 from minifleming.run.fields import ColdStart
 from minifleming.run.journal import Journal
+from tests.rods.items import synthesise
 
 
 def trace(number: int) -> Trace:

@@ -13,9 +13,9 @@ from minifleming.evaluation.grade import grade
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder
 from minifleming.rods.readers import load_graph
-from minifleming.rods.synthesize import synthesise
 from minifleming.run.config import Config
 from minifleming.run.errors import BadInput
+from tests.rods.items import synthesise
 
 GRAPH = load_graph("embedded")
 

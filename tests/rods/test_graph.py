@@ -106,3 +106,23 @@ def test_bytes_that_are_no_text_are_refused_with_their_line(tmp_path):
 def test_what_is_no_file_is_refused(tmp_path, name, reason):
     with pytest.raises(BadInput, match=reason):
         load_graph(str(tmp_path / name))
+
+
+def test_connected_sees_both_directions_and_every_relation():
+    graph = build([("d1", "has_symptom", "s1"), ("s2", "odd", "d1"), ("d2", "has_symptom", "s3")])
+    assert all(graph.connected(*pair) for pair in [("d1", "s1"), ("s1", "d1"), ("d1", "s2"), ("s2", "d1")])
+    assert not any(graph.connected(*pair) for pair in [("d1", "s3"), ("s1", "s2"), ("d1", "d2")])
+
+
+def test_ends_are_the_nodes_at_that_end_of_the_relation():
+    graph = build(random_triples(0))
+    for relation in graph.relations:
+        for tails, index in ((True, 2), (False, 0)):
+            assert graph.ends(relation, tails) == sorted({t[index] for t in graph.triples if t[1] == relation})
+
+
+def test_nodes_are_related_by_is_a_at_any_depth():
+    graph = build([("d1", "is_a", "d2"), ("d2", "is_a", "d3"), ("d9", "is_a", "d3")])
+    pairs = [("d1", "d2"), ("d1", "d3"), ("d3", "d1"), ("d2", "d1"), ("d1", "d1")]
+    assert all(graph.is_a_related(*pair) for pair in pairs)
+    assert not graph.is_a_related("d1", "d9") and not graph.is_a_related("d9", "d2"), "siblings are not related"

@@ -7,8 +7,8 @@ import pytest
 
 from minifleming.rods.item import LABELS, Item, read_items, read_jsonl, write_items
 from minifleming.rods.readers import load_graph
-from minifleming.rods.synthesize import synthesise
 from minifleming.run.errors import BadInput
+from tests.rods.items import synthesise
 
 PLAIN = {"id": "a", "question": "Which?", "options": {"A": "x", "B": "y"}, "answer": "A"}
 

@@ -1,28 +1,27 @@
-"""Item sets: exactly as many as asked for, the same bytes from the same seed, and splits that share nothing."""
+"""Tests for synthesize.py: exact counts, the same bytes from the same seed, and splits that share nothing."""
 
 import re
 from collections import Counter
 
+import numpy as np
 import pytest
 
 import synth_kg
-from minifleming.extras.wording.wording import Wording, read_names
 from minifleming.rods.item import Item, read_items, write_items
-from minifleming.rods.proof import Facts, fault
-from minifleming.rods.question import leaks, tells_masked
 from minifleming.rods.readers import load_graph
 from minifleming.rods.synthesize import (
+    Split,
     blind_accuracy,
+    builder_from_config,
     is_held_out,
     option_set,
-    settings,
-    synthesise,
     tier_counts,
 )
 from minifleming.rods.triples import COLUMNS
 from minifleming.rods.walk import EVIDENCE, Step, Walk
-from minifleming.run.errors import run_cli
+from minifleming.run.errors import BadInput, run_cli
 from minifleming.run.fields import Data
+from tests.rods.items import HELD_OUT, TRAIN, synthesise
 from tests.rods.toy_graphs import build, clinic
 
 GRAPH = load_graph("embedded")
@@ -35,10 +34,10 @@ def combination(item) -> tuple[str, frozenset[str]]:
 @pytest.fixture(scope="module")
 def splits():
     """As the pipeline makes them: different seeds, held out by combination, option sets of training taken."""
-    train = synthesise(GRAPH, 500, [1, 2, 3], seed=0, keep=lambda walk: not is_held_out(walk))
+    train = synthesise(GRAPH, 500, [1, 2, 3], seed=0, split=TRAIN)
     taken = {option_set(item) for item in train}
-    held = synthesise(GRAPH, 200, [1, 2, 3], seed=1, keep=is_held_out, taken=taken)
-    longer = synthesise(GRAPH, 80, [4], seed=2, keep=is_held_out, taken=taken)
+    held = synthesise(GRAPH, 200, [1, 2, 3], seed=1, split=HELD_OUT, excluded=taken)
+    longer = synthesise(GRAPH, 80, [4], seed=2, split=HELD_OUT, excluded=taken)
     return train, held, longer
 
 
@@ -49,10 +48,10 @@ def test_train_and_held_out_share_no_combination_of_root_and_findings(splits):
         assert not seen & {combination(item) for item in split}
 
 
-def test_train_and_held_out_share_no_combination_whatever_the_seeds(splits):
+def test_train_and_held_out_share_no_combination_for_any_seeds(splits):
     """The split is a property of the combination, so even the same seed on both sides gives disjoint sets."""
-    train = {combination(i) for i in synthesise(GRAPH, 150, [1, 2], seed=9, keep=lambda walk: not is_held_out(walk))}
-    held = {combination(i) for i in synthesise(GRAPH, 150, [1, 2], seed=9, keep=is_held_out)}
+    train = {combination(i) for i in synthesise(GRAPH, 150, [1, 2], seed=9, split=TRAIN)}
+    held = {combination(i) for i in synthesise(GRAPH, 150, [1, 2], seed=9, split=HELD_OUT)}
     assert not train & held
     assert not held & {combination(item) for item in splits[0]}
 
@@ -64,10 +63,10 @@ def test_train_and_held_out_share_no_option_set(splits):
         assert not taken & {frozenset(item.options.values()) for item in split}
 
 
-def test_taken_option_sets_are_really_avoided():
+def test_excluded_option_sets_are_avoided():
     """On four diseases there is one set of four options: once taken, nothing is left."""
     [item] = synthesise(clinic(), 1, [2], seed=0, findings=(1, 4))
-    assert synthesise(clinic(), 1, [2], seed=0, findings=(1, 4), taken=[option_set(item)]) == []
+    assert synthesise(clinic(), 1, [2], seed=0, findings=(1, 4), excluded=[option_set(item)]) == []
 
 
 def test_a_quarter_of_the_combinations_is_held_out_and_the_order_of_findings_does_not_matter():
@@ -77,7 +76,7 @@ def test_a_quarter_of_the_combinations_is_held_out_and_the_order_of_findings_doe
     assert held == [is_held_out(Walk("d", walk.evidence[::-1], ())) for walk in combos]
 
 
-def test_every_split_has_exactly_the_items_asked_for_with_unique_ids(splits):
+def test_every_split_has_the_requested_number_of_items_with_unique_ids(splits):
     assert [len(split) for split in splits] == [500, 200, 80]
     for split in splits:
         assert len({item.id for item in split}) == len(split)
@@ -112,7 +111,7 @@ def test_the_command_gives_the_same_bytes_too_and_exactly_n(tmp_path, capsys):
     assert "37 items, each with a proof" in capsys.readouterr().out
 
 
-def test_a_graph_that_gives_too_few_ends_with_status_1_the_count_and_no_file(tmp_path, capsys):
+def test_a_graph_with_too_few_items_ends_with_status_1_the_count_and_no_file(tmp_path, capsys):
     graph, out = tmp_path / "g.tsv", tmp_path / "items.jsonl"
     toy = clinic()
     rows = [COLUMNS, *((h, toy.type_of(h), r, t, toy.type_of(t)) for h, r, t in toy.triples)]
@@ -131,12 +130,11 @@ def test_tier_counts_count():
     assert sum(counts.values()) == 12 and counts == {t: sum(i.tier == t for i in items) for t in sorted(counts)}
 
 
-def test_options_do_not_give_the_answer_away():
+def test_options_do_not_reveal_the_answer():
     """A rule that never reads the question stays near chance on held-out items, also with few roots."""
     for roots, options in ((80, 8), (0, 4)):
-        train, held = (synthesise(GRAPH, n, [1, 2, 3], seed=seed, options=options, roots=roots, prefix=name,
-                                  keep=lambda walk, held=held: is_held_out(walk) == held)
-                       for n, seed, name, held in ((1500, 0, "train", False), (600, 1, "held", True)))
+        train, held = (synthesise(GRAPH, n, [1, 2, 3], seed=seed, options=options, num_diseases=roots, split=split)
+                       for n, seed, split in ((1500, 0, TRAIN), (600, 1, HELD_OUT)))
         assert abs(blind_accuracy(train, held) - 1 / options) < 0.05
         asked = {item.provenance["root"] for item in train}
         rivals = {rival for item in held for rival in item.provenance["rivals"].values() if rival}
@@ -163,15 +161,6 @@ def test_the_command_makes_a_training_and_a_test_file_that_share_nothing(tmp_pat
     assert not {i.id for i in files["train"]} & {i.id for i in files["heldout"]}
 
 
-def test_options_do_not_give_the_answer_away_in_chinese_either():
-    """What is owed is told by the graph's names, whatever the language of the options."""
-    wording = Wording("varied", "zh", read_names("", GRAPH))
-    train, held = (synthesise(GRAPH, n, [1, 2, 3], seed=seed, options=8, roots=80, wording=wording,
-                              keep=lambda walk, out=out: is_held_out(walk) == out)
-                   for n, seed, out in ((1000, 0, False), (400, 1, True)))
-    assert abs(blind_accuracy(train, held) - 1 / 8) < 0.05
-
-
 def two_ways():
     """Genes that interact in pairs, each edge there and back: either way is asked in the same words."""
     return build([triple for i in range(6) for triple in (
@@ -180,7 +169,7 @@ def two_ways():
 
 
 @pytest.mark.parametrize("graph, hops", [(two_ways(), 3), (clinic(), 2), (clinic(), 1)])
-def test_a_used_up_graph_gives_every_item_once_in_a_file_that_can_be_read(graph, hops, tmp_path):
+def test_a_used_up_graph_gives_every_item_once(graph, hops, tmp_path):
     items = synthesise(graph, 60, [hops], seed=0, findings=(1, 3), options=2)
     assert 4 < len(items) < 60
     assert len({(item.question, *item.options.values()) for item in items}) == len(items)
@@ -190,49 +179,13 @@ def test_a_used_up_graph_gives_every_item_once_in_a_file_that_can_be_read(graph,
     assert read_items(tmp_path / "items.jsonl") == items
 
 
-def test_other_chains_from_the_same_findings_are_other_items():
+def test_different_chains_from_the_same_findings_are_different_items():
     """d1 leads to x1 by two relations: with the same options these are two questions."""
     triples = [(f"d{n}", relation, f"x{n}") for n in "1234" for relation in ("first_line_treatment", "worsened_by")]
     graph = build([*clinic().triples, *triples])
     items = synthesise(graph, 60, [2], seed=0, findings=(1, 1), options=4)
     assert {(item.provenance["root"], item.path[-1][1]) for item in items} >= {
         ("d4", "first_line_treatment"), ("d4", "worsened_by")}
-
-
-def test_a_used_up_length_is_given_up_and_a_find_starts_the_count_again(monkeypatch):
-    """VAIN_DRAWS draws in a row end a length, not one item of it; the walks drawn are then no more."""
-    from minifleming.rods import synthesize
-    drawn = []
-
-    def keep(walk):
-        drawn.append(walk)
-        return len(drawn) % 15 == 0
-
-    monkeypatch.setattr(synthesize, "VAIN_DRAWS", 50)
-    assert len(synthesise(GRAPH, 60, [1], seed=0, keep=keep)) == 60, "a slot goes on until it finds or all is in vain"
-    drawn.clear()
-    assert synthesise(GRAPH, 100, [1], seed=0, keep=lambda walk: bool(drawn.append(walk))) == []
-    assert 0 < len(drawn) <= 50
-
-
-def test_the_share_of_pairs_is_what_was_asked_for_and_their_question_tells_neither_node():
-    facts = Facts(GRAPH)
-    for share, low, high in ((0.0, 0, 0), (0.3, 60, 120), (1.0, 300, 300)):
-        items = synthesise(GRAPH, 300, [2, 3], seed=0, both=share)
-        two = [item for item in items if len(item.nodes(item.answer)) == 2]
-        assert low <= len(two) <= high and len(items) == 300
-        assert [reason for item in items if (reason := fault(item, facts))] == []
-        assert all(name not in item.question for item in items for name in item.nodes(item.answer))
-
-
-def test_apart_no_question_leaks_and_in_chinese_never():
-    def seen(**options):
-        return synthesise(GRAPH, 400, [1, 2, 3], seed=0, findings=(2, 4), **options)
-
-    assert any(map(leaks, seen())), "else this proves nothing"
-    assert not any(leaks(item) or tells_masked(item) for item in seen(apart=True))
-    zh = seen(wording=Wording("varied", "zh", read_names("", GRAPH)))
-    assert not any(leaks(item) or tells_masked(item) for item in zh)
 
 
 def test_walks_and_items_follow_rarity_and_boost():
@@ -244,41 +197,52 @@ def test_walks_and_items_follow_rarity_and_boost():
     assert {item.rarity for item in items} <= {0.2, round(1 / 6, 6)}  # three or four findings and a drug
 
 
-def test_every_setting_reaches_the_items():
-    """Each field of [data] on its own changes what ``synthesise`` is told, and nothing else."""
-    base = settings(Data(), GRAPH)
-    changed = {"options": 5, "findings": [1, 3], "rarity": 0.25, "rare_boost": 7.0, "num_diseases": 9,
-               "two_targets": 0.5, "exclude_variants": not Data().exclude_variants, "evidence": ["has_symptom"]}
-    parameters = {"num_diseases": "roots", "two_targets": "both", "exclude_variants": "apart"}
-    for field, value in changed.items():
-        name, how = parameters.get(field, field), settings(Data(**{field: value}), GRAPH)
-        assert how[name] == (tuple(value) if isinstance(value, list) else value) != base[name]
-        assert {key for key in base if how[key] != base[key]} == {name}
-    how = settings(Data(qualifiers=True, style="varied"), GRAPH)
-    assert how["pins"] is True and how["wording"] == Wording("varied") and base["wording"] == Wording()
-    how = settings(Data(language="zh"), GRAPH)
-    assert how["wording"].language == "zh" and how["wording"].told("fever") == "\u53d1\u70ed"
-    assert settings(Data(evidence=["no_such", "has_symptom"]), GRAPH)["evidence"] == ("no_such", "has_symptom")
-
-
-def test_other_roots_are_other_combinations():
+def test_different_roots_are_different_combinations():
     """The same findings of another root may be held out where these are not."""
     evidence = tuple(Step("d", "has_symptom", f"s{i}", True) for i in range(3))
     assert {is_held_out(Walk(f"d{n}", evidence, ())) for n in range(60)} == {True, False}
 
 
-def test_the_blind_rule_goes_by_the_share_and_not_by_the_count():
+def test_the_blind_rule_uses_the_share_and_not_the_count():
     """x was right two times of four, y once of one: y is chosen."""
     train = [Item(str(n), "q ?", {"A": "x", "B": f"o{n}"}, "AABB"[n]) for n in range(4)]
     train.append(Item("5", "q ?", {"A": "y", "B": "o5"}, "A"))
     assert blind_accuracy(train, [Item("6", "q ?", {"A": "x", "B": "y"}, "B")]) == 1
 
 
-def test_in_chinese_no_finding_holds_the_name_of_what_is_asked_for():
-    """The name of s2 begins with that of x4: where x4 is the answer, s2 is not told."""
-    names = {name: chr(0x4E00 + i) for i, name in enumerate(clinic().names)}
-    for answer, allowed in (("\u836f", False), ("\u5b83", True)):
-        wording = Wording("plain", "zh", names | {"x4": answer, "s2": "\u836f\u75b9"})
-        items = synthesise(clinic(), 40, [2], seed=0, findings=(1, 3), options=2, wording=wording)
-        told = {t for item in items if item.masked == "x4" for _, _, t in item.evidence}
-        assert "s5" in told and ("s2" in told) == allowed
+def test_a_used_up_length_ends_after_failed_draws_in_a_row_and_an_item_starts_the_count_again(monkeypatch):
+    from minifleming.rods import synthesize
+    drawn = []
+
+    class Seldom(Split):
+        def contains(self, walk):
+            drawn.append(walk)
+            return len(drawn) % 15 == 0
+
+    class Never(Split):
+        def contains(self, walk):
+            drawn.append(walk)
+            return False
+
+    monkeypatch.setattr(synthesize, "MAX_FAILED_DRAWS", 50)
+    assert len(synthesise(GRAPH, 60, [1], seed=0, split=Seldom())) == 60
+    drawn.clear()
+    assert synthesise(GRAPH, 100, [1], seed=0, split=Never()) == []
+    assert 0 < len(drawn) <= 50
+
+
+def test_each_field_of_the_configuration_reaches_the_builder():
+    plain = {"exclude_variants": False}
+    base = builder_from_config(Data(**plain), GRAPH)
+    assert (base.num_options, base.findings) == (4, (2, 4))
+    builder = builder_from_config(Data(options=5, findings=[1, 3], evidence=["no_such", "has_symptom"], **plain), GRAPH)
+    assert (builder.num_options, builder.findings) == (5, (1, 3))
+    assert builder.walker.evidence_relations == ["has_symptom"] != base.walker.evidence_relations
+    for field, value in (("rarity", 0.25), ("rare_boost", 7.0), ("num_diseases", 9)):
+        other = builder_from_config(Data(**plain, **{field: value}), GRAPH).walker
+        assert not np.array_equal(other.root_probability, base.walker.root_probability)
+
+
+def test_a_graph_without_evidence_is_refused():
+    with pytest.raises(BadInput, match="data.evidence: the graph has none of has_symptom"):
+        builder_from_config(Data(), build([("x1", "treats", "d1")]))

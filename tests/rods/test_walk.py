@@ -1,4 +1,4 @@
-"""Walks: functional steps really leave no choice, evidence determines its root, and weights are what they say."""
+"""Tests for walk.py: functional steps leave no choice, evidence determines its root, draws follow the weights."""
 
 import hashlib
 
@@ -7,7 +7,7 @@ import pytest
 
 from minifleming.rods.graph import Graph
 from minifleming.rods.readers import load_graph
-from minifleming.rods.walk import EVIDENCE, NOT_WALKED, TYPICAL, UNWALKED, Step, Walker
+from minifleming.rods.walk import EVIDENCE, NOT_WALKED, TYPICAL, Step, Walker
 from tests.rods.toy_graphs import build, clinic, neighbours
 
 GRAPH = load_graph("embedded")
@@ -31,42 +31,42 @@ def chi_square(seen: list[int], share: np.ndarray) -> float:
     return float(((np.array(seen) - expected) ** 2 / expected).sum())
 
 
-def test_functional_steps_are_all_edges_with_one_neighbour_and_no_others():
+def test_functional_steps_are_all_edges_with_one_neighbor_and_no_others():
     """For every node, against the plain set of triples, in both directions."""
     for name in GRAPH.names:
         wanted = {Step(name, r, min(t), True) for r in GRAPH.relations if len(t := OUT[name, r]) == 1}
         wanted |= {Step(name, r, min(h), False) for r in GRAPH.relations if len(h := INTO[name, r]) == 1}
-        found = WALKER.functional_steps(name)
+        found = WALKER.next_steps(name)
         assert set(found) == {step for step in wanted if step.relation not in NOT_WALKED}
         assert len(found) == len(set(found))
 
 
-def test_a_step_names_the_edge_in_the_graphs_direction():
+def test_a_step_gives_its_edge_in_the_direction_of_the_graph():
     assert Step("d1", "treated_by", "x1", True).triple == ("d1", "treated_by", "x1")
     assert Step("x1", "treated_by", "d1", False).triple == ("d1", "treated_by", "x1")
 
 
-def test_a_chain_is_connected_functional_and_never_comes_back():
+def test_a_chain_is_connected_functional_and_visits_no_node_twice():
     for walk in WALKS:
         at, visited = walk.root, [walk.root]
         for step in walk.chain:
             assert step.start == at and step.triple in GRAPH and step.relation not in NOT_WALKED
             ends = OUT[at, step.relation] if step.forward else INTO[at, step.relation]
-            assert ends == {step.end}, "the step leaves a choice"
+            assert ends == {step.end}, "the step has other ends"
             at = step.end
             visited.append(at)
         assert len(set(visited)) == len(visited) and at == walk.answer
 
 
-@pytest.mark.parametrize("hops", [1, 2, 3, 4, 5, 6])
-def test_a_walk_has_exactly_the_hops_asked_for(hops):
-    for walk in walks(20, hops=(hops,)):
-        assert walk.hops == hops == 1 + len(walk.chain)
+def test_a_walk_has_the_requested_hops():
+    for hops in (1, 2, 3, 4, 5, 6):
+        for walk in walks(20, hops=(hops,)):
+            assert walk.hops == hops == 1 + len(walk.chain)
 
 
 @pytest.mark.parametrize("findings", [(1, 1), (1, 3), (2, 4), (3, 3), (4, 6)])
 def test_the_evidence_determines_its_root(findings):
-    """No other node has all the told findings; their number is within the bounds; none is told twice."""
+    """No other node has all findings; their number is within the bounds; none occurs twice."""
     for walk in walks(60, findings=findings, seed=1):
         sets = [INTO[step.end, step.relation] for step in walk.evidence]
         assert set.intersection(*sets) == {walk.root}
@@ -75,14 +75,14 @@ def test_the_evidence_determines_its_root(findings):
         assert all(s.start == walk.root and s.forward and s.relation in EVIDENCE for s in walk.evidence)
 
 
-def test_no_finding_more_is_told_than_needed():
+def test_the_evidence_has_no_more_findings_than_needed():
     for walk in WALKS:
         if len(walk.evidence) > 2:
             shorter = [INTO[step.end, step.relation] for step in walk.evidence[:-1]]
             assert set.intersection(*shorter) > {walk.root}
 
 
-def test_a_finding_on_the_chain_is_not_told():
+def test_a_finding_on_the_chain_is_not_evidence():
     """Here the chain runs through a finding: d1 - mechanism - explains s1."""
     graph = build([("d1", "has_symptom", "s1"), ("d1", "has_symptom", "s2"), ("d1", "has_symptom", "s3"),
                    ("d1", "has_mechanism", "m1"), ("m1", "explains", "s1")])
@@ -90,7 +90,7 @@ def test_a_finding_on_the_chain_is_not_told():
         assert walk.answer == "s1" and {step.end for step in walk.evidence} == {"s2", "s3"}
 
 
-def test_a_root_that_its_findings_do_not_tell_apart_is_never_walked_from():
+def test_a_root_with_no_determining_findings_is_never_drawn():
     """d2 has every finding of d1, so d1 has no evidence; d2 has some."""
     graph = build([("d1", "has_symptom", "s1"), ("d1", "has_symptom", "s2"),
                    *[("d2", "has_symptom", s) for s in ("s1", "s2", "s3")]])
@@ -110,7 +110,7 @@ def weights_by_hand(triples: list, rarity: float, boost: float) -> dict[str, flo
 
 
 @pytest.mark.parametrize("rarity, boost", [(0.0, 1.0), (0.0, 3.0), (0.5, 2.0), (1.0, 1.0), (2.0, 5.0)])
-def test_root_shares_are_the_formula_and_draws_follow_them(rarity, boost):
+def test_root_probabilities_are_the_formula_and_draws_follow_them(rarity, boost):
     """w(v) = boost (1 + degree)^-rarity: exactly in the table, and in 4,000 draws by chi-square (p > 1e-4)."""
     triples = [*clinic().triples, ("d1", "has_prevalence", "rare disease"), ("d2", "has_prevalence", "rare disease"),
                ("d3", "has_prevalence", "common disease"), ("d4", "has_prevalence", "common disease")]
@@ -119,7 +119,7 @@ def test_root_shares_are_the_formula_and_draws_follow_them(rarity, boost):
     roots = [walker.graph.names[v] for v in walker.roots]
     share = np.array([weights[root] for root in roots]) / sum(weights[root] for root in roots)
     assert roots == ["d1", "d2", "d3", "d4"]
-    np.testing.assert_allclose(walker.root_share, share, rtol=1e-12)
+    np.testing.assert_allclose(walker.root_probability, share, rtol=1e-12)
     drawn = [walk.root for walk in walks(4000, hops=(1,), findings=(1, 4), walker=walker)]
     assert chi_square([drawn.count(root) for root in roots], share) < 21.1  # 3 degrees of freedom
 
@@ -133,7 +133,7 @@ def test_more_rarity_means_more_rare_and_less_connected_diseases():
     def expected(rarity: float, boost: float) -> tuple[float, float]:
         walker = Walker(GRAPH, rarity, boost)
         is_rare = np.array([GRAPH.names[v] in rare for v in walker.roots])
-        return float(walker.root_share @ is_rare), float(walker.root_share @ degrees[walker.roots])
+        return float(walker.root_probability @ is_rare), float(walker.root_probability @ degrees[walker.roots])
 
     shares = [expected(0.0, boost)[0] for boost in (0.5, 1.0, 2.0, 8.0)]
     assert shares == sorted(shares) and shares[-1] > shares[0] + 0.2
@@ -143,7 +143,7 @@ def test_more_rarity_means_more_rare_and_less_connected_diseases():
     rng, walker = np.random.default_rng(0), Walker(GRAPH, 0.5, 2.0)
     share = expected(0.5, 2.0)[0]
     drawn = [GRAPH.names[walker.roots[i]] in rare
-             for i in rng.choice(len(walker.roots), 2000, p=walker.root_share)]
+             for i in rng.choice(len(walker.roots), 2000, p=walker.root_probability)]
     assert abs(np.mean(drawn) - share) < 5 * (share * (1 - share) / 2000) ** 0.5
 
 
@@ -162,22 +162,16 @@ def test_the_same_generator_gives_the_same_walks():
     assert walks(50, seed=7) != walks(50, seed=8)
 
 
-def test_places_are_every_node_at_that_end_of_the_relation():
-    for relation in ("first_line_treatment", "explains"):
-        for forward, index in ((True, 2), (False, 0)):
-            wanted = sorted({t[index] for t in GRAPH.triples if t[1] == relation})
-            assert WALKER.places(Step("a", relation, "b", forward)) == wanted
-
-
-def test_what_is_seen_in_just_enough_patients_is_told():
+def test_findings_from_the_typical_frequency_on_are_used():
     names = dict.fromkeys(("d1", "d2"), "Disease") | dict.fromkeys(("s1", "s2", "s3"), "Symptom")
     triples = [("d1", "has_symptom", s) for s in ("s1", "s2", "s3")]
-    for share, told in ((TYPICAL, True), (0.04, False), (0.0, False), (1.0, True), (float("nan"), True)):
+    for share, used in ((TYPICAL, True), (0.04, False), (0.0, False), (1.0, True), (float("nan"), True)):
         graph = Graph(names, triples, frequency=np.array([share, 1.0, float("nan")]).tolist())
-        assert {step.end for step in Walker(graph).findings("d1")} == {"s2", "s3"} | ({"s1"} if told else set())
+        found = {step.end for step in Walker(graph).findings("d1")}
+        assert found == {"s2", "s3"} | ({"s1"} if used else set())
 
 
-def test_relations_given_as_evidence_are_told_and_nothing_else_is():
+def test_only_the_given_evidence_relations_are_evidence():
     """Neither they nor what evidence is by default are walked."""
     graph = build([*clinic().triples, *((f"d{n}", "smells_of", f"o{n}") for n in "1234"),
                    *((f"d{n}", "has_lab_finding", f"l{n}") for n in "1234")])
@@ -185,41 +179,23 @@ def test_relations_given_as_evidence_are_told_and_nothing_else_is():
     for walk in walks(60, hops=(1, 2, 3), findings=(1, 2), walker=walker):
         assert {step.relation for step in walk.evidence} == {"smells_of"}
         assert not {step.relation for step in walk.chain} & {"smells_of", *EVIDENCE}
-    assert walker.functional_steps("o1") == [] != Walker(graph).functional_steps("o1")
+    assert walker.next_steps("o1") == [] != Walker(graph).next_steps("o1")
 
 
-@pytest.mark.parametrize("relation", UNWALKED + NOT_WALKED)
-def test_what_denies_or_only_sorts_is_never_walked(relation):
-    walker = Walker(build([("d1", "has_symptom", "s1"), ("d1", relation, "z1"), ("d1", "first_line_treatment", "x1")]))
-    assert {step.end for step in walker.functional_steps("d1")} == {"x1"}
+def test_evidence_denials_and_classes_are_never_walked():
+    for relation in NOT_WALKED:
+        triples = [("d1", "has_symptom", "s1"), ("d1", relation, "z1"), ("d1", "first_line_treatment", "x1")]
+        assert {step.end for step in Walker(build(triples)).next_steps("d1")} == {"x1"}, relation
+    assert {"is_a", "lacks_phenotype", "lacks_onset", "lacks_inheritance", "does_not_express"} <= set(NOT_WALKED)
 
 
-def test_that_which_denies_has_its_name_in_the_list():
-    assert {"is_a", "lacks_phenotype", "lacks_onset", "lacks_inheritance", "does_not_express"} <= set(UNWALKED)
-
-
-def test_so_many_roots_are_a_fixed_choice_by_the_hash_of_their_names():
+def test_a_limited_number_of_roots_is_a_fixed_choice_by_the_hash_of_their_names():
     """A larger choice holds the smaller one, and the order of the graph's rows does not matter."""
     names = sorted({h for h, r, _ in GRAPH.triples if r in EVIDENCE},
                    key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     turned = Graph(dict(reversed(dict(zip(GRAPH.names, GRAPH.types)).items())), GRAPH.triples[::-1])
     for count in (1, 7, 80):
         for graph in (GRAPH, turned):
-            walker = Walker(graph, roots=count)
+            walker = Walker(graph, num_diseases=count)
             assert {graph.names[v] for v in walker.roots} == set(names[:count])
             assert walker.is_root.sum() == count
-
-
-def test_every_pin_of_a_walk_is_found_where_two_steps_need_one():
-    """d1 - g - d2 - h - d3: both genes have several diseases, so both steps are pinned."""
-    findings = {"d1": "s1 s2 s4", "d2": "s3 s1", "d3": "s4 s1", "d4": "s5 s1", "d5": "s6 s1"}
-    triples = [(d, "has_symptom", s) for d, names in findings.items() for s in names.split()]
-    triples += [("d1", "caused_by", "g"), ("d2", "caused_by", "g"), ("d4", "caused_by", "g"),
-                ("d2", "associated_gene", "h"), ("d3", "associated_gene", "h"), ("d5", "associated_gene", "h")]
-    walker, most = Walker(build(triples), pins=True), 0
-    for walk in walks(60, hops=(5,), findings=(1, 2), walker=walker):
-        several = [step for step in walk.chain if step not in walker.functional_steps(step.start)]
-        assert [pin.start for pin in walk.pins] == [step.end for step in several]
-        assert not {pin.end for pin in walk.pins} & {step.end for step in walk.evidence}
-        most = max(most, len(walk.pins))
-    assert most == 2

@@ -96,7 +96,7 @@ def said(relation: str, text: str) -> bool:
     if relation in SELF_EVIDENT:
         return True
     rule = RULES.get(relation)
-    words = (phrase(relation).forward, phrase(relation).link)
+    words = (phrase(relation).verb, phrase(relation).link)
     return bool(rule.search(text)) if rule else any(w in text.lower() for w in words)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minifleming.rods.graph import Graph, Rows
+from minifleming.rods.graph import Adjacency, Graph
 from minifleming.run.errors import BadInput
 
 FORMAT = "3"  # of the entries, and of what the readers make of a file: count up when either changes
@@ -102,8 +102,12 @@ def load(entry: Path) -> Graph | None:
         source = (entry / "source.txt").read_bytes().decode("utf-8")
     except (OSError, ValueError):
         return None
-    out, into = (Rows(*(arrays[f"{side}_{part}"] for part in PARTS), len(lists[2])) for side in ("out", "into"))
-    return Graph.of_parts(*lists, arrays["table"], out, into, source, frequency)
+    graph = Graph.__new__(Graph)
+    graph.names, graph.types, graph.relations = lists
+    graph.source, graph.table, graph.frequencies = source, arrays["table"], frequency
+    for side in ("out", "into"):
+        setattr(graph, side, Adjacency(*(arrays[f"{side}_{part}"] for part in PARTS), len(graph.relations)))
+    return graph
 
 
 def mapped(path: Path) -> np.ndarray:

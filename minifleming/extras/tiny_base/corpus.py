@@ -26,8 +26,8 @@ import numpy as np
 
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import LABELS, Triple
-from minifleming.rods.phrases import PHRASES, listing, phrase
-from minifleming.rods.question import make_item
+from minifleming.rods.phrases import EMBEDDED_RELATIONS, PHRASES, listing, phrase
+from minifleming.rods.question import ItemBuilder
 from minifleming.rods.synthesize import is_held_out
 from minifleming.rods.walk import Walk, Walker
 
@@ -83,8 +83,8 @@ class Corpus:
             else:
                 head, relation, tail = self.facts[next(drawn)]
                 forward = rng.random() < 0.5
-            words = phrase(relation)
-            first, verb, second = (head, words.forward, tail) if forward else (tail, words.backward, head)
+            verb = phrase(relation, forward).verb
+            first, second = (head, tail) if forward else (tail, head)
             segments += [(f" {first} {verb}", False), (f" {second}", True), (" .", True)]
             at = second
         return segments
@@ -102,7 +102,7 @@ class Corpus:
         segments: list[Segment] = []
         while len(segments) < 3 * count:
             root = self.graph.names[self.walker.roots[rng.integers(len(self.walker.roots))]]
-            evidence = self.walker.evidence(root, (2, 4), rng)
+            evidence = self.walker.draw_evidence(root, (2, 4), rng)
             if evidence and not is_held_out(Walk(root, evidence, ())):
                 told = listing([step.end for step in evidence])
                 segments += [(f" {told} point to", False), (f" {root}", True), (" .", True)]
@@ -139,10 +139,15 @@ class Corpus:
 def template_text(graph: Graph, walker: Walker) -> list[str]:
     """Everything the templates say, without the names: what the tokenizer's merges are trained on."""
     rng = np.random.default_rng(0)
-    texts = [f" {word}" for words in PHRASES.values() for text in words for word in text.split()]
+    builder = ItemBuilder(walker)
+    texts = []
+    for relation in EMBEDDED_RELATIONS:
+        ahead, back = PHRASES[relation]
+        for text in (ahead.verb, back.verb, ahead.link, back.link):
+            texts += [f" {word}" for word in text.split()]
     for hops in (1, 2, 3, 4) * 100:
         walk = walker.walk(hops, (2, 4), rng)
-        item = walk and make_item(walk, walker, 4, rng, "t")
+        item = walk and builder.build(walk, rng, "t")
         if item:
             texts.append(without_names(item.question, graph))
     texts += [" so ? . , and point to points lacks consider : back wait", "user", "assistant", "system"]

@@ -1,88 +1,109 @@
-"""Coverage: which part of the graph the items touch, with the weights of the walk and with none.
+"""Coverage: which part of the graph the items touch, with the weights of the walk and without.
 
-    | walk | items | any node rare | root rare for its type | answer rare for its type | different nodes touched |
-    | topological (rarity 0.5, boost 2) | 2000 | 76.5 [74.6, 78.3] | 63.7 [61.6, 65.8] | 77.2 [75.3, 78.9] | 1819 |
+    | walk | items | any node rare | root rare for its type | answer rare for its type | nodes |
+    | topological (rarity 0.5, boost 2) | 2000 | 76.5 [74.6, 78.3] | 63.7 ... | 77.2 ... | 1819 |
     | uniform                           | 2000 | ...
 
-A node is rare if its degree is at most the median: over all nodes in the first column, over the nodes of its own type
-in the others (a disease has more edges than most findings). An item touches the nodes of its visible triples. The
-uniform walk draws roots and next nodes with equal weight and is else the same.
+A node is rare if its degree is at most the median: over all nodes in the first column, over the nodes of its
+type in the other two (a disease has more edges than most findings). An item touches the nodes of its visible
+triples. The uniform walk draws roots and next nodes with equal weights; everything else is the same.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+from minifleming.evaluation.statistics import wilson
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item
+from minifleming.run.checkpoint import write_text
 
-UNIFORM = {"rarity": 0.0, "rare_boost": 1.0}
 COLUMNS = ("any node rare", "root rare for its type", "answer rare for its type")
+COLORS = ("#336699", "#bbbbbb", "#4c9f70")
+TENTHS = 10
+
+
+def write(folder: Path, walks: dict[str, list[Item]], graph: Graph) -> None:
+    """Writes coverage.md, and coverage.svg if matplotlib is installed (the [plot] extra)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = table(walks, graph)
+    write_text(folder / "coverage.md", text + "\n")
+    if importlib.util.find_spec("matplotlib") is not None:
+        write_text(folder / "coverage.svg", plot(walks, graph))
+    print(text)
 
 
 def touched(item: Item, graph: Graph) -> list[int]:
-    """The numbers of the nodes of the item's visible triples, each once."""
-    names = dict.fromkeys(name for head, _, tail in item.visible for name in (head, tail))
-    return [graph.number[name] for name in names]
+    """Returns the ids of the nodes of the item's visible triples, each once."""
+    names: dict[str, None] = {}
+    for head, _, tail in item.visible:
+        names[head] = names[tail] = None
+    return [graph.node_id[name] for name in names]
 
 
 def rare_nodes(graph: Graph) -> np.ndarray:
-    """Is the degree of each node at most the median? [nodes]"""
+    """Returns whether the degree of each node is at most the median. [nodes]"""
     degrees = graph.degrees()
     return degrees <= np.median(degrees)
 
 
-def rare_in_kind(graph: Graph) -> np.ndarray:
-    """Is the degree of each node at most the median of its type? [nodes]"""
-    degrees, rare = graph.degrees(), np.zeros(len(graph.names), bool)
-    for kind in range(int(graph.kind.max()) + 1):
-        rare[graph.kind == kind] = degrees[graph.kind == kind] <= np.median(degrees[graph.kind == kind])
+def rare_in_type(graph: Graph) -> np.ndarray:
+    """Returns whether the degree of each node is at most the median of its type. [nodes]"""
+    degrees = graph.degrees()
+    rare = np.zeros(len(graph.names), bool)
+    for type_id in range(int(graph.type_ids.max()) + 1):
+        members = graph.type_ids == type_id
+        rare[members] = degrees[members] <= np.median(degrees[members])
     return rare
 
 
 def counts(items: list[Item], graph: Graph) -> tuple[int, int, int]:
-    """How many items touch a rare node, ask about a rare root, have a rare answer."""
-    rare, in_kind = rare_nodes(graph), rare_in_kind(graph)
-    any_node = sum(bool(rare[touched(item, graph)].any()) for item in items)
-    root = sum(bool(in_kind[graph.number[item.provenance["root"]]]) for item in items)
-    answer = sum(bool(in_kind[graph.number[item.nodes(item.answer)[-1]]]) for item in items)
+    """Returns how many items touch a rare node, have a rare root, have a rare answer."""
+    rare, in_type = rare_nodes(graph), rare_in_type(graph)
+    any_node = root = answer = 0
+    for item in items:
+        any_node += bool(rare[touched(item, graph)].any())
+        root += bool(in_type[graph.node_id[item.provenance["root"]]])
+        answer += bool(in_type[graph.node_id[item.nodes(item.answer)[-1]]])
     return any_node, root, answer
 
 
-def table(walks: dict[str, list[Item]], graph: Graph, interval: Callable[[int, int], tuple[float, float]]) -> str:
-    """Markdown: a row a walk, shares in % with their intervals."""
-    lines = [f"| walk | items | {' | '.join(COLUMNS)} | different nodes touched |", "|---|---|---|---|---|---|"]
+def table(walks: dict[str, list[Item]], graph: Graph) -> str:
+    """Returns Markdown with one row per walk: shares in % with their intervals."""
+    lines = [f"| walk | items | {' | '.join(COLUMNS)} | different nodes touched |",
+             "|---|---|---|---|---|---|"]
     for name, items in walks.items():
         cells = []
         for count in counts(items, graph):
-            low, high = interval(count, len(items))
+            low, high = wilson(count, len(items))
             cells.append(f"{100 * count / len(items):.1f} [{100 * low:.1f}, {100 * high:.1f}]")
-        nodes = {node for item in items for node in touched(item, graph)}
+        nodes: set[int] = set()
+        for item in items:
+            nodes.update(touched(item, graph))
         lines.append(f"| {name} | {len(items)} | {' | '.join(cells)} | {len(nodes)} |")
     rare, median = rare_nodes(graph), int(np.median(graph.degrees()))
-    lines += ["", f"Rare: degree at most {median}, the median, as {100 * rare.mean():.1f} % of the {len(rare):,} nodes "
-                  "are. Shares in % with 95 % Wilson intervals."]
+    lines += ["", f"Rare: degree at most {median}, the median, as {100 * rare.mean():.1f} % of the "
+                  f"{len(rare):,} nodes are. Shares in % with 95 % Wilson intervals."]
     return "\n".join(lines)
 
 
 def by_decile(items: list[Item], graph: Graph) -> np.ndarray:
-    """The share of touches that falls to each tenth of the nodes, the least connected first. [10]"""
+    """Returns the share of touches per tenth of the nodes, the least connected first. [10]"""
     degrees = graph.degrees()
-    place = np.empty(len(degrees))
-    place[np.argsort(degrees, kind="stable")] = np.arange(len(degrees)) * 10 // len(degrees)
-    touches = np.array([node for item in items for node in touched(item, graph)])
-    found = np.bincount(place[touches].astype(int), minlength=10)
+    tenth = np.empty(len(degrees), int)
+    tenth[np.argsort(degrees, kind="stable")] = np.arange(len(degrees)) * TENTHS // len(degrees)
+    found = np.zeros(TENTHS)
+    for item in items:
+        np.add.at(found, tenth[touched(item, graph)], 1)
     return found / max(found.sum(), 1)
 
 
-def plot(walks: dict[str, list[Item]], graph: Graph) -> str | None:
-    """The touches by tenth of the degrees as SVG; None without matplotlib (the [plot] extra)."""
-    if importlib.util.find_spec("matplotlib") is None:
-        return None
+def plot(walks: dict[str, list[Item]], graph: Graph) -> str:
+    """Returns an SVG of the touches per tenth of the nodes."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -93,9 +114,10 @@ def plot(walks: dict[str, list[Item]], graph: Graph) -> str | None:
         axes = figure.subplots()
         width = 0.8 / len(walks)
         for i, (name, items) in enumerate(walks.items()):
-            axes.bar(np.arange(10) + i * width, by_decile(items, graph), width, label=name,
-                     color=("#336699", "#bbbbbb", "#4c9f70")[i % 3])
-        axes.set_xticks(np.arange(10) + 0.4 - width / 2, [str(n) for n in range(1, 11)])
+            axes.bar(np.arange(TENTHS) + i * width, by_decile(items, graph), width, label=name,
+                     color=COLORS[i % len(COLORS)])
+        ticks = [str(n) for n in range(1, TENTHS + 1)]
+        axes.set_xticks(np.arange(TENTHS) + 0.4 - width / 2, ticks)
         axes.set_xlabel("tenth of the nodes by degree, the least connected first")
         axes.set_ylabel("share of the touched nodes")
         axes.legend(frameon=False)

@@ -1,58 +1,75 @@
-"""Is a distractor right after all? The graph is incomplete, so every graph given with ``--support-graph`` is asked as well.
+"""Drops items with a distractor that another graph supports (data.support_graphs).
 
-    item      ... What is the first-line treatment of this disease?   A hydroxychloroquine   B methotrexate
-    also      methotrexate treats lupus                               B is supported: the item is dropped and counted
+    item             ... What is the first-line treatment of this disease?   A hydroxychloroquine   B methotrexate
+    other graph      methotrexate treats lupus: B is supported, so the item is dropped and counted
 
-A distractor is *supported* where another graph has an edge, in either direction, between it and the other end of its
-discriminating triple (or something more special), unless the edge says that there is none ("lacks_phenotype"). Names
-are compared without case and punctuation.
+The graph of the items is incomplete. A distractor is *supported* if another graph has an edge, in either
+direction, between it and the other end of its discriminating triple (or a descendant of that end), unless the
+relation denies ("lacks_phenotype"). Names are compared without case and punctuation.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from minifleming.rods.graph import Graph
-from minifleming.rods.item import Item
+from minifleming.rods.item import Item, Triple
 
-DENIES = ("lacks_", "does_not_")
+DENIALS = ("lacks_", "does_not_")
 
 
 class Support:
-    """The other graphs, and what they say of an item's distractors."""
+    """Looks up the distractors of items in other graphs, and counts the items that it rejects."""
 
     def __init__(self, graphs: list[Graph]):
-        graphs = sorted(graphs, key=lambda graph: graph.source)  # their order must not change what is counted
-        self.graphs = [(graph, by_plain_name(graph)) for graph in graphs]
+        self.counts: Counter[str] = Counter()  # reason -> items
+        self.graphs = []
+        for graph in sorted(graphs, key=lambda graph: graph.source):  # the counts must not depend on the order
+            self.graphs.append((graph, nodes_by_plain_name(graph)))
 
     def __call__(self, item: Item) -> str:
-        """Why the item must go ("supported by hpo 2025-01-16"), or ''."""
-        asked = item.nodes(item.answer)
+        """Returns why the item is rejected, "supported by hpo 2025-01-16", or ''."""
         for label, triple in item.discriminating.items():
-            place = dict(zip(asked, item.nodes(label)))
-            ends = [place.get(name, name) for name in (triple[0], triple[2])]
-            for graph, known in self.graphs:
-                if joined(graph, known.get(plain(ends[0]), []), known.get(plain(ends[1]), [])):
-                    return f"supported by {graph.source}"
+            for graph, nodes in self.graphs:
+                if is_supported(in_place(item, label, triple), graph, nodes):
+                    reason = f"supported by {graph.source}"
+                    self.counts[reason] += 1
+                    return reason
         return ""
 
 
-def joined(graph: Graph, heads: list[int], tails: list[int]) -> bool:
-    """Is there an edge that does not deny, in either direction, between a head and a tail or a more special one?"""
-    below = {n for tail in tails for n in graph.below(tail)} if heads else set()
-    return any(not below.isdisjoint(ends.tolist())
-               for head in heads for rows in (graph.out, graph.into) for relation, ends in rows.of_node(head)
-               if not graph.relations[relation].startswith(DENIES))
+def in_place(item: Item, label: str, triple: Triple) -> tuple[str, str]:
+    """Returns the two ends of the triple, with the distractor in place of the answer."""
+    replace = dict(zip(item.nodes(item.answer), item.nodes(label)))
+    head, _, tail = triple
+    return replace.get(head, head), replace.get(tail, tail)
 
 
-def by_plain_name(graph: Graph) -> dict[str, list[int]]:
-    known: dict[str, list[int]] = {}
-    for number, name in enumerate(graph.names):
-        known.setdefault(plain(name), []).append(number)
-    return known
+def is_supported(ends: tuple[str, str], graph: Graph, nodes: dict[str, list[int]]) -> bool:
+    """Returns whether an edge that does not deny joins the ends, or the first and a descendant of the second."""
+    heads, tails = (nodes.get(plain(name), []) for name in ends)
+    if not heads:
+        return False
+    below: set[int] = set()
+    for tail in tails:
+        below.update(graph.descendants(tail))
+    for head in heads:
+        for relation, others in (*graph.out.edges(head), *graph.into.edges(head)):
+            denies = graph.relations[relation].startswith(DENIALS)
+            if not denies and not below.isdisjoint(others.tolist()):
+                return True
+    return False
+
+
+def nodes_by_plain_name(graph: Graph) -> dict[str, list[int]]:
+    nodes: dict[str, list[int]] = {}
+    for node, name in enumerate(graph.names):
+        nodes.setdefault(plain(name), []).append(node)
+    return nodes
 
 
 def plain(name: str) -> str:
-    """Without case and punctuation, and without the type in brackets that tells nodes of one name apart."""
+    """Returns the name without case, punctuation and the type in brackets behind ambiguous names."""
     name = re.sub(r" \(\w+\)$", "", name)
     return " ".join(re.findall(r"\w+", name.casefold()))

@@ -13,9 +13,10 @@ import pytest
 from minifleming.evaluation.benchmarks import read_benchmark
 from minifleming.extras.analysis.permute import TURNS, blanked, orders, permuted, pinned
 from minifleming.rods.item import LABELS, Item
-from minifleming.rods.proof import Facts, fault
+from minifleming.rods.proof import find_fault
+from minifleming.rods.query import Facts
 from minifleming.rods.readers import load_graph
-from minifleming.rods.synthesize import synthesise
+from tests.rods.items import synthesise
 
 DATA = os.environ.get("MINIFLEMING_DATA")
 
@@ -114,7 +115,7 @@ def test_a_graph_item_is_still_proved_in_another_order():
     for item in synthesise(graph, 30, [1, 2, 3], seed=4):
         for turn in range(1, TURNS + 1):
             other, back, _ = permuted(item, turn)
-            assert fault(other, facts) is None
+            assert find_fault(other, facts) is None
             assert all(other.nodes(new) == item.nodes(old) for new, old in back.items())
             assert {back[k]: v for k, v in other.discriminating.items()} == item.discriminating
 

@@ -22,7 +22,7 @@ from minifleming.extras.curate.contamination import (
 )
 from minifleming.rods.item import LABELS
 from minifleming.rods.readers import load_graph
-from minifleming.rods.synthesize import is_held_out, synthesise
+from tests.rods.items import HELD_OUT, TRAIN, synthesise
 
 DATA = os.environ.get("MINIFLEMING_DATA")
 NATURAL = [
@@ -53,8 +53,8 @@ def index():
 def synthetic():
     """(a benchmark, items with other combinations of findings)"""
     graph = load_graph("embedded")
-    held = synthesise(graph, 300, [1, 2, 3], seed=2, keep=is_held_out)
-    return held, synthesise(graph, 600, [1, 2, 3], seed=1, keep=lambda walk: not is_held_out(walk))
+    held = synthesise(graph, 300, [1, 2, 3], seed=2, split=HELD_OUT)
+    return held, synthesise(graph, 600, [1, 2, 3], seed=1, split=TRAIN)
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda e: e.__name__)

@@ -107,7 +107,7 @@ def test_matching_is_that_of_every_surface_tried_at_every_word():
         text = " ".join(words[code // 5**k % 5] for k in range(5))
         tokens, i, want = text.split(), 0, []
         while i < 5:
-            window = next((n for n in (3, 2, 1) if " ".join(tokens[i : i + n]) in graph.number and i + n <= 5), 0)
+            window = next((n for n in (3, 2, 1) if " ".join(tokens[i : i + n]) in graph.node_id and i + n <= 5), 0)
             want += [" ".join(tokens[i : i + window])] if window else []
             i += window or 1
         assert [m.names[0] for m in names.find(text)] == want

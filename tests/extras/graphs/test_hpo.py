@@ -83,7 +83,7 @@ def test_terms_are_under_terms_of_their_own_kind(tmp_path):
                      "Mode of inheritance": "Inheritance", **dict.fromkeys(
                          ("Odd gait", "Very odd gait", "Blue ears", "Green teeth", "Phenotypic abnormality"),
                          "Phenotype")}
-    assert graph.below(graph.number["Blue ears"]) == sorted(graph.number[n] for n in ("Blue ears", "Very odd gait"))
+    assert graph.descendants(graph.node_id["Blue ears"]) == sorted(graph.node_id[n] for n in ("Blue ears", "Very odd gait"))
 
 
 @pytest.mark.parametrize("change", [
@@ -260,8 +260,8 @@ def test_a_ladder_of_diamonds_and_a_circle_end(tmp_path):
     terms["HP:4000001"] = ("snake", ["HP:1000004", "HP:4000002"], [])
     terms["HP:4000002"] = ("tail of the snake", ["HP:4000001"], [])
     graph = load_graph(release(tmp_path, [FLU], terms=terms))
-    assert len(graph.below(graph.number["Green teeth"])) == 1 + 120 + 2
-    assert len(graph.below(graph.number["snake"])) == 2
+    assert len(graph.descendants(graph.node_id["Green teeth"])) == 1 + 120 + 2
+    assert len(graph.descendants(graph.node_id["snake"])) == 2
 
 
 def test_hpo_without_its_package_is_refused(monkeypatch):
@@ -308,7 +308,7 @@ def test_the_real_release_by_its_counts(real):
     graph, _ = real
     count = Counter(graph.table[:, 1].tolist())
     assert graph.source == "hpo 2025-01-16" and graph.types.count("Disease") == 12168
-    assert count[graph.code["has_phenotype"]] == 245_618
+    assert count[graph.relation_id["has_phenotype"]] == 245_618
     assert len(graph.names) == len(set(graph.names)) and graph.degrees().all()
     ends = {"has_phenotype": "Phenotype", "lacks_phenotype": "Phenotype", "has_inheritance": "Inheritance",
             "has_onset": "Onset", "has_inheritance_qualifier": "Qualifier", "associated_gene": "Gene"}
@@ -360,6 +360,6 @@ def test_the_real_release_against_a_plain_count(real):
     genes = [line.split("\t") for line in (folder / "genes_to_phenotype.txt").read_text().splitlines()]
     at, known = genes[0].index("disease_id"), {row["database_id"]: plain(row["disease_name"]) for row in rows}
     pairs = {(known[line[at]], line[1]) for line in genes[1:] if line[at] in known and line[1] != "-"}
-    assert len(pairs) == graph.table[:, 1].tolist().count(graph.code["associated_gene"])
+    assert len(pairs) == graph.table[:, 1].tolist().count(graph.relation_id["associated_gene"])
     inner = sum(parent in abnormal for term in abnormal for parent in set(parents[term]))
     assert inner == sum(r == "is_a" and graph.type_of(h) == "Phenotype" for h, r, _ in graph.triples)

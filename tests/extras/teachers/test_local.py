@@ -14,9 +14,9 @@ from minifleming.extras.teachers.prompts import ask
 from minifleming.extras.tiny_base.base import build_tokenizer
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.rods.readers import load_graph
-from minifleming.rods.synthesize import synthesise
 from minifleming.run.fields import ColdStart
 from minifleming.run.journal import Journal
+from tests.rods.items import synthesise
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from minifleming.cold_start.refine import collect_traces
 from minifleming.extras.teachers.record import read_record, run_teacher, to_line
 from minifleming.extras.teachers.trace_card import failure_table, tier_table, trace_card, yield_table
 from minifleming.rods.readers import load_graph
-from minifleming.rods.synthesize import synthesise
 from minifleming.run.errors import BadInput
 from tests.cold_start.faulty import FaultyOracle
+from tests.rods.items import synthesise
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from minifleming.cold_start.oracle import Oracle
 from minifleming.cold_start.trace import read_traces
 from minifleming.rods.item import write_items
 from minifleming.rods.readers import load_graph
-from minifleming.rods.synthesize import synthesise
 from minifleming.run.errors import BadInput, RunFailed
 from tests.cold_start.faulty import FaultyOracle
+from tests.rods.items import synthesise
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,12 @@ from minifleming.extras.tiny_base.base import CONTROL, build_tokenizer, encode
 from minifleming.extras.tiny_base.corpus import MARK, STATED, Corpus, template_text, without_names
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rods.item import LABELS
-from minifleming.rods.phrases import PHRASES, phrase
+from minifleming.rods.phrases import EMBEDDED_RELATIONS, phrase
 from minifleming.rods.readers import load_graph
 from minifleming.rods.reasoning import stated_hops
-from minifleming.rods.synthesize import is_held_out, synthesise
+from minifleming.rods.synthesize import is_held_out
 from minifleming.rods.walk import Step, Walk, Walker
+from tests.rods.items import synthesise
 
 KINDS = ("statements", "links", "findings", "look_ups", "recitals")
 
@@ -61,8 +62,8 @@ def test_every_name_is_one_token_inside_sentences(tokenizer, graph):
 
 
 def test_words_of_the_templates_are_single_tokens(tokenizer):
-    for words in PHRASES.values():
-        for word in f"{words.forward} {words.backward}".split():
+    for relation in EMBEDDED_RELATIONS:
+        for word in f"{phrase(relation).verb} {phrase(relation, False).verb}".split():
             assert len(tokenizer.encode(f" {word}")) == 1, word
     for word in (" so", " .", " ,", " and", " point", " points", " to", " lacks", " consider", " back", " wait", " ?"):
         assert len(tokenizer.encode(word)) == 1, word
@@ -154,7 +155,7 @@ def test_look_ups_are_over_random_names_and_find_the_mark_beside_the_name(texts,
         beside = {text[1 : -len(MARK.format(label="A"))]: text[-len(MARK.format(label="A")) :] for text in listed}
         counts.add(len(beside))
         assert list(beside.values()) == [MARK.format(label=label) for label in LABELS[: len(beside)]]
-        assert all(name[1:] in graph.number for name in beside)
+        assert all(name[1:] in graph.node_id for name in beside)
         rest = segments[len(listed) :]
         for (asked, first), (mark, second) in zip(rest[::2], rest[1::2], strict=True):
             assert (first, second) == (False, True) and mark == beside[asked.removeprefix(" so")]
@@ -168,7 +169,7 @@ def test_look_ups_are_over_random_names_and_find_the_mark_beside_the_name(texts,
 def test_in_recitals_only_what_followed_before_is_learned(texts, graph):
     for segments in texts["recitals"]:
         names = [text for text, _ in segments]
-        assert all(name[1:] in graph.number for name in names)
+        assert all(name[1:] in graph.node_id for name in names)
         seen = set()
         for (before, _), (name, learned) in zip(segments, segments[1:]):
             if learned:
@@ -204,6 +205,6 @@ def test_the_tokenizer_is_the_same_each_time_and_ends_with_its_end_token(tokeniz
 def test_the_merges_are_trained_without_names(graph):
     """A name inside the merge text would make word pieces of entities."""
     walker = Walker(graph)
-    text = "\n".join(template_text(graph, walker)[: len(PHRASES) * 8 + 400])
+    text = "\n".join(template_text(graph, walker)[: len(EMBEDDED_RELATIONS) * 8 + 400])
     long = [name for name in graph.names if len(name) > 8]
     assert len(long) > 1000 and not [name for name in long if f" {name} " in text]

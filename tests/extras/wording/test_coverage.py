@@ -9,7 +9,8 @@ import pytest
 from minifleming.evaluation.statistics import wilson
 from minifleming.extras.wording import coverage
 from minifleming.rods.readers import load_graph
-from minifleming.rods.synthesize import synthesise
+from tests.extras.wording import worded
+from tests.rods.items import synthesise
 
 GRAPH = load_graph("embedded")
 WALKS = {name: synthesise(GRAPH, 200, [1, 2, 3], seed=0, rarity=rarity, rare_boost=1.0)
@@ -50,7 +51,7 @@ def test_the_tenths_of_all_touches_add_up():
 
 
 def test_the_table_has_a_row_a_walk_with_its_shares():
-    text = coverage.table(WALKS, GRAPH, wilson)
+    text = coverage.table(WALKS, GRAPH)
     share = 100 * coverage.counts(WALKS["heavy"], GRAPH)[1] / 200
     assert all(f"| {name} | 200 |" in text for name in WALKS) and f"{share:.1f} [" in text
 
@@ -61,7 +62,7 @@ def test_the_plot_is_the_same_each_time():
 
 
 def test_a_pair_is_counted_by_its_roots_and_its_last_node_and_each_node_once():
-    items = synthesise(GRAPH, 100, [2, 3], seed=0, both=1.0)
+    items = worded.synthesise(GRAPH, 100, [2, 3], seed=0, two_targets=1.0)
     single = [replace(item, options={label: item.nodes(label)[-1] for label in item.options},
                       provenance={"root": item.provenance["root"]}) for item in items]
     assert coverage.counts(items, GRAPH) == coverage.counts(single, GRAPH)
@@ -84,7 +85,7 @@ def test_the_tenths_are_by_degree_and_of_one_size():
 
 def test_the_cells_of_the_table():
     """Each share with its interval, low before high, and the number of different nodes."""
-    lines = coverage.table(WALKS, GRAPH, wilson).splitlines()
+    lines = coverage.table(WALKS, GRAPH).splitlines()
     for (_, items), line in zip(WALKS.items(), lines[2:]):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         for count, cell in zip(coverage.counts(items, GRAPH), cells[2:5]):
@@ -98,7 +99,7 @@ def test_the_cells_of_the_table():
 
 
 def test_the_uniform_walk_has_no_weights():
-    items = synthesise(GRAPH, 40, [1, 2], seed=0, **coverage.UNIFORM)
+    items = synthesise(GRAPH, 40, [1, 2], seed=0, rarity=0.0, rare_boost=1.0)
     assert {item.rarity for item in items} == {1.0}
 
 

@@ -1,7 +1,6 @@
 """Support: a distractor that another graph knows to be right, against a plain count over sets of triples."""
 
 import re
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,9 +10,9 @@ from minifleming.extras.wording.support import Support
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item, read_items
 from minifleming.rods.readers import load_graph
-from minifleming.rods.synthesize import synthesise
 from minifleming.rods.triples import COLUMNS
 from minifleming.run.errors import run_cli
+from tests.rods.items import synthesise
 from tests.rods.toy_graphs import build
 
 GRAPH = load_graph("embedded")
@@ -129,10 +128,10 @@ def test_no_supported_item_is_made_and_each_is_counted_once():
     """The other graph says that every second drug treats everything: these may not be wrong options any more."""
     drugs = sorted({t for _, r, t in GRAPH.triples if r == "first_line_treatment"})[::2]
     heads = sorted({h for h, r, _ in GRAPH.triples if r == "first_line_treatment"})
-    other, dropped = graph_of([(h, "treats", x) for h in heads for x in drugs]), Counter()
+    other = graph_of([(h, "treats", x) for h in heads for x in drugs])
     support, told = Support([other]), []
-    items = synthesise(GRAPH, 60, [2], seed=0, refuse=lambda item: told.append(item.id) or support(item),
-                       refused=dropped)
+    items = synthesise(GRAPH, 60, [2], seed=0, reject=lambda item: told.append(item.id) or support(item))
+    dropped = support.counts
     asked = [item for item in items if item.path[-1][1] == "first_line_treatment"]
     wrong = {text for item in asked for label, text in item.options.items() if label != item.answer}
     assert asked and not wrong & set(drugs) and len(items) == 60

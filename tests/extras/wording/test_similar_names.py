@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from minifleming.extras.wording.kin import Implied, family, overlap, part_of, same_family
-from minifleming.rods.distractors import kin, related
+from minifleming.extras.wording.similar_names import ImpliedFindings, family, overlap, part_of, same_family
+from minifleming.extras.wording.variants import are_variants
 from tests.rods.toy_graphs import build
 
 KIN = [
@@ -94,16 +94,12 @@ def test_a_short_word_at_the_end_makes_no_family_a_long_one_does():
     assert not same_family("zonularcataract", "cataract")
 
 
-def test_nodes_are_related_by_is_a_at_any_depth_and_kin_by_name_or_gene():
-    graph = build([("d1", "is_a", "d2"), ("d2", "is_a", "d3"), ("d9", "is_a", "d3"),
-                   ("Retinitis pigmentosa 1", "r", "Retinitis pigmentosa 2")])
-    pairs = [("d1", "d2"), ("d1", "d3"), ("d3", "d1"), ("d2", "d1"), ("d1", "d1")]
-    assert all(related(graph, *pair) for pair in pairs)
-    assert kin(graph, "Retinitis pigmentosa 1", "Retinitis pigmentosa 2")
-    assert not related(graph, "d1", "d9") and not related(graph, "d9", "d2"), "children of one parent are no varieties"
-    assert not kin(graph, "d1", "d9")
+def test_variants_have_similar_names_or_a_gene_in_common():
+    graph = build([("d1", "is_a", "d3"), ("d9", "is_a", "d3"), ("Retinitis pigmentosa 1", "r", "Retinitis pigmentosa 2")])
+    assert are_variants(graph, "Retinitis pigmentosa 1", "Retinitis pigmentosa 2")
+    assert not are_variants(graph, "d1", "d9")
     genes = build([("d1", "associated_gene", "g1"), ("d2", "associated_gene", "g1"), ("d3", "associated_gene", "g2")])
-    assert kin(genes, "d1", "d2") and not kin(genes, "d1", "d3")
+    assert are_variants(genes, "d1", "d2") and not are_variants(genes, "d1", "d3")
 
 
 @pytest.mark.parametrize(("part", "whole", "is_part"), [
@@ -120,7 +116,7 @@ def test_findings_that_imply_one_by_name_against_a_loop_over_all():
     names = ["cough", "chronic cough", "dry chronic cough", "fever", "no cough", "pain of the chest", "chest pain"]
     graph = build([("d1", "has_symptom", name) for name in names] + [("d1", "r", "loud cough")],
                   dict.fromkeys(names, "Symptom"))
-    implied = Implied(graph, ["has_symptom"])
+    implied = ImpliedFindings(graph, ["has_symptom"])
     for name in names:
         assert [graph.names[i] for i in implied.by(name)] == sorted(
             (other for other in names if part_of(name, other)), key=graph.names.index)
