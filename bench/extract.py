@@ -1,6 +1,6 @@
 """Extraction against labelled pages: `python bench/extract.py --out bench/results/extract_DATE.json`.
 
-tests/rods/pages holds sixteen pages of textbook prose, labels.tsv the triples that a reader finds in each sentence
+tests/extras/extract/pages holds sixteen pages of textbook prose, labels.tsv the triples that a reader finds in each sentence
 (page, sentence number, head, relation, tail), split.tsv two halves of them. A label is a fact that its sentence
 asserts of two names of the embedded graph, told by name, by an everyday synonym, by an abbreviation of the page or by a
 word for the page's title. A triple counts as right if it is labelled for its very sentence.
@@ -24,7 +24,7 @@ from minifleming.extras.extract.relations import PatternRelator
 from minifleming.rods.item import Triple
 from minifleming.rods.readers import load_graph
 
-PAGES = Path(__file__).parents[1] / "tests" / "rods" / "pages"
+PAGES = Path(__file__).parents[1] / "tests" / "extras" / "extract" / "pages"
 Fact = tuple[str, int, Triple]  # page, sentence number, triple
 
 
