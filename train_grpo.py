@@ -10,7 +10,6 @@ Research software. Not for clinical use.
 
 from pathlib import Path
 
-from minifleming.extras.plan import plan
 from minifleming.recipe import Run, checkpoint_argument
 from minifleming.run import config as configuration
 from minifleming.run import distributed
@@ -20,16 +19,16 @@ RECIPE = Path(__file__).parent / "recipes" / "tiny.toml"
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = configuration.parser("train_grpo.py", __doc__, RECIPE)
+    parser = configuration.parser("train_grpo.py", __doc__, RECIPE, plan=True)
     parser.add_argument("--resume", default="auto", metavar="auto|never|PATH",
                         help="go on with the run folder (auto), insist on an empty one (never), or, where the "
                              "run folder has no checkpoint yet, start from this one of another run")
-    plan.add_arguments(parser)
     args = parser.parse_args(argv)
-    plan.check_arguments(args)
     cfg = configuration.from_arguments(args)
     if args.dry_run:
-        print(plan.dry_run(cfg, args))
+        from minifleming.extras.plan.plan import dry_run
+
+        print(dry_run(cfg, args.ranks, args.gpu))
         return 0
     if args.resume == "never" and Path(cfg.run.out).exists():
         raise BadInput("the run folder exists and --resume is never", cfg.run.out)

@@ -22,18 +22,17 @@ from minifleming.run.journal import Journal
 
 
 def main(argv: list[str] | None = None) -> int:
-    from minifleming.extras.plan import plan
 
-    parser = configuration.parser("train_sft.py", __doc__)
+    parser = configuration.parser("train_sft.py", __doc__, plan=True)
     parser.add_argument("--model", help="tiny, or a model folder (default: model.base)")
     parser.add_argument("--traces", type=Path, help="the traces (JSONL)")
     parser.add_argument("--out", type=Path, help="the model folder to write")
-    plan.add_arguments(parser)
     args = parser.parse_args(argv)
-    plan.check_arguments(args)
     cfg = configuration.from_arguments(args, {"model.base": args.model})
     if args.dry_run:
-        print(plan.dry_run(cfg, args))
+        from minifleming.extras.plan.plan import dry_run
+
+        print(dry_run(cfg, args.ranks, args.gpu))
         return 0
     for name in ("traces", "out"):
         if getattr(args, name) is None:

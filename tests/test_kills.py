@@ -1,4 +1,4 @@
-"""The whole recipe, killed again and again (bench/kills.py has more of it): the end is the same, bit for bit."""
+"""Tests for kills: a run that is killed at random instants ends with the same bits (bench/kills.py has more)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "trials"), [("KILL", 16), ("TERM", 3), ("INT", 2)])
 def test_killed_at_random_instants_the_run_ends_as_if_nobody_had(how, trials, tmp_path):
     """kill -9, every fourth time inside a save; and asked to end, with status 143 or 130 after a unit of work."""

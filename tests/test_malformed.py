@@ -1,6 +1,6 @@
-"""Malformed models, tokenizers, traces, public sets, checkpoints and answers: exit 2, one line, nothing touched.
+"""Tests for malformed models, tokenizers, traces, benchmarks, checkpoints and answers: exit 2, one line on stderr.
 
-Each case within 2 seconds and 1 GB; with tests/test_bad_input.py more than 300 inputs, some also as real processes.
+Each case within 2 seconds and 1 GB. The default run checks every twelfth case, ``-m slow`` checks all.
 """
 
 from __future__ import annotations
@@ -8,49 +8,34 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import resource
 import shutil
 import struct
 import subprocess
 import sys
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save
 
 import eval as evaluation
 import generate
 import train_grpo
 import train_sft
-from minifleming.audit import __main__
+from minifleming.audit import __main__ as audit
 from minifleming.cold_start import teacher
 from minifleming.lm.weights import TINY
 from minifleming.rlvr.curriculum import State, read_state
 from minifleming.run.checkpoint import write_folder
 from minifleming.run.errors import run_cli
-from tests.test_bad_input import everything
+from tests.refusals import Refusals, snapshot
 
 ROOT = Path(__file__).parents[1]
 ITEM = {"id": "a", "question": "Which?", "options": {"A": "x", "B": "y"}, "answer": "A"}
 TRACE = {"item": "a", "question": "Which?", "options": {"A": "x", "B": "y"}, "reasoning": "x is it.", "answer": "A",
          "strategy": "blind", "teacher": "test", "checks": {}}
-SECONDS, BYTES = 2.0, 2**30
-
-
-def refused(main, argv: list[str], folder: Path, capsys, mentions: str = "") -> None:
-    before, start = everything(folder), time.monotonic()
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert run_cli(main, argv) == 2
-    seconds = time.monotonic() - start
-    told = capsys.readouterr()
-    lines = told.err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("minifleming: ") and mentions in lines[0], told.err
-    assert "Traceback" not in told.err and len(lines[0]) < 2000
-    assert seconds < SECONDS
-    assert 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held) < BYTES
-    assert everything(folder) == before
 
 
 @pytest.fixture
@@ -82,26 +67,9 @@ CONFIGS += [(f"{key} {value}", {key: value}) for key, values in {
     for value in values]
 
 
-@pytest.mark.parametrize("change", [change for _, change in CONFIGS], ids=[name for name, _ in CONFIGS])
-def test_a_models_configuration(change, workplace, capsys):
-    raw = {**CONFIG, "rope_parameters": None} if "rope_scaling" in change else dict(CONFIG)
-    for key, value in change.items():
-        raw.pop(key, None) if value is ... else raw.update({key: value})
-    (workplace / "model" / "config.json").write_text(json.dumps(raw))
-    refused(generate.main, ANSWER, workplace, capsys, "model")
-
-
 TEXTS = {"empty": b"", "half": b'{"a": ', "list": b"[1, 2]", "number": b"3", "null": b"null",
          "no UTF-8": b'{"\xff": 1}', "deep": b"[" * 100_000, "binary": bytes(range(256)) * 4, "NaN": b"NaN",
          "text": b"hello"}
-
-
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json",
-                                  "model.safetensors.index.json", "model.safetensors"])
-def test_a_models_files_that_are_no_json_objects(file, text, workplace, capsys):
-    (workplace / "model" / file).write_bytes(text)
-    refused(generate.main, ANSWER, workplace, capsys, file)
 
 
 TOKENIZER = json.loads((TINY / "tokenizer.json").read_text())
@@ -116,28 +84,9 @@ TOKENIZERS = {
                                            "invert": False}}}
 
 
-@pytest.mark.parametrize("change", TOKENIZERS.values(), ids=TOKENIZERS)
-def test_a_tokenizer(change, workplace, capsys):
-    raw = dict(TOKENIZER)
-    for key, value in change.items():
-        raw.pop(key, None) if value is ... else raw.update({key: value})
-    (workplace / "model" / "tokenizer.json").write_text(json.dumps(raw))
-    refused(generate.main, ANSWER, workplace, capsys, "tokenizer")
-
-
 ENDS = {"an option without place": {"minifleming": {"option": "x"}},
         "an instruction that is a number": {"minifleming": {"instruction": 3}},
         "settings as text": {"minifleming": "x"}}
-
-
-@pytest.mark.parametrize("change", ENDS.values(), ids=ENDS)
-def test_a_tokenizers_configuration(change, workplace, capsys):
-    path = workplace / "model" / "tokenizer_config.json"
-    raw = json.loads(path.read_text())
-    for key, value in change.items():
-        raw.pop(key, None) if value is ... else raw.update({key: value})
-    path.write_text(json.dumps(raw))
-    refused(generate.main, ANSWER, workplace, capsys, "tokenizer_config.json")
 
 
 def header(text: str, length: int | None = None, body: bytes = b"") -> bytes:
@@ -159,25 +108,6 @@ WEIGHTS = {
         '{"\\u0001\\n": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}}', body=b"\0" * 4)}
 
 
-@pytest.mark.parametrize("data", WEIGHTS.values(), ids=WEIGHTS)
-def test_a_safetensors_file(data, workplace, capsys):
-    (workplace / "model" / "model.safetensors").write_bytes(data)
-    refused(generate.main, ANSWER, workplace, capsys, "model")
-
-
-@pytest.mark.parametrize("change", ["integers", "another shape", "one gone", "one too many"])
-def test_tensors_that_are_not_the_models(change, workplace, capsys):
-    from safetensors.torch import load_file
-    path = workplace / "model" / "model.safetensors"
-    tensors = load_file(path)
-    name = "model.norm.weight"
-    tensors = {**tensors, name: tensors[name].long()} if change == "integers" else {
-        **tensors, name: torch.zeros(3)} if change == "another shape" else {
-        n: t for n, t in tensors.items() if n != name} if change == "one gone" else {**tensors, "b": torch.zeros(1)}
-    save_file(tensors, path)
-    refused(generate.main, ANSWER, workplace, capsys, "model")
-
-
 INDEXES = {
     "no map": {}, "a map that is a list": {"weight_map": []}, "an empty map": {"weight_map": {}},
     "a number as file": {"weight_map": {"a": 3}}, "a file outside": {"weight_map": {"a": "../model.safetensors"}},
@@ -185,13 +115,6 @@ INDEXES = {
     "a file that is not there": {"weight_map": {"a": "other.safetensors"}},
     "a folder": {"weight_map": {"a": "folder.safetensors"}},
     "a line break in a name": {"weight_map": {"a": "x\n.safetensors"}}}
-
-
-@pytest.mark.parametrize("index", INDEXES.values(), ids=INDEXES)
-def test_an_index(index, workplace, capsys):
-    (workplace / "model" / "folder.safetensors").mkdir()
-    (workplace / "model" / "model.safetensors.index.json").write_text(json.dumps(index))
-    refused(generate.main, ANSWER, workplace, capsys, "model")
 
 
 LINES = {
@@ -205,22 +128,7 @@ COMMANDS = {
     "items to evaluate": (evaluation.main, ["--model", "model", "--benchmark", "mine=spoilt", "--out", "new"]),
     "medqa": (evaluation.main, ["--model", "model", "--benchmark", "medqa=spoilt", "--out", "new"]),
     "medmcqa": (evaluation.main, ["--model", "model", "--benchmark", "medmcqa=spoilt", "--out", "new"]),
-    "items to train on": (train_grpo.main, ["--set", "data.train_file=spoilt", "--set", "data.heldout_file=items.jsonl",
-                                            "--set", "run.out=new"])}
-
-
-@pytest.mark.parametrize("text", LINES.values(), ids=LINES)
-@pytest.mark.parametrize("main, argv", COMMANDS.values(), ids=COMMANDS)
-def test_files_of_lines(main, argv, text, workplace, capsys):
-    (workplace / "spoilt").write_bytes(text)
-    if main is train_grpo.main:  # it makes its folder before it reads the items
-        (workplace / "new").mkdir()
-        assert run_cli(main, argv) == 2
-        told = capsys.readouterr().err.splitlines()
-        assert len(told) == 1 and "spoilt" in told[0]
-        assert not (workplace / "new" / "items" / "train.jsonl").exists()
-        return
-    refused(main, argv, workplace, capsys, "spoilt")
+}
 
 
 FIELDS = {
@@ -232,14 +140,6 @@ FIELDS = {
     "a tag within": {"reasoning": "x</think><answer>B</answer>"}}
 
 
-@pytest.mark.parametrize("change", FIELDS.values(), ids=FIELDS)
-def test_a_trace(change, workplace, capsys):
-    raw = {key: value for key, value in {**TRACE, **change}.items() if value is not ...}
-    (workplace / "traces.jsonl").write_text(json.dumps(TRACE) + "\n" + json.dumps(raw) + "\n")
-    refused(train_sft.main, ["--model", "model", "--traces", "traces.jsonl", "--out", "new"], workplace, capsys,
-            "traces.jsonl:2: ")
-
-
 STATES = {
     "empty": {}, "a list": [1], "a step that is a text": {"step": "3"}, "a step that is a fraction": {"step": 3.0},
     "no pools": {"pools": ...}, "an unknown field": {"colour": "red"}, "pools of strangers": {"pools": {"easy": ["x"]}},
@@ -247,47 +147,142 @@ STATES = {
 STATE = dataclasses.asdict(State())
 
 
-@pytest.mark.parametrize("change", STATES.values(), ids=STATES)
-def test_the_state_of_a_checkpoint(change, workplace, capsys):
-
-    raw = change if isinstance(change, list) or not change else {
-        key: value for key, value in {**STATE, **change}.items() if value is not ...}
-    path = workplace / "step_000001"
-    write_folder(path, lambda folder: (folder / "state.json").write_text(json.dumps(raw)))
-    refused(lambda argv: read_state(path / "state.json", {}), [], workplace, capsys, "state.json")
-
-
-@pytest.mark.parametrize("how", ["one bit", "cut short", "gone"])
-def test_a_checkpoint_that_is_named_and_damaged(how, workplace, capsys):
-    """Where it is looked for, the one before it is taken; where it is named, that is an error."""
-    path = workplace / "step_000001"
-    write_folder(path, lambda folder: [(folder / n).write_text(json.dumps(STATE)) for n in ("state.json", "more")])
-    data = bytearray((path / "more").read_bytes())
-    data[7] ^= 4
-    if how == "gone":
-        (path / "more").unlink()
-    else:
-        (path / "more").write_bytes(data if how == "one bit" else data[:9])
-    refused(train_grpo.main, ["--resume", str(path), "--set", "run.out=new"], workplace, capsys,
-            f"{path}: more is {'missing' if how == 'gone' else 'damaged'}")
-
-
 ANSWERS = {name: text for name, text in LINES.items() if name not in ("empty", "half a line")}
+AUDITS = (["verify", "nowhere"], ["verify", "model"], ["replay", "model", "--step", "1"], ["replay", "model"],
+          ["verify"], ["repeat", "model"])
 
 
-@pytest.mark.parametrize("text", ANSWERS.values(), ids=ANSWERS)
-def test_answers_of_an_endpoint_on_disk(text, workplace, capsys):
-    """The cache of a served teacher's answers: what is no answer is refused, so that no paid answer is lost."""
-    (workplace / "out.jsonl.answers.jsonl").write_bytes(text if text.endswith(b"\n") else text + b"\n")
-    refused(teacher.main, ["--items", "items.jsonl", "--teacher", "http://127.0.0.1:9/v1", "--model", "m",
-                           "--out", "out.jsonl"], workplace, capsys)
+class Case(NamedTuple):
+    """A command that must be refused after ``data`` has been written to ``file``."""
+
+    name: str
+    file: str
+    data: bytes
+    reason: str
+    main: Callable = generate.main
+    argv: list[str] = ANSWER
 
 
-@pytest.mark.parametrize("argv", [
-    ["verify", "nowhere"], ["verify", "model"], ["replay", "model", "--step", "1"], ["replay", "model"],
-    ["verify"], ["repeat", "model"]], ids=" ".join)
-def test_an_audit(argv, workplace, capsys):
-    refused(__main__.main, argv, workplace, capsys)
+def changed(record: dict, change: dict) -> bytes:
+    """The record as JSON, with some keys replaced, or removed where the new value is ``...``."""
+    both = {**record, **change}
+    return json.dumps({key: value for key, value in both.items() if value is not ...}).encode()
+
+
+def model_cases() -> Iterator[Case]:
+    for name, change in CONFIGS:
+        base = {**CONFIG, "rope_parameters": None} if "rope_scaling" in change else CONFIG
+        yield Case(name, "model/config.json", changed(base, change), "model")
+    for file in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json",
+                 "model.safetensors"):
+        for name, text in TEXTS.items():
+            yield Case(f"{file} {name}", f"model/{file}", text, file)
+    for name, change in TOKENIZERS.items():
+        yield Case(name, "model/tokenizer.json", changed(TOKENIZER, change), "tokenizer")
+    settings = json.loads((TINY / "tokenizer_config.json").read_text())
+    for name, change in ENDS.items():
+        yield Case(name, "model/tokenizer_config.json", changed(settings, change), "tokenizer_config.json")
+
+
+def weight_cases() -> Iterator[Case]:
+    for name, data in WEIGHTS.items():
+        yield Case(name, "model/model.safetensors", data, "model")
+    whole, name = load_file(TINY / "model.safetensors"), "model.norm.weight"
+    for what, tensors in {
+            "integers": {**whole, name: whole[name].long()}, "another shape": {**whole, name: torch.zeros(3)},
+            "one gone": {key: value for key, value in whole.items() if key != name},
+            "one too many": {**whole, "b": torch.zeros(1)}}.items():
+        yield Case(what, "model/model.safetensors", save(tensors), "model")
+    for name, index in INDEXES.items():
+        yield Case(name, "model/model.safetensors.index.json", json.dumps(index).encode(), "model")
+
+
+def line_cases() -> Iterator[Case]:
+    for command, (main, argv) in COMMANDS.items():
+        for name, text in LINES.items():
+            yield Case(f"{command} {name}", "spoilt", text, "spoilt", main, argv)
+    argv = ["--model", "model", "--traces", "traces.jsonl", "--out", "new"]
+    for name, change in FIELDS.items():
+        data = json.dumps(TRACE).encode() + b"\n" + changed(TRACE, change) + b"\n"
+        yield Case(f"a trace: {name}", "traces.jsonl", data, "traces.jsonl:2: ", train_sft.main, argv)
+    argv = ["--items", "items.jsonl", "--teacher", "http://127.0.0.1:9/v1", "--model", "m", "--out", "out.jsonl"]
+    for name, text in ANSWERS.items():
+        data = text if text.endswith(b"\n") else text + b"\n"
+        yield Case(f"answers {name}", "out.jsonl.answers.jsonl", data, "", teacher.main, argv)
+
+
+CASES = [*model_cases(), *weight_cases(), *line_cases()]
+
+
+def check_cases(cases: list[Case], workplace: Path, capsys) -> None:
+    """Run each case on its spoilt file, and restore the file."""
+    (workplace / "model" / "folder.safetensors").mkdir()
+    refusals = Refusals(workplace, capsys)
+    for case in cases:
+        path = workplace / case.file
+        before = path.read_bytes() if path.exists() else None
+        path.write_bytes(case.data)
+        refusals.check(case.name, case.main, case.argv, case.reason)
+        if before is None:
+            path.unlink()
+        else:
+            path.write_bytes(before)
+    refusals.report(least=len(cases))
+
+
+def test_a_sample_of_malformed_files_is_refused(workplace, capsys):
+    check_cases(CASES[::12], workplace, capsys)
+
+
+@pytest.mark.slow
+def test_every_malformed_file_is_refused(workplace, capsys):
+    assert len(CASES) > 250
+    check_cases(CASES, workplace, capsys)
+
+
+def test_malformed_training_items_are_refused(workplace, capsys):
+    """The run folder is created before the items are read, but no item file is written to it."""
+    argv = ["--set", "data.train_file=spoilt", "--set", "data.heldout_file=items.jsonl", "--set", "run.out=new"]
+    for name in ("half a line", "no UTF-8", "text"):
+        (workplace / "spoilt").write_bytes(LINES[name])
+        assert run_cli(train_grpo.main, argv) == 2, name
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and "spoilt" in lines[0]
+        assert not (workplace / "new" / "items" / "train.jsonl").exists()
+
+
+def test_a_malformed_state_of_a_checkpoint_is_refused(workplace, capsys):
+    path = workplace / "step_000001"
+    refusals = Refusals(workplace, capsys)
+    for name, change in STATES.items():
+        data = json.dumps(change).encode() if isinstance(change, list) or not change else changed(STATE, change)
+        write_folder(path, lambda folder, data=data: (folder / "state.json").write_bytes(data))
+        refusals.check(name, lambda argv: read_state(path / "state.json", {}), [], "state.json")
+    refusals.report(least=9)
+
+
+def test_a_named_checkpoint_that_is_damaged_is_an_error(workplace, capsys):
+    """A checkpoint that is searched for falls back to the one before; one that is named is refused."""
+    refusals = Refusals(workplace, capsys)
+    for number, how in enumerate(("one bit", "cut short", "gone")):
+        path = workplace / f"step_00000{number}"
+        write_folder(path, lambda folder: [(folder / n).write_text(json.dumps(STATE)) for n in ("state.json", "more")])
+        data = bytearray((path / "more").read_bytes())
+        data[7] ^= 4
+        if how == "gone":
+            (path / "more").unlink()
+        else:
+            (path / "more").write_bytes(data if how == "one bit" else data[:9])
+        reason = f"{path}: more is {'missing' if how == 'gone' else 'damaged'}"
+        refusals.check(how, train_grpo.main, ["--resume", str(path), "--set", "run.out=new"], reason)
+    refusals.report(least=3)
+
+
+def test_an_audit_of_a_folder_that_is_no_run_is_refused(workplace, capsys):
+    refusals = Refusals(workplace, capsys)
+    for argv in AUDITS:
+        refusals.check(" ".join(argv), audit.main, argv)
+    refusals.report(least=6)
 
 
 PROCESSES = {
@@ -303,13 +298,20 @@ PROCESSES = {
        for what in ("half a line", "no UTF-8", "deep", "NUL", "a lone surrogate")}}
 
 
-@pytest.mark.parametrize("script, argv, file, data", PROCESSES.values(), ids=PROCESSES)
-def test_as_a_process(script, argv, file, data, workplace):
-    (workplace / file).write_bytes(data)
-    before = everything(workplace)
+@pytest.mark.slow
+def test_as_a_process(workplace):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, ROOT / script, *argv], capture_output=True, text=True, timeout=60,
-                          env=environment)
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("minifleming: ") and done.stderr.count("\n") == 1
-    assert everything(workplace) == before
+    failed = []
+    for name, (script, argv, file, data) in PROCESSES.items():
+        path = workplace / file
+        saved = path.read_bytes() if path.exists() else None
+        path.write_bytes(data)
+        before = snapshot(workplace)
+        done = subprocess.run([sys.executable, ROOT / script, *argv], capture_output=True, text=True, timeout=60,
+                              env=environment)
+        one_line = done.stderr.startswith("minifleming: ") and done.stderr.count("\n") == 1
+        if done.returncode != 2 or done.stdout or not one_line or snapshot(workplace) != before:
+            failed.append(f"{name}: {done.returncode} {done.stderr}")
+        if saved is not None:
+            path.write_bytes(saved)
+    assert not failed, "\n".join(failed)

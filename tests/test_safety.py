@@ -1,4 +1,4 @@
-"""Nothing is pickled, executed, started or asked over the network; no mutated file of weights crashes or slips in."""
+"""Tests for safety: no command unpickles, executes code, starts a process or uses the network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WATCHED = r"""
 import contextlib, io, json, os, sys
 import eval as evaluation, generate, synth_kg, train_grpo, train_sft
 from minifleming.cold_start import teacher
-from minifleming.audit import __main__
+from minifleming.audit import __main__ as audit
 from minifleming.run.errors import run_cli
 root, seen = sys.argv[1], []
 ALWAYS = ("pickle.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "socket.connect",
@@ -63,6 +63,7 @@ print(json.dumps([codes, seen]))
 """
 
 
+@pytest.mark.slow
 def test_no_command_pickles_executes_starts_a_process_or_asks_the_network(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", WATCHED, str(ROOT)], cwd=tmp_path, capture_output=True, text=True,
@@ -77,11 +78,12 @@ FORBIDDEN = ("torch.load", "pickle.load", "import pickle", "eval(", "exec(", "os
              "trust_remote_code", "torch.save")
 
 
-@pytest.mark.parametrize("path", sorted([*(ROOT / "minifleming").rglob("*.py"), *ROOT.glob("*.py")]),
-                         ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_the_source_has_no_way_to_do_it(path):
-    text = path.read_text()
-    assert not [word for word in FORBIDDEN if word in text]
+def test_the_source_has_no_way_to_do_it():
+    found = []
+    for path in sorted([*(ROOT / "minifleming").rglob("*.py"), *ROOT.glob("*.py")]):
+        text = path.read_text()
+        found += [f"{path.relative_to(ROOT)}: {word}" for word in FORBIDDEN if word in text]
+    assert not found
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
@@ -105,14 +107,15 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
 
 
-def test_10000_mutated_weights_are_seen_by_the_manifest_and_crash_nothing(tmp_path):
-    """Without a manifest a flipped bit of the numbers loads: nothing in the format could tell."""
+@pytest.mark.parametrize("count", [pytest.param(10_000, marks=pytest.mark.slow), 300])
+def test_mutated_weights_are_seen_by_the_manifest_and_crash_nothing(tmp_path, count):
+    """Without a manifest a flipped bit in the numbers loads: nothing in the format can detect it."""
     folder, rng = tmp_path / "model", random.Random(0)
     weights = {f"model.layers.{i}.weight": torch.randn(3, i + 1) for i in range(4)}
     write_folder(folder, lambda path: tensors.save_safetensors(weights, path / "model.safetensors"))
     file = folder / "model.safetensors"
     data, refused, loaded = file.read_bytes(), 0, 0
-    for _ in range(10_000):
+    for _ in range(count):
         spoilt = mutated(data, rng)
         if spoilt == data:
             continue
@@ -127,4 +130,4 @@ def test_10000_mutated_weights_are_seen_by_the_manifest_and_crash_nothing(tmp_pa
         except BadInput as error:
             assert "\n" not in str(error)
             refused += 1
-    assert refused > 4000 and loaded > 1000
+    assert refused > 0.4 * count and loaded > 0.1 * count

@@ -162,8 +162,11 @@ def _nearest(name: str) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-def parser(prog: str, doc: str, recipe: Path | None = None) -> Parser:
-    """A parser with the arguments that every script has: --config, --set, --device, --dry-run."""
+def parser(prog: str, doc: str, recipe: Path | None = None, plan: bool = False) -> Parser:
+    """A parser with the arguments that every script has: --config, --set, --device, --dry-run.
+
+    ``plan``: also --ranks and --gpu, for the plan that --dry-run prints.
+    """
     made = Parser(prog=prog, description=doc, allow_abbrev=False, epilog=describe(),
                   formatter_class=argparse.RawDescriptionHelpFormatter)
     default = recipe.name if recipe else "the fields below"
@@ -173,11 +176,17 @@ def parser(prog: str, doc: str, recipe: Path | None = None) -> Parser:
                       dest="overrides", help="override one field; repeatable")
     made.add_argument("--device", choices=["auto", "cpu", "cuda"], help="default: run.device")
     made.add_argument("--dry-run", action="store_true", help="print the configuration and stop")
+    if plan:
+        made.add_argument("--ranks", type=int, metavar="N", help="with --dry-run: plan for N ranks")
+        made.add_argument("--gpu", help="with --dry-run: plan for this GPU (a100, h100, h200)")
     return made
 
 
 def from_arguments(args: argparse.Namespace, flags: dict[str, object] | None = None) -> Config:
     """The configuration of parsed arguments: recipe, then --set, then the script's own ``flags``."""
+    for name in ("ranks", "gpu"):
+        if getattr(args, name, None) is not None and not args.dry_run:
+            raise BadInput(f"--{name}: only with --dry-run")
     overrides = list(args.overrides)
     for name, value in {**(flags or {}), "run.device": args.device}.items():
         if value is not None:

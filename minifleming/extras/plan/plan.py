@@ -1,21 +1,21 @@
-"""What a run will need: bytes on each rank and the least time of a step, by arithmetic alone (`--dry-run`).
+"""Estimates memory per rank and the least time of a step by arithmetic (`--dry-run`).
 
-    all along    weights, gradients and two moments, fp32, divided by the ranks that share them
+    all along    weights, gradients and two moments in fp32, divided by the ranks that share them
     rollout      the copy that samples, its cache, the logits of a decode step
-    update       gathered weights and their gradients, saved activations of a micro-batch, what the head makes
-    cold start   the same, of packed traces
+    update       gathered weights and their gradients, activations of a micro-batch, the head's buffers
+    cold start   the same for packed traces
 
-They take turns, so the peak is all along + the largest of the three. The bytes are held against the tensors
-of real runs (tests/extras/plan/test_plan.py); times are limits of the machine, not forecasts.
+The last three take turns, so the peak is all along + the largest of them. tests/extras/plan compares the
+bytes with the tensors of real passes; the times are limits of the machine, not forecasts.
 
-e bytes an element computed with (2 or 4), p prompt and t completion tokens, k samples, C width, I inner width,
-H·D and K·D widths of queries and keys, V vocabulary, L layers.
+e bytes per element in computation (2 or 4), r bytes per element between blocks, p prompt and t completion
+tokens, k samples per prompt.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -28,8 +28,8 @@ from minifleming.run import config as configuration
 from minifleming.run.errors import BadInput
 from minifleming.run.fields import Config
 
-HOST = 8  # GPUs of a host; within one they talk over NVLink, between hosts each over a network card of its own
-#       memory  read from it  bf16 products  NVLink  network    (datasheets: bytes, bytes/s, FLOP/s, bytes/s one way)
+HOST = 8  # GPUs of a host: NVLink within it, one network card per GPU between hosts
+#       memory  read from it  bf16 products  NVLink  network    (datasheets: B, B/s, FLOP/s, B/s one way)
 GPUS = {"a100": (80e9, 2.04e12, 312e12, 300e9, 25e9), "h100": (80e9, 3.35e12, 989e12, 450e9, 50e9),
         "h200": (141e9, 4.8e12, 989e12, 450e9, 50e9)}
 PROMPT = 512  # tokens of a prompt, assumed
@@ -37,7 +37,7 @@ PROMPT = 512  # tokens of a prompt, assumed
 
 @dataclass(frozen=True)
 class Batch:
-    """The largest of a kind: ``rows`` completions of ``t`` tokens behind ``prompts`` prompts of ``p``, in one pack."""
+    """A micro-batch: ``rows`` completions of ``t`` tokens after ``prompts`` prompts of ``p`` tokens."""
 
     prompts: int
     p: int
@@ -54,15 +54,28 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Workload:
+    """The longest RL step of one rank: ``rows`` sequences decoded at a time, ``slots`` prompts held."""
+
+    prompts: int
+    p: int
+    k: int
+    t: int
+    rows: int
+    slots: int
+    batch: Batch
+
+
+@dataclass
 class Plan:
-    """Bytes on each rank by name, in the three groups of the module's table, and seconds by name."""
+    """Bytes of a rank by name, in the four groups of the module's table, and seconds by name."""
 
     always: dict[str, float]
     rollout: dict[str, float]
     update: dict[str, float]
     cold_start: dict[str, float]
-    seconds: dict[str, float]
-    lines: list[str]
+    seconds: dict[str, float] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
 
     @property
     def peak(self) -> float:
@@ -71,167 +84,182 @@ class Plan:
         return always + max(sum(part.values()) for part in (self.rollout, self.update, self.cold_start))
 
 
-def layer(c: ModelConfig, batch: Batch, e: int, r: int, last: bool = False) -> float:
-    """Bytes that one block keeps of a pack (lm/pack.py) for the way back: its input and the sum between (r bytes an
-    element), both norms' outputs, queries, keys, values, what attention found, gate, up and their product. The last
-    block goes on behind its attention with what the head will read alone."""
-    H, K = c.num_attention_heads, c.num_key_value_heads
-    HD, KD = H * c.head_dim, K * c.head_dim
-    before = (r + e) * c.hidden_size + e * (2 * HD + 2 * KD) + 4 * (1 + H)  # sums in fp32
-    behind = (r + e) * c.hidden_size + e * 3 * c.intermediate_size + 4
+def block_activation_bytes(c: ModelConfig, batch: Batch, e: int, r: int, last: bool = False) -> float:
+    """Bytes that one block saves for the backward pass.
+
+    These are its input and the sum between its halves (r bytes), the outputs of both norms, queries, keys,
+    values, the attention's output, gate, up and their product. The last block computes its MLP only
+    for positions that the head reads.
+    """
+    heads, groups = c.num_attention_heads, c.num_key_value_heads
+    q, kv = heads * c.head_dim, groups * c.head_dim
+    attention = (r + e) * c.hidden_size + e * (2 * q + 2 * kv) + 4 * (1 + heads)  # sums in fp32
+    mlp = (r + e) * c.hidden_size + e * 3 * c.intermediate_size + 4
     if ARCHITECTURES[c.model_type]["qk_norm"]:
-        before += e * (HD + KD) + 4 * (H + K)
-    return batch.tokens * before + (batch.learned * (behind + e * HD) if last else batch.tokens * behind)
+        attention += e * (q + kv) + 4 * (heads + groups)
+    if last:
+        return batch.tokens * attention + batch.learned * (mlp + e * q)
+    return batch.tokens * (attention + mlp)
 
 
 def activations(c: ModelConfig, batch: Batch, e: int, recompute: bool, r: int) -> float:
-    """Bytes that the whole forward pass keeps below the head; recomputed: each block's input."""
-    blocks = c.num_hidden_layers * batch.tokens * c.hidden_size * r if recompute else \
-        (c.num_hidden_layers - 1) * layer(c, batch, e, r) + layer(c, batch, e, r, last=True)
-    return blocks + batch.learned * c.hidden_size * r + batch.tokens * 8 * c.head_dim  # last norm's input; angles, fp32
+    """Bytes that the forward pass saves below the head; with recomputation only each block's input."""
+    layers = c.num_hidden_layers
+    if recompute:
+        blocks = layers * batch.tokens * c.hidden_size * r
+    else:
+        blocks = (layers - 1) * block_activation_bytes(c, batch, e, r)
+        blocks += block_activation_bytes(c, batch, e, r, last=True)
+    norm, angles = batch.learned * c.hidden_size * r, batch.tokens * 8 * c.head_dim
+    return blocks + norm + angles
 
 
 def head(c: ModelConfig, learned: int, e: int, cuda: bool) -> float:
-    """Bytes while kernels/head.py makes the gradients of so many tokens: theirs, the weight's in fp32, and a chunk of
-    logits, which plain PyTorch holds three times over."""
+    """Bytes of kernels/head.py: gradients of states and weight, and a chunk of logits (three in PyTorch)."""
     rows = min(learned, chunk_rows(c.vocab_size, e, cuda))
     logits = rows * c.vocab_size * (e if cuda else 8 + 2 * (e == 2))
     return learned * (2 * c.hidden_size * e + 16) + 4 * c.vocab_size * c.hidden_size + logits
 
 
-def at_once(c: ModelConfig, batch: Batch, e: int, recompute: bool, r: int, cuda: bool) -> float:
-    """The most bytes beside the activations: in the head; in a norm on the way back, which works in fp32; or in a
-    block, at the gradients of gate and up, which with recomputation holds all that ``layer`` counts but its input."""
+def peak_extra_bytes(c: ModelConfig, batch: Batch, e: int, recompute: bool, r: int, cuda: bool) -> float:
+    """The most bytes besides the activations: in the head, in a norm's backward (fp32), or in a block."""
     norm = batch.tokens * c.hidden_size * (16 if e == 4 else 20)
     block = 2 * batch.tokens * c.intermediate_size * e
     if recompute:
-        block += layer(c, batch, e, r) - batch.tokens * c.hidden_size * r
+        block += block_activation_bytes(c, batch, e, r) - batch.tokens * c.hidden_size * r
     return max(head(c, batch.learned, e, cuda), norm, block)
 
 
 def cache(c: ModelConfig, rows: int, slots: int, p: int, t: int, e: int) -> float:
-    """Bytes of lm/kv_cache.py, or of lm/engines/cuda_graph.py, when it is full."""
+    """Bytes of a full KV cache (lm/kv_cache.py, lm/engines/cuda_graph.py)."""
     return 2.0 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * e * (slots * p + rows * t)
 
 
 def sizes(c: ModelConfig) -> tuple[int, int]:
-    """Parameters: all, and of one block."""
+    """Numbers of parameters: of the model, and of one block."""
     with torch.device("meta"):
         model = LanguageModel(c)
-    return sum(p.numel() for p in model.parameters()), sum(p.numel() for p in model.model.layers[0].parameters())
+    block = sum(p.numel() for p in model.model.layers[0].parameters())
+    return sum(p.numel() for p in model.parameters()), block
+
+
+def workload(cfg: Config, c: ModelConfig, ranks: int, p: int) -> Workload:
+    k = max(cfg.stage1.samples_per_prompt, cfg.stage2.samples_per_prompt)
+    prompts = -(-cfg.rl.prompts_per_step // ranks)
+    p = min(p, c.max_position_embeddings // 2)
+    t = min(cfg.rl.max_new_tokens, c.max_position_embeddings - p)
+    seqs = max(cfg.rl.max_num_seqs, k)
+    rows = k * min(prompts, max(1, cfg.rl.max_num_seqs // k))
+    slots = min(prompts, seqs, -(-2 * seqs // k))
+    batch = largest_microbatch(cfg.rl.micro_batch_tokens, prompts, p, k, t)
+    return Workload(prompts, p, k, t, rows, slots, batch)
 
 
 def plan(cfg: Config, c: ModelConfig, ranks: int, e: int, gpu: str = "h100", p: int = PROMPT,
          cuda: bool = False) -> Plan:
-    """For ``ranks`` ranks that compute in ``e`` bytes. Raises BadInput for groups that do not divide the ranks."""
+    """The plan for ``ranks`` ranks that compute with ``e`` bytes per element. Raises BadInput."""
     share = cfg.run.fsdp_size or ranks
     if ranks % share:
         raise BadInput(f"run.fsdp_size: {ranks} ranks are no whole number of groups of {share}")
     n, block = sizes(c)
-    k, prompts = max(cfg.stage1.samples_per_prompt, cfg.stage2.samples_per_prompt), -(-cfg.rl.prompts_per_step // ranks)
-    p = min(p, c.max_position_embeddings // 2)
-    t = min(cfg.rl.max_new_tokens, c.max_position_embeddings - p)
-    root, spread = n - c.num_hidden_layers * block, cfg.run.fsdp_size != 1
-    r = e if spread else 4  # bytes of an element between the blocks: those of the weights that it comes from
+    w = workload(cfg, c, ranks, p)
+    root, sharded = n - c.num_hidden_layers * block, cfg.run.fsdp_size != 1
+    r = e if sharded else 4
     always = {"weights": 4 * n / share, "gradients": 4 * n / share, "moments": 8 * n / share}
     if cfg.rl.kl_coef > 0:
         always["reference model"] = 4 * n / share
-    groups = min(prompts, max(1, cfg.rl.max_num_seqs // k))
-    rows, slots = groups * k, min(prompts, max(cfg.rl.max_num_seqs, k), -(-2 * max(cfg.rl.max_num_seqs, k) // k))
-    rollout = {"copy that samples": (n if spread or e == 2 else 0) * e,
-               "cache": cache(c, rows, slots, p, t, e), "on the way": rows * c.vocab_size * (e + 8.0)}
-    batch = largest(cfg.rl.micro_batch_tokens, prompts, p, k, t)
-    update = {"gathered weights": (2 * block + root if spread else n if e == 2 else 0) * e,
-              "their gradients": max(root, block) * (e + 4) if spread else 0,
-              "activations": activations(c, batch, e, cfg.rl.activation_checkpointing, r),
-              "the head, or a block": at_once(c, batch, e, cfg.rl.activation_checkpointing, r, cuda)}
-    if spread and cfg.run.offload:
+    if sharded and cfg.run.offload:
         always = {f"{name} (CPU)": size for name, size in always.items()}
-    parts = {name: update[name] for name in ("gathered weights", "their gradients")}
-    packed = cold_start(cfg, c, e, r, cuda) if cfg.cold_start.enabled else {}
-    seconds = times(cfg, c, n, share, prompts, k, rows, batch, gpu)
-    lines = [f"prompts a step: {cfg.rl.prompts_per_step} on {ranks} ranks, at most {prompts} each, {k} samples of each",
-             f"prompts of {p} tokens (assumed), completions of up to {t}",
-             f"rollout: {rows} sequences at a time; update: micro-batches of up to {batch.rows} completions, "
-             f"{batch.tokens} tokens"]
-    return Plan(always, rollout, update, packed and parts | packed, seconds, lines)
+    gathered = {"gathered weights": (2 * block + root if sharded else n if e == 2 else 0) * e,
+                "their gradients": max(root, block) * (e + 4) if sharded else 0}
+    rollout = {"copy that samples": (n if sharded or e == 2 else 0) * e,
+               "cache": cache(c, w.rows, w.slots, w.p, w.t, e),
+               "on the way": w.rows * c.vocab_size * (e + 8.0)}
+    update = gathered | training(c, w.batch, e, cfg.rl.activation_checkpointing, r, cuda)
+    cold_start = {}
+    if cfg.cold_start.enabled:
+        cold_start = gathered | cold_start_bytes(cfg, c, e, r, cuda)
+    found = Plan(always, rollout, update, cold_start, step_seconds(cfg, c, n, share, w, gpu))
+    found.lines = [
+        f"prompts a step: {cfg.rl.prompts_per_step} on {ranks} ranks, at most {w.prompts} each, {w.k} samples of each",
+        f"prompts of {w.p} tokens (assumed), completions of up to {w.t}",
+        f"rollout: {w.rows} sequences at a time; update: micro-batches of up to {w.batch.rows} completions, "
+        f"{w.batch.tokens} tokens"]
+    return found
 
 
-def cold_start(cfg: Config, c: ModelConfig, e: int, r: int, cuda: bool) -> dict[str, float]:
-    """A pack as full as it may be, all of it targets."""
-    pack, recompute = Batch(0, 0, 1, cfg.cold_start.micro_batch_tokens + 1), cfg.cold_start.activation_checkpointing
-    return {"activations": activations(c, pack, e, recompute, r),
-            "the head, or a block": at_once(c, pack, e, recompute, r, cuda)}
+def training(c: ModelConfig, batch: Batch, e: int, recompute: bool, r: int, cuda: bool) -> dict[str, float]:
+    return {"activations": activations(c, batch, e, recompute, r),
+            "the head, or a block": peak_extra_bytes(c, batch, e, recompute, r, cuda)}
 
 
-def largest(tokens: int, prompts: int, p: int, k: int, t: int) -> Batch:
-    """As update.micro_batches cuts completions that are all of ``t`` tokens."""
+def cold_start_bytes(cfg: Config, c: ModelConfig, e: int, r: int, cuda: bool) -> dict[str, float]:
+    """A full pack in which every token is a target."""
+    pack = Batch(0, 0, 1, cfg.cold_start.micro_batch_tokens + 1)
+    return training(c, pack, e, cfg.cold_start.activation_checkpointing, r, cuda)
+
+
+def largest_microbatch(tokens: int, prompts: int, p: int, k: int, t: int) -> Batch:
+    """The micro-batch that rlvr/update.py makes of completions that all have ``t`` tokens."""
     rows = min(k, max(1, (tokens - p) // (t - 1)))
     several = max(1, tokens // (p + k * (t - 1))) if rows == k else 1
     return Batch(min(prompts, several), p, min(prompts, several) * rows, t)
 
 
-def times(cfg: Config, c: ModelConfig, n: int, share: int, prompts: int, k: int, rows: int, batch: Batch,
-          gpu: str) -> dict[str, float]:
-    """Seconds of the longest step, at the limit of the machine: bytes read by decoding, products of training, and
-    weights gathered over the links among the ``share`` ranks that hold them together."""
+def step_seconds(cfg: Config, c: ModelConfig, n: int, share: int, w: Workload, gpu: str) -> dict[str, float]:
+    """Seconds of the longest step at the limit of the machine.
+
+    Decoding is limited by the bytes that it reads, training by its products, gathering by the links
+    among the ``share`` ranks that hold the weights.
+    """
     _, read, flops, near, far = GPUS[gpu]
-    p, t = batch.p, batch.t
-    active = n - (0 if c.tie_word_embeddings else c.vocab_size * c.hidden_size)  # what is multiplied by
-    kv = 4 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim  # bytes a token, bf16
-    step = max(2 * active / read, 2 * active * rows / flops) + kv * rows * (p / k + t / 2) / read
-    waves = -(-prompts * k // rows)
-    rollout = step * t * waves
-    tokens, head = prompts * (p + k * t), c.vocab_size * c.hidden_size
-    attention = 6 * c.num_hidden_layers * c.num_attention_heads * c.head_dim * (p + t) * tokens
+    table = c.vocab_size * c.hidden_size
+    active = n if c.tie_word_embeddings else n - table  # parameters in products
+    kv = 4 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim  # bytes per token, bf16
+    step = max(2 * active / read, 2 * active * w.rows / flops) + kv * w.rows * (w.p / w.k + w.t / 2) / read
+    tokens = w.prompts * (w.p + w.k * w.t)
+    attention = 6 * c.num_hidden_layers * c.num_attention_heads * c.head_dim * (w.p + w.t) * tokens
+    products = 6 * ((active - table) * tokens + table * w.prompts * w.k * w.t)
     passes = 4 / 3 if cfg.rl.activation_checkpointing else 1
-    update = (6 * ((active - head) * tokens + head * prompts * k * t) + attention) * passes / flops
-    found = {"rollout": rollout, "update": update}
+    found = {"rollout": step * w.t * -(-w.prompts * w.k // w.rows), "update": (products + attention) * passes / flops}
     if share > 1:
         once = 2 * n / (near if share <= HOST else far)
-        found |= {"gathers to sample": once, "gathers to update": 4 * once * -(-prompts * k // batch.rows)}
+        found["gathers to sample"] = once
+        found["gathers to update"] = 4 * once * -(-w.prompts * w.k // w.batch.rows)
     return found
 
 
 def describe(plan: Plan, ranks: int, gpu: str, on_gpu: bool) -> str:
     """The tables of --dry-run."""
-    def table(name: str, part: dict[str, float]) -> list[str]:
-        return [f"  {name}", *(f"    {what:<22}{size / 1e9:>10.3f} GB" for what, size in part.items())]
-
-    lines = [f"Plan for {ranks} rank{'s' * (ranks > 1)}, by arithmetic (minifleming/extras/plan/plan.py)",
-             *(f"  {line}" for line in plan.lines), "Memory of a rank"]
+    lines = [f"Plan for {ranks} rank{'s' * (ranks > 1)}, by arithmetic (minifleming/extras/plan/plan.py)"]
+    lines += [f"  {line}" for line in plan.lines]
+    lines.append("Memory of a rank")
     for name, part in (("all along", plan.always), ("while it samples", plan.rollout),
                        ("while it updates", plan.update), ("in the cold start", plan.cold_start)):
-        lines += table(name, part) if part else []
+        if part:
+            lines.append(f"  {name}")
+            lines += [f"    {what:<22}{size / 1e9:>10.3f} GB" for what, size in part.items()]
     lines.append(f"  {'peak':<24}{plan.peak / 1e9:>10.3f} GB")
     if on_gpu:
-        room = GPUS[gpu][0]
-        verdict = "fits" if plan.peak < 0.9 * room else "DOES NOT FIT"
-        lines += [f"  {'of one ' + gpu.upper():<24}{room / 1e9:>10.3f} GB: {verdict}, a tenth left for the unplanned",
-                  f"Least time of a step, all completions at their longest, at the limit of {ranks} {gpu.upper()}",
-                  *(f"    {what:<22}{value:>10.1f} s" for what, value in plan.seconds.items()),
-                  "  (gathers may hide behind the rest; real runs take several times this; nothing of it is measured)"]
+        memory, model = GPUS[gpu][0], gpu.upper()
+        verdict = "fits" if plan.peak < 0.9 * memory else "DOES NOT FIT"
+        lines += [f"  {'of one ' + model:<24}{memory / 1e9:>10.3f} GB: {verdict}, a tenth left for the unplanned",
+                  f"Least time of a step, all completions at their longest, at the limit of {ranks} {model}"]
+        lines += [f"    {what:<22}{value:>10.1f} s" for what, value in plan.seconds.items()]
+        lines.append("  (gathers may hide behind the rest; real runs take several times this; nothing of it is measured)")
     return "\n".join(lines)
 
 
-def add_arguments(parser) -> None:
-    parser.add_argument("--ranks", type=int, metavar="N", help="with --dry-run: plan for N ranks, one GPU each")
-    parser.add_argument("--gpu", choices=sorted(GPUS), help="with --dry-run: plan for this GPU")
-
-
-def check_arguments(args) -> None:
-    """Raises BadInput for a plan's arguments where none is asked for: the run would start without them."""
-    for name in ("ranks", "gpu"):
-        if getattr(args, name) is not None and not args.dry_run:
-            raise BadInput(f"--{name}: only with --dry-run")
-
-
-def dry_run(cfg: Config, args) -> str:
-    """The resolved configuration and the plan; no weights are needed for the recipes' models."""
-    ranks = int(os.environ.get("WORLD_SIZE", "1")) if args.ranks is None else args.ranks
+def dry_run(cfg: Config, ranks: int | None = None, gpu: str | None = None) -> str:
+    """The configuration and its plan; needs no weights for the models of the recipes. Raises BadInput."""
+    ranks = int(os.environ.get("WORLD_SIZE", "1")) if ranks is None else ranks
     if ranks < 1:
         raise BadInput("--ranks: must be positive")
-    on_gpu = bool(args.gpu) or cfg.run.device == "cuda" or (cfg.run.device == "auto" and torch.cuda.is_available())
-    e, gpu = compute_dtype_of(cfg, torch.device("cuda" if on_gpu else "cpu")).itemsize, args.gpu or "h100"
+    if gpu and gpu not in GPUS:
+        raise BadInput(f"--gpu: '{gpu}' is not one of {', '.join(GPUS)}")
+    auto = cfg.run.device == "auto" and torch.cuda.is_available()
+    on_gpu = bool(gpu) or cfg.run.device == "cuda" or auto
+    e = compute_dtype_of(cfg, torch.device("cuda" if on_gpu else "cpu")).itemsize
+    gpu = gpu or "h100"
     found = plan(cfg, shape_of(cfg.model.base), ranks, e, gpu, cuda=on_gpu)
     return f"{configuration.to_toml(cfg)}\n{describe(found, ranks, gpu, on_gpu)}"

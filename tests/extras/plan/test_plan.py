@@ -14,7 +14,16 @@ import train_grpo
 import train_sft
 from minifleming.extras.plan import plan as planning
 from minifleming.extras.plan.model_shapes import KNOWN, shape_of
-from minifleming.extras.plan.plan import Batch, activations, at_once, cache, head, largest, plan, sizes
+from minifleming.extras.plan.plan import (
+    Batch,
+    activations,
+    cache,
+    head,
+    largest_microbatch,
+    peak_extra_bytes,
+    plan,
+    sizes,
+)
 from minifleming.kernels.head import TokenLoss
 from minifleming.lm import optimizer as optim
 from minifleming.lm.batch import Example
@@ -96,7 +105,7 @@ def test_activations_and_peak_of_an_update_to_10_per_cent(kind, dtype, weights, 
         table = e * model.lm_head.weight.numel()
     planned = activations(model.config, batch, e, recompute, weights)
     assert planned + batch.learned * 64 * weights == pytest.approx(kept - copies, rel=0.1)  # and the last norm's output
-    assert planned + at_once(model.config, batch, e, recompute, weights, False) == pytest.approx(peak - copies - table,
+    assert planned + peak_extra_bytes(model.config, batch, e, recompute, weights, False) == pytest.approx(peak - copies - table,
                                                                                               rel=0.1)
 
 
@@ -106,7 +115,7 @@ def test_where_the_vocabulary_is_small_a_block_is_the_peak(dtype):
     model = model_of("qwen3", 60, dtype)
     [made] = pack_groups(trees(batch), 10**6)
     for recompute in (False, True):
-        planned = at_once(model.config, batch, e, recompute, e, False)
+        planned = peak_extra_bytes(model.config, batch, e, recompute, e, False)
         assert planned > head(model.config, batch.learned, e, False)
         _, peak = passes(model, made, recompute)
         assert activations(model.config, batch, e, recompute, e) + planned == pytest.approx(peak, rel=0.1)
@@ -119,7 +128,7 @@ def test_the_cold_starts_pack_to_10_per_cent(kind, recompute):
     cfg = Config(cold_start=ColdStart(micro_batch_tokens=tokens, activation_checkpointing=recompute))
     [made] = pack_groups([Example([1], [2] * 120)] * 5, tokens)
     _, peak = passes(model, made, recompute)
-    assert sum(planning.cold_start(cfg, model.config, 4, 4, False).values()) == pytest.approx(peak, rel=0.1)
+    assert sum(planning.cold_start_bytes(cfg, model.config, 4, 4, False).values()) == pytest.approx(peak, rel=0.1)
 
 
 def test_weights_gradients_moments_and_cache():
@@ -157,11 +166,11 @@ def test_shares_and_phases():
 
 
 def test_the_largest_micro_batch_is_what_the_update_would_cut():
-    assert largest(1000, 9, 100, 8, 50) == Batch(2, 100, 16, 50)
-    assert largest(1000, 1, 100, 8, 50) == Batch(1, 100, 8, 50)
-    assert largest(491, 9, 100, 8, 50) == Batch(1, 100, 7, 50)
-    assert largest(492, 9, 100, 8, 50) == Batch(1, 100, 8, 50)
-    assert largest(10, 9, 100, 8, 50) == Batch(1, 100, 1, 50)
+    assert largest_microbatch(1000, 9, 100, 8, 50) == Batch(2, 100, 16, 50)
+    assert largest_microbatch(1000, 1, 100, 8, 50) == Batch(1, 100, 8, 50)
+    assert largest_microbatch(491, 9, 100, 8, 50) == Batch(1, 100, 7, 50)
+    assert largest_microbatch(492, 9, 100, 8, 50) == Batch(1, 100, 8, 50)
+    assert largest_microbatch(10, 9, 100, 8, 50) == Batch(1, 100, 1, 50)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
