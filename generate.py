@@ -14,7 +14,7 @@ from pathlib import Path
 from minifleming.lm.categorical import Truncation
 from minifleming.lm.config import ModelConfig
 from minifleming.lm.sampler import SamplingParams
-from minifleming.lm.tensors import weight_files
+from minifleming.lm.tensor_files import weight_files
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, model_folder
 from minifleming.rods.item import read_items
@@ -118,9 +118,10 @@ def read_prompts(args, tokenizer: Tokenizer) -> dict[str, list[int]] | None:
     if not texts:
         raise BadInput("no prompts", args.prompts)
     system = [("system", args.system)] if args.system else []
+    from minifleming.extras.chat.styles import conversation
 
     def asked(text: str) -> str:
-        return text if args.raw else tokenizer.conversation([*system, ("user", text)], not args.no_thinking)
+        return text if args.raw else conversation(tokenizer, [*system, ("user", text)], not args.no_thinking)
 
     return {name: tokenizer.encode(asked(text)) for name, text in texts.items()}
 

@@ -36,8 +36,8 @@ from side_by_side import against, alone_and_quiet, cpu_seconds, gemm_rate, neede
 from words import backend, text
 
 from minifleming.cold_start.sft import one_step
-from minifleming.lm.batch import Example
 from minifleming.lm.optimizer import adamw
+from minifleming.lm.pack import Example
 from minifleming.run.errors import BadInput, Parser, RunFailed, run_cli
 from minifleming.run.fields import ColdStart
 

@@ -22,10 +22,9 @@ import torch
 from torch import Tensor
 
 from minifleming.extras.convert.gguf import convert, shipped
-from minifleming.lm.chat import single_turn
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.sampler import SamplingParams, generate
-from minifleming.lm.tokenizer import Tokenizer
+from minifleming.lm.tokenizer import Tokenizer, single_turn
 from minifleming.lm.weights import load_model, model_folder
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput, Parser, run_cli

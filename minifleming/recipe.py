@@ -24,9 +24,8 @@ from minifleming.cold_start.refine import collect_traces
 from minifleming.cold_start.trace import Trace, read_traces, write_traces
 from minifleming.evaluation.evaluate import evaluate, read_records, write_records
 from minifleming.evaluation.tables import VARIANTS, write_ablation
-from minifleming.lm.load import load_for_inference, load_for_training
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import model_folder
+from minifleming.lm.weights import load_for_inference, load_for_training, model_folder
 from minifleming.rlvr import train
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item, read_items, write_items

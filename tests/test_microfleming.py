@@ -14,9 +14,9 @@ import microfleming as micro
 from minifleming.cold_start.checks import Checks
 from minifleming.cold_start.trace import Trace
 from minifleming.evaluation.statistics import wilson
-from minifleming.lm.load import load_for_training
 from minifleming.lm.sampler import SamplingParams, generate
 from minifleming.lm.tokenizer import Tokenizer
+from minifleming.lm.weights import load_for_training
 from minifleming.rlvr import objective
 from minifleming.rlvr.reward import reward
 from minifleming.rlvr.rollout import Rollout

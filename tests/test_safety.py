@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from minifleming.lm import tensors
+from minifleming.lm import tensor_files
 from minifleming.lm.weights import model_folder
 from minifleming.run.checkpoint import verify_folder, write_folder
 from minifleming.run.errors import BadInput
@@ -112,7 +112,7 @@ def test_mutated_weights_are_seen_by_the_manifest_and_crash_nothing(tmp_path, co
     """Without a manifest a flipped bit in the numbers loads: nothing in the format can detect it."""
     folder, rng = tmp_path / "model", random.Random(0)
     weights = {f"model.layers.{i}.weight": torch.randn(3, i + 1) for i in range(4)}
-    write_folder(folder, lambda path: tensors.save_safetensors(weights, path / "model.safetensors"))
+    write_folder(folder, lambda path: tensor_files.save_safetensors(weights, path / "model.safetensors"))
     file = folder / "model.safetensors"
     data, refused, loaded = file.read_bytes(), 0, 0
     for _ in range(count):
@@ -124,8 +124,8 @@ def test_mutated_weights_are_seen_by_the_manifest_and_crash_nothing(tmp_path, co
         with pytest.raises(BadInput, match="model.safetensors is damaged"):
             model_folder(str(folder))
         try:
-            for _, rows, shape in tensors.read_tensors(folder):
-                rows(slice(0, shape[0]) if shape else None)
+            for stored in tensor_files.stored_tensors(folder):
+                stored.read(slice(0, stored.shape[0]) if stored.shape else None)
             loaded += 1
         except BadInput as error:
             assert "\n" not in str(error)

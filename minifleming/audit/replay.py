@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from minifleming.audit.reader import parse_record, read_lines, read_step
-from minifleming.lm.load import load_for_training
 from minifleming.lm.tokenizer import Tokenizer
+from minifleming.lm.weights import load_for_training
 from minifleming.rlvr import log
 from minifleming.rlvr.rollout import Groups
 from minifleming.rlvr.train import Training

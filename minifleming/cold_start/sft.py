@@ -28,14 +28,20 @@ from minifleming.cold_start.sft_checkpoint import SftCheckpointer
 from minifleming.cold_start.trace import Trace
 from minifleming.kernels.head import TokenLoss
 from minifleming.lm import optimizer as optim
-from minifleming.lm.batch import Example, drop_too_long
 from minifleming.lm.fsdp import activation_checkpointing, gathered_copy, pad_batches_across_ranks
-from minifleming.lm.load import load_for_training
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.pack import Pack, dummy_forward, pack_groups, packed_logprobs, packed_loss
+from minifleming.lm.pack import (
+    Example,
+    Pack,
+    drop_too_long,
+    dummy_forward,
+    pack_groups,
+    packed_logprobs,
+    packed_loss,
+)
 from minifleming.lm.sampler import SamplingParams, generate
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import weights_checksum, write_model
+from minifleming.lm.weights import load_for_training, weights_checksum, write_model
 from minifleming.rods.answer import parse_strict
 from minifleming.run import distributed
 from minifleming.run.errors import BadInput, DeferSignals, Terminated
@@ -247,7 +253,7 @@ def backward(model: LanguageModel, examples: list[Example], num_targets: int,
 
 def micro_batch_loss(model: LanguageModel, pack: Pack, num_targets: int) -> Tensor:
     """Returns what a pack adds to the loss, as a scalar with a gradient."""
-    if model.deterministic:
+    if model.batch_invariant:
         logprobs, _ = packed_logprobs(model, pack)
         return -logprobs.sum() / num_targets
     weight = torch.full(pack.labels.shape, -1 / num_targets, device=model.device)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from minifleming.lm import optimizer as optim
-from minifleming.lm import tensors
-from minifleming.lm.fsdp import full_tensor
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.weights import load_weights
+from minifleming.lm.weights import load_weights, save_weights
 from minifleming.run import distributed
 from minifleming.run.checkpoint import latest, prune, read_json, write_folder
 from minifleming.run.errors import BadInput
@@ -65,7 +64,7 @@ class SftCheckpointer:
                  "run_fingerprint": self.fingerprint}
 
         def fill(folder: Path | None) -> None:
-            self._write_weights(folder)
+            save_weights(self.model, folder)
             optim.save_optimizer(self.optimizer, self.model, folder)
             if folder:
                 (folder / "state.json").write_text(json.dumps(state) + "\n")
@@ -82,17 +81,12 @@ class SftCheckpointer:
             return
         self.best_score = score
         self.best_step = step
-        self._write_folder("best", self._write_weights)
+        self._write_folder("best", partial(save_weights, self.model))
 
     def load_best(self, last_step: int) -> None:
         """Restores the best weights, unless there are none or they are the current ones."""
         if self.best_step not in (0, last_step):
             load_weights(self.model, self.folder / "best")
-
-    def _write_weights(self, folder: Path | None) -> None:
-        parameters = dict(self.model.named_parameters())
-        sizes = {name: p.numel() * p.element_size() for name, p in parameters.items()}
-        tensors.write_tensors(folder, sizes, lambda name: full_tensor(parameters[name].detach()))
 
     def _write_folder(self, name: str, fill: Callable[[Path | None], None]) -> None:
         """All ranks gather the weights; rank 0 writes them."""

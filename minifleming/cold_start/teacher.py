@@ -24,7 +24,7 @@ from minifleming.cold_start.checks import LEAKS, Checks
 from minifleming.cold_start.oracle import Oracle, has_path
 from minifleming.cold_start.refine import TeacherResult, collect_traces
 from minifleming.cold_start.trace import Teacher, write_traces
-from minifleming.lm.tensors import weight_files
+from minifleming.lm.tensor_files import weight_files
 from minifleming.lm.weights import model_folder
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item, read_items

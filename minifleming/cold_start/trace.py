@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from minifleming.lm.chat import format_completion
+from minifleming.lm.tokenizer import format_completion
 from minifleming.rods.answer import parse_strict
 from minifleming.rods.item import Item, read_jsonl
 from minifleming.run.checkpoint import write_text

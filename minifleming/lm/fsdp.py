@@ -5,9 +5,10 @@ Both are applied to a model from outside; its code, parameter names and arithmet
     forward and backward   a block gathers its weights, computes, and frees them again
     gradients              are summed over the ranks in fp32, and each rank keeps its own rows
 
-Dimension 0 of every weight is split as by ``torch.chunk``. ``run.fsdp_size`` is the number of ranks that share one copy
-of the model: 0 all ranks; n groups of n ranks, each with a copy (hybrid); 1 no sharding, and run/distributed.py sums
-the gradients. A gather is a collective, so all ranks must run the model equally often: see ``pad_batches_across_ranks``.
+Dimension 0 of every weight is split as by ``torch.chunk``. ``run.fsdp_size`` is the number of ranks
+that share one copy of the model: 0 all ranks; n groups of n ranks, each with a copy (hybrid); 1 no
+sharding, and run/distributed.py sums the gradients. A gather is a collective, so all ranks must run
+the model equally often: see ``pad_batches_across_ranks``.
 """
 
 from __future__ import annotations
@@ -19,10 +20,16 @@ from functools import partial
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
+from minifleming.lm.batch_invariant import make_batch_invariant
 from minifleming.lm.model import LanguageModel
 from minifleming.run import distributed
 from minifleming.run.errors import BadInput
@@ -30,11 +37,13 @@ from minifleming.run.errors import BadInput
 
 def apply_fsdp(model: LanguageModel, size: int, compute_dtype: torch.dtype, device: torch.device,
                offload: bool = False) -> None:
-    """Shards every block, then the rest of the model (embedding, last norm, head). ``model`` may be on "meta".
+    """Shards every block, then the rest of the model (embedding, last norm, head). ``model`` may be
+    on "meta".
 
     Args:
         size: ``run.fsdp_size``.
-        compute_dtype: dtype of gathered weights and of matrix products; sums over ranks are in fp32.
+        compute_dtype: dtype of gathered weights and of matrix products; sums over ranks are in
+        fp32.
         offload: keep weights, gradients and optimizer state in CPU memory.
 
     Raises BadInput if ``size`` does not divide the number of ranks.
@@ -58,7 +67,10 @@ def apply_fsdp(model: LanguageModel, size: int, compute_dtype: torch.dtype, devi
 
 
 def fsdp_mesh(ranks: int, size: int, device: torch.device) -> DeviceMesh:
-    """Mesh of all ranks, or [copies, ranks of a copy] if ``size`` is smaller. Raises BadInput if it does not divide."""
+    """Mesh of all ranks, or [copies, ranks of a copy] if ``size`` is smaller.
+
+    Raises BadInput if it does not divide.
+    """
     size = size or ranks
     if ranks % size:
         raise BadInput(f"run.fsdp_size: {ranks} ranks are no whole number of groups of {size}")
@@ -96,14 +108,17 @@ def shard_like(rows: Tensor, parameter: Tensor) -> Tensor:
 
 
 def is_first_replica(parameter: Tensor) -> bool:
-    """True if this rank holds rows of the first copy. Sums over all ranks count only the first copy."""
+    """True if this rank holds rows of the first copy.
+
+    Sums over all ranks count only the first copy.
+    """
     if not isinstance(parameter, DTensor) or parameter.device_mesh.ndim == 1:
         return True
     return parameter.device_mesh.get_local_rank(0) == 0
 
 
 def reshard(model: LanguageModel) -> None:
-    """Free gathered weights after no-grad passes; they would be stale after the next optimizer step."""
+    """Free gathered weights after no-grad passes; the next optimizer step makes them stale."""
     if model.sharded:
         model.reshard()
 
@@ -112,7 +127,8 @@ def reshard(model: LanguageModel) -> None:
 def gathered_copy(model: LanguageModel) -> Iterator[LanguageModel]:
     """The model that samples: all weights on this rank in the compute dtype, frozen.
 
-    Yields the model itself if it is not sharded and has that dtype, otherwise a copy of the present weights.
+    Yields the model itself if it is not sharded and has that dtype, otherwise a copy of the present
+    weights.
     """
     dtype = model.compute_dtype or model.dtype
     if not model.sharded and model.dtype == dtype:
@@ -121,7 +137,8 @@ def gathered_copy(model: LanguageModel) -> Iterator[LanguageModel]:
     with torch.device("meta"):
         copy = LanguageModel(model.config).to(dtype)
     copy.to_empty(device=model.device).tie_weights()
-    copy.deterministic = model.deterministic
+    if model.batch_invariant:
+        make_batch_invariant(copy)
     with torch.no_grad():
         for target, source in zip(copy.parameters(), model.parameters(), strict=True):
             target.copy_(full_tensor(source.detach().to(dtype)))
@@ -129,7 +146,10 @@ def gathered_copy(model: LanguageModel) -> Iterator[LanguageModel]:
 
 
 def pad_batches_across_ranks(batches: list, model: LanguageModel) -> list:
-    """The batches, followed by None until every rank has equally many (on None, run ``dummy_forward``)."""
+    """The batches, padded with None to the largest count of all ranks.
+
+    For None a rank runs ``dummy_forward``.
+    """
     if not model.sharded:
         return batches
     longest = max(distributed.all_gather([len(batches)], model.device))
@@ -138,7 +158,8 @@ def pad_batches_across_ranks(batches: list, model: LanguageModel) -> list:
 
 @contextmanager
 def activation_checkpointing(model: LanguageModel, enabled: bool = True) -> Iterator[None]:
-    """Within the context every block stores only its input and recomputes the rest in the backward pass.
+    """Within the context every block stores only its input and recomputes the rest in the backward
+    pass.
 
     Costs about a third more arithmetic; values and gradients keep their bits.
     """

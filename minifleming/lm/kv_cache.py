@@ -19,8 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minifleming.lm import batch_invariant
-from minifleming.lm.batch import last_places, padded
 from minifleming.lm.model import LanguageModel, causal_attention
 
 INITIAL_TOKENS = 256  # allocated for each row at first; doubled when it is full
@@ -115,12 +113,12 @@ class KVCache:
 
     def forward_prompts(self, prompts: list[list[int]], samples: int) -> Tensor:
         """Run each prompt once and add ``samples`` rows for it. Returns its last hidden state, [prompts, C]."""
-        ids, lengths = padded(prompts, self.model.device)
+        ids, lengths = pad_right(prompts, self.model.device)
         slots = [self.rows.free_slots.pop() for _ in prompts]
         for slot, prompt in zip(slots, prompts):
             self.prompt_lengths[slot] = len(prompt)
         self.prefill_slots = slots
-        hidden = self.model(ids, cache=self, output_positions=last_places(ids, lengths))
+        hidden = self.model(ids, attention=self, output_positions=last_positions(ids, lengths))
         self.prefill_slots = None
         self.rows.add(slots, samples)
         self.arrange()
@@ -176,23 +174,57 @@ class KVCache:
 
         During a prefill B are prompts of T tokens; otherwise B are the active rows with one token each.
         """
+        keys, values, num_keys = self.update(layer, k, v)
+        if self.prefill_slots is not None:
+            return causal_attention(q, keys, values)
+        mask = torch.arange(keys.shape[2], device=q.device) < num_keys
+        return F.scaled_dot_product_attention(q, keys, values, mask[:, None, None], enable_gqa=True)
+
+    def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Stores the new keys and values [B, K, T, D].
+
+        Returns all keys and values of each row, [B, K, L, D], and how many of them each query sees, [B, T].
+        """
+        B, _, T, _ = k.shape
         if self.prefill_slots is not None:
             stored = self.prompts[layer]
-            stored[0, self.prefill_slots, :, : k.shape[2]] = k.to(stored.dtype)
-            stored[1, self.prefill_slots, :, : k.shape[2]] = v.to(stored.dtype)
-            return causal_attention(q, k, v, self.model.deterministic)
+            stored[0, self.prefill_slots, :, :T] = k.to(stored.dtype)
+            stored[1, self.prefill_slots, :, :T] = v.to(stored.dtype)
+            return k, v, torch.arange(1, T + 1, device=k.device).expand(B, T)
         self.write(layer, k[:, :, 0], v[:, :, 0])
         prompt_keys, prompt_values = self.prompts[layer][:, self.rows.slots]
         keys = self.join(prompt_keys, self.keys[layer])
         values = self.join(prompt_values, self.values[layer])
-        num_keys = self.prompt_len + self.own_len + 1
-        if self.model.deterministic:
-            return batch_invariant.attention(q, keys, values, num_keys[:, None])
-        mask = torch.arange(keys.shape[2], device=q.device) < num_keys[:, None]
-        return F.scaled_dot_product_attention(q, keys, values, mask[:, None, None], enable_gqa=True)
+        return keys, values, (self.prompt_len + self.own_len + 1)[:, None]
 
     def join(self, prompt: Tensor, own: Tensor) -> Tensor:
         """Each row's prompt followed by its sampled tokens, without a gap. -> [n, K, P + T, D]"""
         own = own[: len(self.rows), :, : self.max_len]
         both = torch.cat((prompt[:, :, : self.max_prompt_len], own), dim=2)
-        return batch_invariant.remove_padding_gap(both, self.prompt_len, self.max_prompt_len)
+        return remove_padding_gap(both, self.prompt_len, self.max_prompt_len)
+
+
+def remove_padding_gap(x: Tensor, lengths: Tensor, padded: int) -> Tensor:
+    """Close the gap between each row's prompt and the tokens after it: column ``padded`` moves to
+    ``lengths[b]``.
+
+    x [B, K, padded + T, D] -> the same shape; the last column repeats after a row's end.
+    """
+    columns = torch.arange(x.shape[2], device=x.device)
+    source = torch.where(columns < lengths[:, None], columns, columns + (padded - lengths[:, None]))
+    source = source.clamp_(max=x.shape[2] - 1)[:, None, :, None]
+    return x.gather(2, source.expand(-1, x.shape[1], -1, x.shape[3]))
+
+
+def pad_right(sequences: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Right-padded ids [B, T] and their lengths [B]."""
+    lengths = [len(sequence) for sequence in sequences]
+    ids = torch.zeros(len(sequences), max(lengths), dtype=torch.int64)
+    for row, sequence in zip(ids, sequences):
+        row[: len(sequence)] = torch.tensor(sequence)
+    return ids.to(device), torch.tensor(lengths, device=device)
+
+
+def last_positions(ids: Tensor, lengths: Tensor) -> Tensor:
+    """The flattened position of each row's last token. ids [B, T], lengths [B] -> [B]"""
+    return torch.arange(len(ids), device=ids.device) * ids.shape[1] + lengths - 1

@@ -1,4 +1,4 @@
-"""AdamW with decay on matrices only, its schedule, its step, and its state as safetensors."""
+"""AdamW with weight decay on matrices only: schedule, step, and state as safetensors."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from minifleming.lm import tensors
 from minifleming.lm.fsdp import full_tensor, local_row_range, shard_like, to_local
 from minifleming.lm.model import LanguageModel
+from minifleming.lm.tensor_files import MAX_FILE_BYTES, stored_tensors, write_tensors
 from minifleming.run import distributed
 from minifleming.run.errors import BadInput, RunFailed
 
 STEM = "optimizer"
 
 
-def adamw(model: nn.Module, lr: float, betas: tuple[float, float], weight_decay: float) -> torch.optim.AdamW:
-    """Refuses weights in 16 bits: a step of 1e-6 rounds away in them, and nothing is learned (trap T32)."""
+def adamw(model: nn.Module, lr: float, betas: tuple[float, float],
+          weight_decay: float) -> torch.optim.AdamW:
+    """Raises BadInput for 16-bit weights: steps of 1e-6 would round to nothing (trap T32)."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     if any(p.dtype in (torch.bfloat16, torch.float16) for p in parameters):
-        raise BadInput("model.dtype: training needs float32 weights; small steps round away in 16 bits")
+        raise BadInput("model.dtype: training needs float32 weights; "
+                       "small steps round away in 16 bits")
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
@@ -35,20 +37,24 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def cosine_schedule(step: int, steps: int, warmup: float, floor: float = 0.1) -> float:
-    """Factor on the peak learning rate at ``step`` of 0..steps-1: linear rise, then cosine down to ``floor``."""
-    rise = warmup * steps
-    if step < rise:
-        return (step + 1) / (rise + 1)
-    along = (step - rise) / max(steps - rise, 1)
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * along))
+    """The factor of the peak learning rate at ``step`` of 0..steps-1.
+
+    It rises linearly over the fraction ``warmup`` of the steps, then falls as a cosine to
+    ``floor``.
+    """
+    warmup_steps = warmup * steps
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    progress = (step - warmup_steps) / max(steps - warmup_steps, 1)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def optimizer_step(model: LanguageModel, optimizer: torch.optim.Optimizer, max_grad_norm: float,
                    loss: float, where: str = "") -> float:
     """Sums the gradients over the ranks, clips them and steps. Returns the norm before clipping.
 
-    ``loss`` is the global loss of the step. Raises RunFailed, with the weights unchanged, if the loss or the
-    gradient norm is not finite; ``where`` is the prefix of that message.
+    ``loss`` is the global loss of the step. Raises RunFailed, with the weights unchanged, if the
+    loss or the gradient norm is not finite; ``where`` is the prefix of that message.
     """
     parameters = list(model.parameters())
     if not model.sharded:  # FSDP has already summed them in the backward pass
@@ -61,33 +67,48 @@ def optimizer_step(model: LanguageModel, optimizer: torch.optim.Optimizer, max_g
 
 
 def save_optimizer(optimizer: torch.optim.AdamW, model: LanguageModel, folder: Path | None,
-               shard_bytes: int = tensors.SHARD_BYTES) -> None:
-    """First and second moments and step counts, under the parameters' names: ``optimizer.safetensors``, or shards.
+                   max_file_bytes: int = MAX_FILE_BYTES) -> None:
+    """Writes moments and step counts as "PARAMETER|MOMENT" to ``optimizer.safetensors`` (or
+    several).
 
-    Of a sharded model each is gathered whole: all ranks call this, and one of them with a folder.
+    A sharded model's moments are gathered: all ranks call this, and all but one pass ``folder``
+    None.
     """
-    held = {f"{name}|{what}": value.detach() for name, parameter in model.named_parameters()
-            for what, value in optimizer.state.get(parameter, {}).items()}
-    tensors.write_tensors(folder, {name: value.numel() * value.element_size() for name, value in held.items()},
-                  lambda name: full_tensor(held[name]), STEM, shard_bytes)
+    state = {}
+    for name, parameter in model.named_parameters():
+        for moment, value in optimizer.state.get(parameter, {}).items():
+            state[f"{name}|{moment}"] = value.detach()
+    sizes = {key: value.numel() * value.element_size() for key, value in state.items()}
+    write_tensors(folder, sizes, lambda key: full_tensor(state[key]), STEM, max_file_bytes)
 
 
 def load_optimizer(optimizer: torch.optim.AdamW, model: LanguageModel, folder: Path) -> None:
-    """Take up what ``save_state`` wrote for this very model, on any number of ranks; an empty state is that of before
-    the first step."""
+    """Restores what ``save_optimizer`` wrote for this model, on any number of ranks.
+
+    An empty file is the state before the first step. Raises BadInput if the state is not the
+    model's.
+    """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    shapes: dict[str, dict] = {}
-    for key, _, shape in tensors.read_tensors(folder, STEM):
-        name, _, what = key.rpartition("|")
-        shapes.setdefault(name, {})[what] = shape
-    for name in sorted(shapes.keys() ^ parameters.keys()) if shapes else []:
-        raise BadInput(f"{name} is in the model or in this state, not in both", folder / f"{STEM}.safetensors")
+    check_state(parameters, folder)
+    for stored in stored_tensors(folder, STEM):
+        name, _, moment = stored.name.rpartition("|")
+        parameter = parameters[name]
+        rows = local_row_range(parameter, stored.shape[0]) if stored.shape else None
+        value = stored.read(rows).to(to_local(parameter).device)
+        optimizer.state[parameter][moment] = shard_like(value, parameter) if stored.shape else value
+
+
+def check_state(parameters: dict[str, nn.Parameter], folder: Path) -> None:
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+    for stored in stored_tensors(folder, STEM):
+        name, _, moment = stored.name.rpartition("|")
+        shapes.setdefault(name, {})[moment] = stored.shape
+    if not shapes:
+        return
+    file = folder / f"{STEM}.safetensors"
+    for name in sorted(shapes.keys() ^ parameters.keys()):
+        raise BadInput(f"{name} is in the model or in this state, not in both", file)
     for name, found in shapes.items():
         shape = tuple(parameters[name].shape)
         if found != {"step": (), "exp_avg": shape, "exp_avg_sq": shape}:
-            raise BadInput(f"{name} has other moments, or of another shape", folder / f"{STEM}.safetensors")
-    for key, rows, shape in tensors.read_tensors(folder, STEM):
-        name, _, what = key.rpartition("|")
-        parameter = parameters[name]
-        part = rows(local_row_range(parameter, shape[0]) if shape else None).to(to_local(parameter).device)
-        optimizer.state[parameter][what] = shard_like(part, parameter) if shape else part
+            raise BadInput(f"{name} has other moments, or of another shape", file)

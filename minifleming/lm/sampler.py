@@ -25,12 +25,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from minifleming.kernels.reference import token_logprobs
+from minifleming.lm.batch_invariant import in_fixed_blocks
 from minifleming.lm.categorical import Truncation, rng_key, sample_inverse_cdf, uniform_at
 from minifleming.lm.engines import cuda_graph
 from minifleming.lm.engines.cuda_graph import CudaGraphDecoder
@@ -159,7 +161,7 @@ def next_prefill(waiting: deque[int], prompts: list[list[int]], rows: list[Compl
 def make_engine(model: LanguageModel, capacity: Capacity, params: SamplingParams) -> Engine | CudaGraphDecoder:
     if cuda_graph.is_supported(model, bool(params.truncation)):
         return CudaGraphDecoder(model, capacity, params.samples, params.temperature, params.sync_every)
-    cache = KVCache(model, capacity) if model.deterministic else FusedDecoder(model, capacity)
+    cache = KVCache(model, capacity) if model.batch_invariant else FusedDecoder(model, capacity)
     return Engine(cache, params)
 
 
@@ -189,13 +191,14 @@ class Engine:
         self.hidden = []
         u = uniform_at(self.rng_keys, np.array(self.cache.rows.lengths))
         u = torch.from_numpy(u).to(logits.device)[:, None]
-        self.ids, logprobs = self.model.by_rows(self.draw, logits, u)
+        draw = partial(in_fixed_blocks, self.draw) if self.model.batch_invariant else self.draw
+        self.ids, logprobs = draw(logits, u)
         return [[pair] for pair in zip(self.ids.tolist(), logprobs.tolist())]
 
     def draw(self, logits: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         temperature, truncation = self.params.temperature, self.params.truncation
         ids, logprobs = sample_inverse_cdf(logits, u[:, 0], temperature, truncation)
-        if self.model.deterministic and not truncation:  # by the operations of training, for equal bits
+        if self.model.batch_invariant and not truncation:  # by the operations of training, for equal bits
             logprobs = token_logprobs(logits, ids, temperature or 1.0)
         return ids, logprobs
 

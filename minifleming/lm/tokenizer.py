@@ -1,10 +1,13 @@
-"""Text to ids and back, the end tokens, and the prompt of a question.
+"""Text to token ids and back, the end tokens, the prompt of a question and the format of its
+completion.
 
-From ``tokenizer_config.json`` come the style of the chat format (chat.py) and ``minifleming`` (optional), the way this
-model is asked: {"instruction": ..., "option": "{label}. {text}"}. It travels with the weights, so training,
-evaluation and chat always ask alike. A model has one end token or several: those that ``tokenizer_config.json``,
-``generation_config.json`` and ``config.json`` name, the one that ends a turn of the chat first. Nothing is ever
-inferred from a padding id: batches carry lengths.
+Prompts are ChatML, the chat format of our model families. ``tokenizer_config.json`` may have a key
+``minifleming`` with the prompt's wording: {"instruction": ..., "option": "{label}. {text}"}. It is
+saved with the weights, so training, evaluation and chat use the same prompt.
+
+A model has one or more end tokens: those that ``tokenizer_config.json``, ``generation_config.json``
+and ``config.json`` name, the one that ends a chat turn first. Nothing is inferred from a padding
+id; batches carry lengths.
 """
 
 from __future__ import annotations
@@ -14,93 +17,130 @@ from pathlib import Path
 
 from tokenizers import Tokenizer as Backend
 
-from minifleming.lm.chat import Message, detect_style, render_chat, single_turn
 from minifleming.run.checkpoint import read_json
 from minifleming.run.errors import BadInput
 
 INSTRUCTION = (
-    "Answer the multiple-choice question. Reason first inside <think></think>, then give the label of one option "
-    "inside <answer></answer>, and nothing else."
+    "Answer the multiple-choice question. Reason first inside <think></think>, then give the "
+    "label of one option inside <answer></answer>, and nothing else."
 )
 OPTION = "{label}. {text}"
 TURN_END = "<|im_end|>"
-TAG = re.compile(r"<(?=/?(?:think|answer)\b|\|)", re.IGNORECASE)
+FORMAT_TAG = re.compile(r"<(?=/?(?:think|answer)\b|\|)", re.IGNORECASE)
+
+
+def single_turn(system: str, user: str) -> str:
+    """A prompt up to where the assistant begins.
+
+    With an empty ``system`` there is no system turn.
+    """
+    opening = format_turn("system", system) if system else ""
+    return opening + format_turn("user", user) + "<|im_start|>assistant\n"
+
+
+def format_turn(role: str, text: str) -> str:
+    return f"<|im_start|>{role}\n{text}<|im_end|>\n"
+
+
+def format_completion(reasoning: str, answer: str) -> str:
+    """The format that the strict parser accepts, without the end token."""
+    return f"<think>{reasoning}</think><answer>{answer}</answer>"
 
 
 class Tokenizer:
     def __init__(self, folder: Path):
+        """Raises BadInput for a missing or unreadable file, and if there is no end token."""
         self.folder = Path(folder)
-        path = self.folder / "tokenizer.json"
-        if not path.is_file():
-            raise BadInput("no such file", path)
-        try:
-            self.backend = Backend.from_file(str(path))
-        except Exception as error:  # the tokenizers package raises bare Exception
-            raise BadInput(f"not a readable tokenizer: {error}", path) from None
+        self.backend = load_backend(self.folder / "tokenizer.json")
         config_path = self.folder / "tokenizer_config.json"
-        config = read_json(config_path) if config_path.exists() else {}
-        if not isinstance(config, dict):
+        config = read_json_dict(config_path)
+        if config is None:
             raise BadInput("not a JSON object", config_path)
-        self.instruction, self.option = _asking(config.get("minifleming", {}), config_path)
-        self.end_ids = self._ends(config.get("eos_token"))
+        wording = config.get("minifleming", {})
+        self.instruction, self.option_format = read_wording(wording, config_path)
+        self.end_ids = self.find_end_ids(config.get("eos_token"))
         if not self.end_ids:
             raise BadInput("no end token: 'eos_token' is missing or unknown", config_path)
-        template = config.get("chat_template")
-        if isinstance(template, list):  # several, by name
-            template = next((t.get("template") for t in template if isinstance(t, dict)), "")
-        self.style = detect_style(template if isinstance(template, str) else "")
-        special = [token.content for token in self.backend.get_added_tokens_decoder().values() if token.special]
-        others = [f"{re.escape(s[0])}(?={re.escape(s[1:])})" for s in special if not TAG.match(s)]
-        self._control = re.compile("|".join([TAG.pattern, *others]), re.IGNORECASE)
+        self.control_start = self.control_pattern()
 
     def encode(self, text: str) -> list[int]:
         return self.backend.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: list[int]) -> str:
-        """Special tokens are kept: the verdict on a completion must see them."""
+        """Keeps special tokens, which the answer parser must see."""
         return self.backend.decode(ids, skip_special_tokens=False)
 
     def prompt(self, question: str, options: dict[str, str]) -> str:
-        """A question as the model is asked it. Tags inside question and options are made harmless."""
-        self._chatml()
-        lines = [self._harmless(question)]
-        lines += [self.option.format(label=k, text=self._harmless(v)) for k, v in options.items()]
+        """The prompt of a question.
+
+        Control tokens in question and options are broken with a space.
+        """
+        self.require_chatml()
+        lines = [self.escape(question)]
+        for label, text in options.items():
+            lines.append(self.option_format.format(label=label, text=self.escape(text)))
         return single_turn(self.instruction, "\n".join(lines))
 
-    def conversation(self, messages: list[Message], thinking: bool = True) -> str:
-        """A chat in the style of this folder's template, up to where the assistant's next turn begins."""
-        self._chatml()
-        return render_chat(messages, self.style, thinking)
-
-    def _chatml(self) -> None:
+    def require_chatml(self) -> None:
         if self.backend.token_to_id("<|im_start|>") is None:
-            raise BadInput("the tokenizer has no <|im_start|>: it is not one of a ChatML model", self.folder)
+            reason = "the tokenizer has no <|im_start|>: it is not one of a ChatML model"
+            raise BadInput(reason, self.folder)
 
-    def _ends(self, named) -> list[int]:
-        """End tokens as ids: the end of a turn, then what the folder's three configurations name."""
-        names = named if isinstance(named, list) else [TURN_END, named]
-        names = [name.get("content") if isinstance(name, dict) else name for name in names]
-        ids = [self.backend.token_to_id(name) for name in names if isinstance(name, str)]
+    def escape(self, text: str) -> str:
+        return self.control_start.sub(lambda match: match[0] + " ", text)
+
+    def control_pattern(self) -> re.Pattern:
+        """Matches the first character of a format tag or of a special token."""
+        patterns = [FORMAT_TAG.pattern]
+        for token in self.backend.get_added_tokens_decoder().values():
+            text = token.content
+            if token.special and not FORMAT_TAG.match(text):
+                patterns.append(f"{re.escape(text[0])}(?={re.escape(text[1:])})")
+        return re.compile("|".join(patterns), re.IGNORECASE)
+
+    def find_end_ids(self, eos_token) -> list[int]:
+        """The end of a chat turn, then those of the three configurations, without duplicates."""
+        tokens = eos_token if isinstance(eos_token, list) else [TURN_END, eos_token]
+        candidates = []
+        for token in tokens:
+            text = token.get("content") if isinstance(token, dict) else token
+            if isinstance(text, str):
+                candidates.append(self.backend.token_to_id(text))
         for file in ("generation_config.json", "config.json"):
-            path = self.folder / file
-            raw = read_json(path) if path.exists() else {}
-            given = raw.get("eos_token_id") if isinstance(raw, dict) else None
-            ids += given if isinstance(given, list) else [given]
-        size = self.backend.get_vocab_size()
-        return list(dict.fromkeys(i for i in ids if type(i) is int and 0 <= i < size))
-
-    def _harmless(self, text: str) -> str:
-        """No tag of the format, and no control token, can come in through a question: a space breaks them."""
-        return self._control.sub(lambda match: match[0] + " ", text)
+            ids = (read_json_dict(self.folder / file) or {}).get("eos_token_id")
+            candidates += ids if isinstance(ids, list) else [ids]
+        end_ids = []
+        for id in candidates:
+            valid = type(id) is int and 0 <= id < self.backend.get_vocab_size()
+            if valid and id not in end_ids:
+                end_ids.append(id)
+        return end_ids
 
 
-def _asking(ask: dict, path: Path) -> tuple[str, str]:
-    """The instruction, and the line of an option, which must show its label and its text."""
+def load_backend(path: Path) -> Backend:
+    if not path.is_file():
+        raise BadInput("no such file", path)
     try:
-        instruction, option = ask.get("instruction", INSTRUCTION), ask.get("option", OPTION)
-        line = option.format(label="\1", text="\2")
+        return Backend.from_file(str(path))
+    except Exception as error:  # the tokenizers package raises bare Exception
+        raise BadInput(f"not a readable tokenizer: {error}", path) from None
+
+
+def read_json_dict(path: Path) -> dict | None:
+    """The object in a file; {} if there is no file, None if it holds something else."""
+    content = read_json(path) if path.exists() else {}
+    return content if isinstance(content, dict) else None
+
+
+def read_wording(wording: dict, path: Path) -> tuple[str, str]:
+    """Instruction and option format. Raises BadInput unless the format shows label and text."""
+    try:
+        instruction = wording.get("instruction", INSTRUCTION)
+        option_format = wording.get("option", OPTION)
+        line = option_format.format(label="\1", text="\2")
         if isinstance(instruction, str) and "\1" in line and "\2" in line:
-            return instruction, option
+            return instruction, option_format
     except (AttributeError, LookupError, TypeError, ValueError):
         pass
-    raise BadInput("'minifleming' needs an 'instruction' and an 'option' with {label} and {text}", path)
+    reason = "'minifleming' needs an 'instruction' and an 'option' with {label} and {text}"
+    raise BadInput(reason, path)

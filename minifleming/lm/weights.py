@@ -1,7 +1,8 @@
-"""Model folders in the Hugging Face layout: config.json, safetensors (one file, or shards and an index), tokenizer.
+"""Model folders in the Hugging Face layout: config.json, safetensors files, tokenizer.
 
-Names, shapes and dtypes of all tensors are compared with the configuration before one of them is read, and every
-mismatch comes in one line. Files are memory-mapped and copied tensor by tensor. Nothing is pickled.
+Names, shapes and dtypes of all tensors are checked against the configuration before any is read,
+and every mismatch is reported in one line. Files are memory-mapped and copied tensor by tensor.
+Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -13,116 +14,177 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from minifleming.lm import tensors
+from minifleming.lm.batch_invariant import make_batch_invariant
 from minifleming.lm.config import ModelConfig
-from minifleming.lm.fsdp import full_tensor, is_first_replica, local_row_range, to_local
+from minifleming.lm.fsdp import (
+    apply_fsdp,
+    full_tensor,
+    is_first_replica,
+    local_row_range,
+    to_local,
+)
 from minifleming.lm.model import LanguageModel
+from minifleming.lm.tensor_files import MAX_FILE_BYTES, stored_tensors, write_tensors
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.run import distributed
 from minifleming.run.checkpoint import MANIFEST, verify_folder, write_folder
 from minifleming.run.errors import BadInput
+from minifleming.run.fields import Config
 
 TINY = Path(__file__).parent.parent / "assets" / "tiny"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-STORED = {"F32", "BF16", "F16"}  # dtypes a folder may hold, as safetensors names them
+STORED_DTYPES = ("BF16", "F16", "F32")  # as safetensors names them
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-ODD, CHUNK = 0x1E3779B97F4A7C15, 2**22  # of the fingerprint: a factor, and values at a time
+BITS_OF_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+CHECKSUM_FACTOR = 0x1E3779B97F4A7C15
+CHECKSUM_CHUNK = 2**22  # values at a time
 
 
 def model_folder(name: str) -> Path:
-    """``tiny`` is the shipped base; anything else is a path. Where a manifest is, the files must be as it says."""
+    """The folder of a model name: ``tiny`` is the shipped base, anything else a path.
+
+    Raises BadInput if it does not exist, or if its files do not match its manifest (checked on rank
+    0).
+    """
     folder = TINY if name == "tiny" else Path(name)
     if not folder.is_dir():
         raise BadInput("no such model folder", folder)
-    if (folder / MANIFEST).exists() and os.environ.get("RANK", "0") == "0" and (reason := verify_folder(folder)):
-        raise BadInput(reason, folder)
+    if (folder / MANIFEST).exists() and os.environ.get("RANK", "0") == "0":
+        reason = verify_folder(folder)
+        if reason:
+            raise BadInput(reason, folder)
     return folder
 
 
 def load_model(folder: Path, dtype: str = "float32", device: torch.device | str = "cpu",
-               deterministic: bool = False, spread: Callable[[LanguageModel], None] | None = None) -> LanguageModel:
-    """The model of a folder, in evaluation mode (nothing here has dropout).
+               deterministic: bool = False,
+               shard: Callable[[LanguageModel], None] | None = None) -> LanguageModel:
+    """The model of a folder, in evaluation mode (there is no dropout).
 
-    ``spread`` shards it over the ranks before it takes memory, and each rank reads its own rows.
+    ``shard`` spreads it over the ranks before memory is allocated; each rank then reads its own
+    rows.
     """
     if deterministic and dtype != "float32":
-        raise BadInput("run.deterministic: needs model.dtype = float32; the order of 16-bit sums depends on the batch")
+        raise BadInput("run.deterministic: needs model.dtype = float32; "
+                       "the order of 16-bit sums depends on the batch")
     config = ModelConfig.read(folder / "config.json")
     with torch.device("meta"):
         model = LanguageModel(config).to(DTYPES[dtype])
     check_weights(model, folder)
-    if spread:
-        spread(model)
+    if shard:
+        shard(model)
     model.to_empty(device=device).tie_weights()
     load_weights(model, folder)
-    model.deterministic = deterministic
+    if deterministic:
+        make_batch_invariant(model)
     return model.train(False)
+
+
+def load_for_training(folder: Path, cfg: Config, device: torch.device) -> LanguageModel:
+    """fp32 weights, sharded by ``run.fsdp_size``, that compute in the run's compute dtype."""
+    compute_dtype = compute_dtype_of(cfg, device)
+    shard = None
+    storage = device
+    if cfg.run.fsdp_size != 1:
+        shard = partial(apply_fsdp, size=cfg.run.fsdp_size, compute_dtype=compute_dtype,
+                        device=device, offload=cfg.run.offload)
+        storage = torch.device("cpu") if cfg.run.offload else device
+    model = load_model(folder, cfg.model.dtype, storage, cfg.run.deterministic, shard)
+    model.compute_dtype = compute_dtype
+    return model
+
+
+def load_for_inference(folder: Path, cfg: Config, device: torch.device) -> LanguageModel:
+    """The whole model on this rank, in the dtype that it sampled in during training."""
+    exact = cfg.model.dtype == "float32" and compute_dtype_of(cfg, device) == torch.float32
+    return load_model(folder, "float32" if exact else "bfloat16", device, cfg.run.deterministic)
+
+
+def compute_dtype_of(cfg: Config, device: torch.device) -> torch.dtype:
+    """dtype of matrix products. "auto" is bfloat16 on a GPU, unless the run is deterministic."""
+    if cfg.model.compute_dtype != "auto":
+        return DTYPES[cfg.model.compute_dtype]
+    if device.type == "cuda" and not cfg.run.deterministic:
+        return torch.bfloat16
+    return torch.float32
 
 
 @torch.no_grad()
 def load_weights(model: LanguageModel, folder: Path) -> None:
-    """Copy a folder's tensors, or this rank's rows of them, into ``model``. Raises BadInput with every mismatch, and
-    then copies nothing."""
+    """Copies a folder's tensors, or this rank's rows of them, into ``model``.
+
+    Raises BadInput with every mismatch before anything is copied.
+    """
     check_weights(model, folder)
-    wanted = dict(model.named_parameters())
-    for name, rows, shape in tensors.read_tensors(folder):
-        if name in wanted:  # all but the head that some tied folders store again
-            to_local(wanted[name]).copy_(rows(local_row_range(wanted[name], shape[0])))
+    parameters = dict(model.named_parameters())
+    for stored in stored_tensors(folder):
+        parameter = parameters.get(stored.name)  # None: a tied head that was stored again
+        if parameter is not None:
+            to_local(parameter).copy_(stored.read(local_row_range(parameter, stored.shape[0])))
 
 
 def check_weights(model: LanguageModel, folder: Path) -> None:
-    """Raise BadInput unless the folder holds the model's tensors: each once, in its shape, as a float of 16 or 32 bits.
+    """Raises BadInput unless the folder holds each tensor of the model once, as a 16- or 32-bit
+    float.
 
-    Any of the three dtypes is read into any other: folders in use mix them, and name another in their config.
+    Any of the three dtypes may be loaded as any other.
     """
-    wanted = {name: list(p.shape) for name, p in model.named_parameters()}
+    shapes = {name: list(p.shape) for name, p in model.named_parameters()}
+    optional = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
     found, faults = set(), []
-    for file in tensors.weight_files(folder):
-        with tensors.open_safetensors(file) as held:
-            for name in held.keys():
-                stored = held.get_slice(name)
-                if name in found:
-                    faults.append(f"{name} is stored twice")
-                elif name in wanted and stored.get_shape() != wanted[name]:
-                    faults.append(f"{name} has shape {stored.get_shape()}, not {wanted[name]}")
-                elif name not in wanted and not (name == "lm_head.weight" and model.config.tie_word_embeddings):
-                    faults.append(f"{name} is not in the model")
-                elif stored.get_dtype() not in STORED:
-                    faults.append(f"{name} has dtype {stored.get_dtype()}, not one of {', '.join(sorted(STORED))}")
-                found.add(name)
-    faults += [f"{name} is missing" for name in wanted if name not in found]
+    for stored in stored_tensors(folder):
+        name, shape = stored.name, list(stored.shape)
+        if name in found:
+            faults.append(f"{name} is stored twice")
+        elif name in shapes and shape != shapes[name]:
+            faults.append(f"{name} has shape {shape}, not {shapes[name]}")
+        elif name not in shapes and name not in optional:
+            faults.append(f"{name} is not in the model")
+        elif stored.dtype not in STORED_DTYPES:
+            faults.append(f"{name} has dtype {stored.dtype}, not one of {', '.join(STORED_DTYPES)}")
+        found.add(name)
+    faults += [f"{name} is missing" for name in shapes if name not in found]
     if faults:
-        raise BadInput("; ".join(by_layer(faults)), folder)
+        raise BadInput("; ".join(merge_layers(faults)), folder)
 
 
-def by_layer(faults: list[str]) -> list[str]:
-    """The same fault of several layers in one: 'model.layers.{0,1,2}.mlp.up_proj.weight is missing'."""
-    groups: dict[str, list[str]] = {}
+def merge_layers(faults: list[str]) -> list[str]:
+    """Equal faults of several layers as one: "model.layers.{0,1,2}.mlp.up_proj.weight ..."."""
+    layers: dict[str, list[str]] = {}
     for fault in faults:
-        layer = re.search(r"(?<=^model\.layers\.)\d+", fault)
-        key = fault if layer is None else fault[: layer.start()] + "\0" + fault[layer.end() :]
-        groups.setdefault(key, []).append(layer[0] if layer else "")
-    return [key.replace("\0", layers[0] if len(layers) == 1 else "{" + ",".join(layers) + "}")
-            for key, layers in groups.items()]
+        match = re.match(r"(model\.layers\.)(\d+)(.*)", fault)
+        if match:
+            layers.setdefault(f"{match[1]}*{match[3]}", []).append(match[2])
+        else:
+            layers[fault] = []
+    merged = []
+    for fault, numbers in layers.items():
+        listed = numbers[0] if len(numbers) == 1 else "{" + ",".join(numbers) + "}"
+        merged.append(fault.replace("*", listed, 1) if numbers else fault)
+    return merged
 
 
-def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path | None, dtype: torch.dtype | None = None,
-               shard_bytes: int = tensors.SHARD_BYTES) -> None:
-    """Write a folder that ``load_model`` and transformers load. To be called inside ``write_folder``, which syncs the
-    files, gives them normal permissions and writes the manifest with their sha256. A sharded model is gathered tensor
-    by tensor: all ranks call this, and one of them with a folder."""
+def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path | None,
+               dtype: torch.dtype | None = None, max_file_bytes: int = MAX_FILE_BYTES) -> None:
+    """Writes a folder that ``load_model`` and transformers load.
+
+    Call it within ``write_folder``, which syncs the files and writes the manifest. A sharded model
+    is gathered tensor by
+    tensor: all ranks call this, and all but one pass ``folder`` None.
+    """
+    dtype = dtype or model.model.embed_tokens.weight.dtype
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-    kind, parameters = dtype or model.model.embed_tokens.weight.dtype, dict(model.named_parameters())
-    tensors.write_tensors(folder, {name: p.numel() * kind.itemsize for name, p in parameters.items()},
-                  lambda name: full_tensor(parameters[name].detach()).to(kind), shard_bytes=shard_bytes)
+    save_weights(model, folder, dtype, max_file_bytes)
     if folder is None:
         return
-    (folder / "config.json").write_text(model.config.to_json(kind, tokenizer.end_ids))
+    (folder / "config.json").write_text(model.config.to_json(dtype, tokenizer.end_ids))
     generation = {"eos_token_id": tokenizer.end_ids, "do_sample": False}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
     for name in TOKENIZER_FILES:
@@ -130,8 +192,17 @@ def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path | None, 
             shutil.copyfile(tokenizer.folder / name, folder / name)
 
 
+def save_weights(model: LanguageModel, folder: Path | None, dtype: torch.dtype = torch.float32,
+                 max_file_bytes: int = MAX_FILE_BYTES) -> None:
+    """Writes the tensors only. Arguments as of ``save_model``."""
+    parameters = dict(model.named_parameters())
+    sizes = {name: p.numel() * dtype.itemsize for name, p in parameters.items()}
+    write_tensors(folder, sizes, lambda name: full_tensor(parameters[name].detach()).to(dtype),
+                  max_file_bytes=max_file_bytes)
+
+
 def write_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
-    """The same atomically, called by all ranks: all gather, the first one writes."""
+    """Writes the folder atomically. All ranks call this; the first one writes."""
     if distributed.rank() == 0:
         write_folder(folder, lambda path: save_model(model, tokenizer, path))
     else:
@@ -140,22 +211,29 @@ def write_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> Non
 
 
 def weights_checksum(model: LanguageModel) -> str:
-    """A checksum of every bit of the weights: of each tensor Σ b_i · (2 i + 1) · ODD mod 2^64, b_i the bits of value i.
+    """A hash of every bit of the weights; one changed bit changes it.
 
-    Whole numbers give one sum in any order, on any machine and however a tensor is cut up; one changed bit changes it.
-    Of a sharded model all ranks sum their rows.
+    It hashes Σ b_i · (2 i + 1) · CHECKSUM_FACTOR mod 2^64 of each tensor, b_i being the bits of
+    value i. Sums of integers are the same in any order, so on any machine and with any sharding.
     """
-    sums = []
-    for parameter in model.parameters():
-        part, (count, *inner) = to_local(parameter.detach()), parameter.shape
-        whole_type = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[part.element_size()]
-        first, total = local_row_range(parameter, count).start * math.prod(inner), 0
-        for at, bits in enumerate(part.reshape(-1).view(whole_type).split(CHUNK)):
-            place = torch.arange(first + at * CHUNK, first + at * CHUNK + len(bits), device=bits.device)
-            total += (bits.long() * (2 * place + 1) * ODD).sum().item()
-        sums.append(total if is_first_replica(parameter) else 0)
-    everyone = distributed.all_gather([sums], model.device) if model.sharded else [sums]
+    sums = [checksum_part(parameter) for parameter in model.parameters()]
+    all_sums = distributed.all_gather([sums], model.device) if model.sharded else [sums]
     digest = hashlib.sha256()
-    for (name, parameter), *totals in zip(model.named_parameters(), *everyone, strict=True):
-        digest.update(f"{name} {tuple(parameter.shape)} {sum(totals) % 2**64}\n".encode())
+    for (name, parameter), *parts in zip(model.named_parameters(), *all_sums, strict=True):
+        digest.update(f"{name} {tuple(parameter.shape)} {sum(parts) % 2**64}\n".encode())
     return digest.hexdigest()
+
+
+def checksum_part(parameter: Tensor) -> int:
+    """The sum over this rank's rows; 0 if another replica counts them."""
+    if not is_first_replica(parameter):
+        return 0
+    rows = to_local(parameter.detach())
+    bits = rows.reshape(-1).view(BITS_OF_SIZE[rows.element_size()])
+    first = local_row_range(parameter, parameter.shape[0]).start * math.prod(parameter.shape[1:])
+    total = 0
+    for chunk in bits.split(CHECKSUM_CHUNK):
+        index = torch.arange(first, first + len(chunk), device=chunk.device)
+        total += (chunk.long() * (2 * index + 1) * CHECKSUM_FACTOR).sum().item()
+        first += len(chunk)
+    return total

@@ -22,10 +22,9 @@ from tqdm import tqdm
 
 from minifleming.lm import optimizer as optim
 from minifleming.lm.fsdp import gathered_copy
-from minifleming.lm.load import load_for_training
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import load_weights, save_model, weights_checksum
+from minifleming.lm.weights import load_for_training, load_weights, save_model, weights_checksum
 from minifleming.rlvr import alarms, curriculum, log
 from minifleming.rlvr.curriculum import State
 from minifleming.rlvr.mining import count_passes

@@ -194,7 +194,7 @@ def fused_loss_spec(rollouts: list[Rollout], cfg: RL, counts: GlobalCounts, on_p
     a clip it may differ from ``policy_loss``.
     """
     objective = objective_of(cfg)
-    if cfg.kl_coef > 0 or model.deterministic or (objective.ratio == "sequence" and not on_policy):
+    if cfg.kl_coef > 0 or model.batch_invariant or (objective.ratio == "sequence" and not on_policy):
         return None
     weight, advantage, old = [], [], []
     for r in rollouts:

@@ -13,13 +13,13 @@ from torch import nn
 from minifleming.cold_start.oracle import Oracle
 from minifleming.cold_start.sft import ValidationSet, backward, epoch_order, examples_of, train
 from minifleming.extras.tiny_base.base import build_tokenizer
-from minifleming.lm.batch import Example, collate
-from minifleming.lm.logprobs import completion_logprobs
 from minifleming.lm.model import LanguageModel, ModelConfig
+from minifleming.lm.pack import Example
 from minifleming.rods.readers import load_graph
 from minifleming.run.errors import BadInput, RunFailed
 from minifleming.run.fields import ColdStart
 from minifleming.run.journal import Journal
+from tests.padded import collate, completion_logprobs
 from tests.rods.items import synthesise
 
 V, END = 40, 39
@@ -77,7 +77,8 @@ class Bigram(nn.Module):
     def forward(self, ids, positions=None, cache=None, output_positions=None):
         return self.table[ids.flatten()[output_positions]]
 
-    deterministic = False
+    batch_invariant = False
+    logprobs, fused_loss = LanguageModel.logprobs, LanguageModel.fused_loss
 
     @property
     def device(self):
@@ -101,7 +102,7 @@ def test_the_loss_is_the_mean_over_completion_tokens_row_by_row():
 
 def test_only_states_that_predict_a_completion_reach_the_head():
     examples, model = some_examples(6), model_of()
-    batch, seen = collate(examples, list(range(6))), []
+    batch, seen = collate(examples), []
     model.register_forward_hook(lambda module, inputs, named, hidden: seen.append((named["output_positions"], hidden)),
                                 with_kwargs=True)
     logprobs, _ = completion_logprobs(model, batch)
@@ -227,7 +228,7 @@ def test_a_short_run_lowers_the_loss(tmp_path):
     assert sum(losses[-3:]) < 0.6 * sum(losses[:3])
     with torch.no_grad():
         examples = some_examples(24, seed=9)
-        logprobs, _ = completion_logprobs(model, collate(examples, list(range(24))))
+        logprobs, _ = completion_logprobs(model, collate(examples))
     assert -logprobs.mean().item() < 0.6 * losses[0], "the trained weights are those of the model passed in"
 
 
@@ -285,7 +286,7 @@ def test_packed_padded_and_one_by_one_have_one_gradient(tokens):
     assert packed == pytest.approx(alone, rel=1e-6)
     assert (gradients(model) - expected).abs().max() <= 1e-6 * expected.abs().max()
     model = model_of()
-    logprobs, _ = completion_logprobs(model, collate(examples, list(range(17))))
+    logprobs, _ = completion_logprobs(model, collate(examples))
     loss = -logprobs.sum() / total
     loss.backward()
     assert loss.item() == pytest.approx(alone, rel=1e-6)

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from minifleming.cold_start import sft, sft_checkpoint
-from minifleming.lm.load import load_for_training
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import TINY, load_model, save_model, weights_checksum, write_model
+from minifleming.lm.weights import TINY, load_for_training, load_model, save_model, weights_checksum, write_model
 from minifleming.run.errors import BadInput, Terminated
 from minifleming.run.fields import ColdStart, Config, Run
 from minifleming.run.journal import Journal

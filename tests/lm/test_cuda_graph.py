@@ -166,7 +166,7 @@ def test_where_it_serves(tiny, monkeypatch):
     assert cuda_graph.is_supported(model, False) and not cuda_graph.is_supported(model, True)
     assert not cuda_graph.is_supported(tiny(head_dim=4), False)
     other = tiny(head_dim=8)
-    other.deterministic = True
+    other.batch_invariant = True
     assert not cuda_graph.is_supported(other, False)
     monkeypatch.setattr(cuda_graph, "on_gpu", lambda *tensors: False)
     assert not cuda_graph.is_supported(model, False)

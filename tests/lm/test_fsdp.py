@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minifleming.lm import optimizer as optim
-from minifleming.lm import tensors
+from minifleming.lm import tensor_files
 from minifleming.lm.fsdp import (
     activation_checkpointing,
     apply_fsdp,
@@ -64,7 +64,7 @@ def toy_tokenizer(tokenizer_folder) -> Tokenizer:
 
 
 def sharded_run(rank: int, folder, tokenizer, size: int, recompute: bool) -> None:
-    model = load_model(folder / "model", device=CPU, spread=lambda m: apply_fsdp(m, size, torch.float32, CPU))
+    model = load_model(folder / "model", device=CPU, shard=lambda m: apply_fsdp(m, size, torch.float32, CPU))
     for name, parameter in model.named_parameters():
         rows = local_row_range(parameter, parameter.shape[0])
         assert torch.equal(to_local(parameter), full_tensor(parameter)[rows]), name
@@ -74,12 +74,12 @@ def sharded_run(rank: int, folder, tokenizer, size: int, recompute: bool) -> Non
     gradient, optimizer = train(model, 2, distributed.shard_list(batches()), recompute)
     home = folder / "out" if rank == 0 else None
     save_model(model, tokenizer, home)
-    optim.save_optimizer(optimizer, model, home, shard_bytes=20_000)
+    optim.save_optimizer(optimizer, model, home, max_file_bytes=20_000)
     after = weights_checksum(model)
     distributed.barrier()
     with gathered_copy(model) as copy:
         assert weights_checksum(copy) == after
-    again = load_model(folder / "out", device=CPU, spread=lambda m: apply_fsdp(m, size, torch.float32, CPU))
+    again = load_model(folder / "out", device=CPU, shard=lambda m: apply_fsdp(m, size, torch.float32, CPU))
     resumed = optim.adamw(again, 1e-2, (0.9, 0.95), 0.1)
     optim.load_optimizer(resumed, again, folder / "out")
     for a, b in zip(model.parameters(), again.parameters()):
@@ -98,7 +98,7 @@ def sharded_run(rank: int, folder, tokenizer, size: int, recompute: bool) -> Non
 def bf16_gradients(rank: int, folder) -> None:
     """Of a model that gathers its weights in bf16, as the large recipes do: as it is, and recomputed."""
     for recompute in (False, True):
-        model = load_model(folder / "model", device=CPU, spread=lambda m: apply_fsdp(m, 0, torch.bfloat16, CPU))
+        model = load_model(folder / "model", device=CPU, shard=lambda m: apply_fsdp(m, 0, torch.bfloat16, CPU))
         gradient, _ = train(model, 1, distributed.shard_list(batches()[:2]), recompute)  # one each
         save_file(gradient, folder / f"{rank}.{recompute}.safetensors")
 
@@ -138,7 +138,7 @@ def test_T30_a_sharded_model_takes_the_steps_of_one_rank(tiny, toy_tokenizer, tm
     assert weights_checksum(there) == json.loads((tmp_path / "0.json").read_text())[1]
     for a, b in zip(alone.parameters(), there.parameters()):
         assert (a - b).abs().max() <= 1e-5
-    assert len(tensors.weight_files(tmp_path / "out", "optimizer")) > 1
+    assert len(tensor_files.weight_files(tmp_path / "out", "optimizer")) > 1
     resumed = optim.adamw(there, 1e-2, (0.9, 0.95), 0.1)
     optim.load_optimizer(resumed, there, tmp_path / "out")
     for a, b in zip(alone.parameters(), there.parameters()):
@@ -147,7 +147,7 @@ def test_T30_a_sharded_model_takes_the_steps_of_one_rank(tiny, toy_tokenizer, tm
 
 
 def sharded_samples(rank: int, folder, size: int) -> None:
-    model = load_model(folder / "model", device=CPU, spread=lambda m: apply_fsdp(m, size, torch.float32, CPU))
+    model = load_model(folder / "model", device=CPU, shard=lambda m: apply_fsdp(m, size, torch.float32, CPU))
     mine = PROMPTS[: rank + 1] if rank != 1 else []  # one rank has nothing at all to do
     params = SamplingParams(6 + 5 * rank, [0], samples=3, seed=1, max_num_seqs=4)
     keys = [str(i) for i in range(len(mine))]
@@ -170,7 +170,7 @@ def test_T27_ranks_sample_unequal_prompts_from_gathered_copies(tiny, toy_tokeniz
 
 def odd_groups(rank: int, folder) -> None:
     try:
-        load_model(folder / "model", device=CPU, spread=lambda m: apply_fsdp(m, 3, torch.float32, CPU))
+        load_model(folder / "model", device=CPU, shard=lambda m: apply_fsdp(m, 3, torch.float32, CPU))
     except BadInput as error:
         (folder / str(rank)).write_text(str(error))
 

@@ -1,4 +1,5 @@
-"""Laws of lm/pack.py: every group once, none cut, no document sees another, and the plain computation's gradient."""
+"""Tests for lm/pack.py: each group is packed once and whole, documents are isolated, and the log-probabilities and
+gradients are those of separate rows."""
 
 from __future__ import annotations
 
@@ -10,15 +11,33 @@ import torch
 
 from minifleming.kernels import head as heads
 from minifleming.kernels.head import TokenLoss
-from minifleming.lm.batch import Example, collate
+from minifleming.lm.batch_invariant import make_batch_invariant
 from minifleming.lm.fsdp import activation_checkpointing
-from minifleming.lm.pack import Group, build_pack, pack_groups, packed_logprobs, packed_loss
-from tests.lm.conftest import KINDS, tiny_model
-from tests.lm.test_batch_and_score import END, examples, score
+from minifleming.lm.pack import (
+    Example,
+    Group,
+    Pack,
+    build_pack,
+    drop_too_long,
+    pack_groups,
+    packed_logprobs,
+    packed_loss,
+)
+from tests.lm.conftest import KINDS, row_sums, tiny_model
+from tests.padded import collate
+
+END = 1
+
+
+def examples(seed: int, count: int, vocab: int = 41) -> list[Example]:
+    """Prompts of 1..9 tokens, completions of 1..12 whose last token is the end token."""
+    rng = random.Random(seed)
+    return [Example([rng.randrange(vocab) for _ in range(rng.randint(1, 9))],
+                    [rng.randrange(vocab) for _ in range(rng.randint(0, 11))] + [END]) for _ in range(count)]
 
 
 def groups(seed: int, count: int, most: int = 6) -> list[Group]:
-    """Prompts of 1..9 tokens with 1..most completions of 1..12, whose last token is the end token."""
+    """The same with 1..most completions of each prompt."""
     rng = random.Random(seed)
 
     def tokens(least: int, limit: int) -> list[int]:
@@ -27,73 +46,167 @@ def groups(seed: int, count: int, most: int = 6) -> list[Group]:
     return [Group(tokens(1, 9), [tokens(0, 11) + [END] for _ in range(rng.randint(1, most))]) for _ in range(count)]
 
 
-@pytest.mark.parametrize("seed, tokens", [(0, 1), (1, 21), (2, 64), (3, 100), (4, 10**6)])
-def test_every_group_stands_once_and_whole(seed, tokens):
+def one_pack(given: list) -> Pack:
+    return build_pack(given, list(range(len(given))))
+
+
+def score(model, example: Example, temperature: float = 1.0) -> list[float]:
+    """A second way: one prefix at a time, fp64 softmax."""
+    ids, out = example.prompt + example.completion, []
+    with torch.no_grad():
+        for t in range(len(example.prompt), len(ids)):
+            logits = model.logits(model(torch.tensor([ids[:t]])))[0, -1].double() / temperature
+            out.append(logits.log_softmax(-1)[ids[t]].item())
+    return out
+
+
+def check_pack(pack, given: list[Group]) -> None:
     """Read back from the row: prompts, completions without their last tokens, positions, what predicts what."""
-    given = groups(seed, 23)
-    made = pack_groups(given, tokens)
-    assert Counter(i for p in made for i in p.group_ids) == Counter(range(23))
-    for p in made:
-        assert p.ids.shape == p.positions.shape == (1, p.segments.tokens)
-        assert p.segments.tokens == sum(len(given[i]) for i in p.group_ids) and (p.segments.tokens <= tokens or
-                                                                            len(p.group_ids) == 1)
-        ids, positions, learned, at, number = p.ids[0].tolist(), p.positions[0].tolist(), [], 0, 0
-        for group in (given[i] for i in p.group_ids):
-            end = at + len(group.prompt)
-            assert ids[at:end] == group.prompt and positions[at:end] == list(range(len(group.prompt)))
-            last, at = end - 1, end
-            for completion in group.completions:
-                end = at + len(completion) - 1
-                assert ids[at:end] == completion[:-1]
-                assert positions[at:end] == [len(group.prompt) + t for t in range(len(completion) - 1)]
-                learned += zip([last, *range(at, end)], completion, [number] * len(completion))
-                at, number = end, number + 1
-        assert at == len(ids)
-        assert learned == list(zip(p.logit_positions.tolist(), p.labels.tolist(), p.sequence_ids.tolist()))
-    assert pack_groups([], tokens) == []
+    ids, positions, learned, at, number = pack.ids[0].tolist(), pack.positions[0].tolist(), [], 0, 0
+    for group in given:
+        end = at + len(group.prompt)
+        assert ids[at:end] == group.prompt and positions[at:end] == list(range(len(group.prompt)))
+        last, at = end - 1, end
+        for completion in group.completions:
+            end = at + len(completion) - 1
+            assert ids[at:end] == completion[:-1]
+            assert positions[at:end] == [len(group.prompt) + t for t in range(len(completion) - 1)]
+            learned += zip([last, *range(at, end)], completion, [number] * len(completion))
+            at, number = end, number + 1
+    assert at == len(ids) == pack.segments.tokens
+    assert learned == list(zip(pack.logit_positions.tolist(), pack.labels.tolist(), pack.sequence_ids.tolist()))
+
+
+def test_T17_T19_every_group_is_packed_once_and_whole():
+    """Labels are the completion with its end token, and nothing else; end and padding ids within it are no exception.
+    """
+    for seed, max_tokens in ((0, 1), (1, 21), (2, 64), (3, 100), (4, 10**6)):
+        given = groups(seed, 23) + [Group([5], [[END]]), Group([END, END, 0], [[END, 0, 0, END], [0]])]
+        packs = pack_groups(given, max_tokens)
+        assert Counter(i for pack in packs for i in pack.group_ids) == Counter(range(25))
+        for pack in packs:
+            assert pack.ids.shape == pack.positions.shape
+            assert pack.segments.tokens == sum(len(given[i]) for i in pack.group_ids)
+            assert pack.segments.tokens <= max_tokens or len(pack.group_ids) == 1
+            check_pack(pack, [given[i] for i in pack.group_ids])
+        assert pack_groups([], max_tokens) == []
 
 
 def test_packs_are_full():
-    """First fit: no group of a later pack would have found room in an earlier one."""
-    given, tokens = groups(5, 60, most=1), 64
-    made = pack_groups(given, tokens)
-    for earlier in range(len(made)):
-        room = tokens - made[earlier].segments.tokens
-        assert all(len(given[i]) > room for later in made[earlier + 1 :] for i in later.group_ids)
-    assert len(made) <= -(-sum(map(len, given)) // tokens) + 1
+    """First fit: no group of a later pack would have fitted into an earlier one."""
+    given, max_tokens = groups(5, 60, most=1), 64
+    packs = pack_groups(given, max_tokens)
+    for earlier, pack in enumerate(packs):
+        room = max_tokens - pack.segments.tokens
+        assert all(len(given[i]) > room for later in packs[earlier + 1 :] for i in later.group_ids)
+    assert len(packs) <= -(-sum(map(len, given)) // max_tokens) + 1
 
 
-@pytest.mark.parametrize("rows", [1, None], ids=["a row of logits at a time", ""])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_loss_and_gradient_are_those_of_the_plain_padded_computation(kind, dtype, rows, monkeypatch):
-    """One row a completion, padded, all logits at once: in fp64 the same function. In fp32 the two differ by 2e-6 of
-    the gradient's norm; with weights that are as sharp as these the plain one is itself 1e-6 to 4e-6 from fp64."""
+def test_longer_examples_are_dropped_and_counted():
+    given = examples(7, 50)
+    kept, dropped = drop_too_long(given, 10)
+    assert kept == [e for e in given if len(e.prompt) + len(e.completion) <= 10] and 0 < dropped == 50 - len(kept)
+    assert drop_too_long(given, max(map(len, given))) == (given, 0)
+
+
+def test_T14_T19_log_probabilities_by_a_second_way(kind):
+    """Each document scores as by itself, one prefix at a time; the temperature divides the logits."""
+    model, given = tiny_model(kind), examples(8, 9)
+    for temperature in (1.0, 0.7, 1.6):
+        with torch.no_grad():
+            logprobs, sequence_ids = packed_logprobs(model, one_pack(given), temperature)
+        assert sequence_ids.tolist() == [i for i, example in enumerate(given) for _ in example.completion]
+        wanted = [p for example in given for p in score(model, example, temperature)]
+        torch.testing.assert_close(logprobs, torch.tensor(wanted), atol=2e-5, rtol=1e-5)
+
+
+def test_T19_log_probabilities_of_a_known_chain(chain):
+    """Where each token depends on the last one only, the values are the table's."""
+    table = torch.randn(7, 7, generator=torch.Generator().manual_seed(0)) * 2
+    model, given = chain(table), examples(9, 12, vocab=7)
+    values, rows = packed_logprobs(model, one_pack(given))
+    ids = [e.prompt[-1:] + e.completion for e in given]
+    wanted = torch.tensor([table.log_softmax(-1)[a, b] for row in ids for a, b in zip(row, row[1:])])
+    torch.testing.assert_close(values, wanted, atol=1e-5, rtol=1e-5)
+    per_row = row_sums(values, rows, 12)
+    torch.testing.assert_close(per_row, torch.stack([wanted[rows == r].sum() for r in range(12)]), atol=1e-4, rtol=0)
+
+
+def test_T3_T18_a_document_does_not_depend_on_its_pack(kind):
+    """Alone, in one pack, in packs of two sizes and in another order: the same log-probabilities in fp32."""
+    model, given = tiny_model(kind), examples(10, 11)
+
+    @torch.no_grad()
+    def scored(max_tokens: int, order: list[int]) -> dict:
+        out = {}
+        for pack in pack_groups([given[i] for i in order], max_tokens):
+            values, rows = packed_logprobs(model, pack, 0.7)
+            out |= {order[i]: values[rows == r] for r, i in enumerate(pack.group_ids)}
+        return out
+
+    separate = scored(1, list(range(11)))
+    for max_tokens, order in ((40, list(range(11))), (10**6, list(range(11))), (80, random.Random(0).sample(range(11), 11))):
+        other = scored(max_tokens, order)
+        for i in range(11):
+            torch.testing.assert_close(other[i], separate[i], atol=2e-5, rtol=0)
+
+
+def check_against_padded(kind: str, dtype: torch.dtype) -> None:
+    """Loss and gradient of one padded row per completion, from all logits at once.
+
+    In fp64 the same function. In fp32 the two differ by 2e-6 of the gradient's norm; with weights as sharp as these the
+    padded one is itself 1e-6 to 4e-6 from fp64.
+    """
     model, given = tiny_model(kind).to(dtype), groups(1, 9)
-    if rows:
-        monkeypatch.setattr(heads, "CPU_LOGITS", 1), monkeypatch.setattr(heads, "CPU_ROWS", rows)
-        monkeypatch.setattr(heads, "ONE_CHUNK", 0)
-    examples = [Example(g.prompt, c) for g in given for c in g.completions]
-    made = build_pack(given, list(range(9)))
-    weight = torch.randn(len(examples), generator=torch.Generator().manual_seed(0)) / len(examples)
-    batch = collate(examples, list(range(len(examples))))
-    rows, columns = batch.targets[:, :-1].nonzero(as_tuple=True)
-    logits = model.logits(model(batch.ids[:, :-1]))[rows, columns]
-    plain = logits.log_softmax(-1).gather(-1, batch.ids[rows, columns + 1, None])[:, 0]
-    wanted = (weight[rows].to(dtype) * plain).sum()
+    rows = [Example(g.prompt, c) for g in given for c in g.completions]
+    pack, batch = one_pack(given), collate(rows)
+    weight = torch.randn(len(rows), generator=torch.Generator().manual_seed(0)) / len(rows)
+    row, column = batch.targets[:, :-1].nonzero(as_tuple=True)
+    logits = model.logits(model(batch.ids[:, :-1]))[row, column]
+    padded = logits.log_softmax(-1).gather(-1, batch.ids[row, column + 1, None])[:, 0]
+    wanted = (weight[row].to(dtype) * padded).sum()
     theirs = torch.cat([g.flatten() for g in torch.autograd.grad(wanted, list(model.parameters()))])
-    assert torch.equal(rows, made.sequence_ids)
-    logprobs, _ = packed_logprobs(model, made)
+    assert torch.equal(row, pack.sequence_ids)
+    logprobs, _ = packed_logprobs(model, pack)
     near = 1e-12 if dtype == torch.float64 else 2e-6
-    for loss, found in (((weight[rows].to(dtype) * logprobs).sum(), logprobs),
-                        packed_loss(model, made, TokenLoss("weighted", weight[rows]))):
-        torch.testing.assert_close(found, plain, rtol=near, atol=10 * near)
-        assert loss.item() == pytest.approx(wanted.item(), abs=near * plain.abs().sum().item())
+    for loss, found in (((weight[row].to(dtype) * logprobs).sum(), logprobs),
+                        packed_loss(model, pack, TokenLoss("weighted", weight[row]))):
+        torch.testing.assert_close(found, padded, rtol=near, atol=10 * near)
+        assert loss.item() == pytest.approx(wanted.item(), abs=near * padded.abs().sum().item())
         ours = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
         assert (ours - theirs).norm() <= near * theirs.norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_loss_and_gradient_are_those_of_the_padded_computation(kind, dtype):
+    check_against_padded(kind, dtype)
+
+
+def test_loss_and_gradient_with_one_row_of_logits_at_a_time(monkeypatch):
+    for name, value in (("CPU_LOGITS", 1), ("CPU_ROWS", 1), ("ONE_CHUNK", 0)):
+        monkeypatch.setattr(heads, name, value)
+    check_against_padded("qwen3", torch.float64)
+
+
+def test_T9_micro_batches_do_not_change_the_gradient(kind):
+    """A weighted sum over sequences has the same gradient with any number of packs."""
+    given, weights = examples(11, 10), torch.randn(10, generator=torch.Generator().manual_seed(2))
+
+    def gradient(max_tokens: int) -> torch.Tensor:
+        model = tiny_model(kind)
+        for pack in pack_groups(given, max_tokens):
+            values, rows = packed_logprobs(model, pack, 0.7)
+            (row_sums(values, rows, len(pack.group_ids)) * weights[pack.group_ids]).sum().backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    whole = gradient(10**6)
+    for max_tokens in (1, 33, 70):
+        torch.testing.assert_close(gradient(max_tokens), whole, atol=2e-6 * whole.abs().max().item(), rtol=1e-4)
+
+
+@pytest.mark.slow
 def test_the_gradient_has_the_same_bits_every_time():
-    """Many completions add into one prompt: a sum whose order the threads decide would differ from run to run."""
+    """Many completions add into one prompt; a sum whose order the threads decide would differ between runs."""
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -102,7 +215,7 @@ def test_the_gradient_has_the_same_bits_every_time():
                  for _ in range(600)]) for n in (3, 9, 1)]
         found = []
         for _ in range(6):
-            logprobs, _ = packed_logprobs(model, build_pack(given, [0, 1, 2]))
+            logprobs, _ = packed_logprobs(model, one_pack(given))
             found.append(torch.autograd.grad(logprobs.sum(), list(model.parameters())))
         for other in found[1:]:
             assert all(map(torch.equal, found[0], other))
@@ -110,65 +223,84 @@ def test_the_gradient_has_the_same_bits_every_time():
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_document_scores_as_if_it_stood_alone(kind):
-    """Second way: one prefix at a time, fp64 softmax."""
-    given, model = examples(6, 14), tiny_model(kind)
-    made = build_pack(given, list(range(14)))
-    logprobs, owner = packed_logprobs(model, made)
-    for row, example in enumerate(given):
-        assert logprobs[owner == row].tolist() == pytest.approx(score(model, example), abs=2e-5)
-
-
-@pytest.mark.parametrize("deterministic", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-def test_T20_perturbing_one_document_leaves_the_others_bits(kind, deterministic):
+def check_isolation(kind: str, invariant: bool) -> None:
     model = tiny_model(kind)
-    model.deterministic = deterministic
+    if invariant:
+        make_batch_invariant(model)
     given = sorted(examples(7, 12), key=len, reverse=True)
     given[4] = Example(given[3].prompt[:], given[3].completion[:])  # two of one length, in one call of attention
     given.sort(key=len, reverse=True)
-    before, owner = packed_logprobs(model, build_pack(given, list(range(12))))
+    before, rows = packed_logprobs(model, one_pack(given))
     for changed in range(12):
         other = given[:]
         other[changed] = Example([(t + 3) % 41 for t in given[changed].prompt], given[changed].completion[:-1] + [END])
-        after, _ = packed_logprobs(model, build_pack(other, list(range(12))))
-        assert torch.equal(after[owner != changed], before[owner != changed])
-        assert not torch.equal(after[owner == changed], before[owner == changed])
+        after, _ = packed_logprobs(model, one_pack(other))
+        assert torch.equal(after[rows != changed], before[rows != changed])
+        assert not torch.equal(after[rows == changed], before[rows == changed])
 
 
-def test_no_gradient_crosses_from_one_document_to_another():
+def test_T20_changing_one_document_leaves_the_bits_of_the_others():
+    for kind in KINDS:
+        check_isolation(kind, invariant=False)
+
+
+@pytest.mark.slow
+def test_T20_changing_one_document_leaves_the_bits_of_the_others_in_batch_invariant_mode(kind):
+    check_isolation(kind, invariant=True)
+
+
+def test_T20_no_gradient_crosses_from_one_document_to_another():
     """The gradient of one document's loss at another's embeddings is exactly zero."""
-    model, given = tiny_model("qwen3"), [Example([3, 4, 5], [6, 7, END]), Example([8, 9], [10, END]),
-                                     Example([11, 12], [13, END])]
-    reached = []
+    given = [Example([3, 4, 5], [6, 7, END]), Example([8, 9], [10, END]), Example([11, 12], [13, END])]
+    model, reached = tiny_model("qwen3"), []
     hook = model.model.embed_tokens.register_forward_hook(lambda _, __, out: reached.append(out) or out.retain_grad())
-    logprobs, owner = packed_logprobs(model, build_pack(given, [0, 1, 2]))
+    logprobs, rows = packed_logprobs(model, one_pack(given))
     hook.remove()
-    logprobs[owner == 1].sum().backward()
+    logprobs[rows == 1].sum().backward()
     touched = reached[0].grad[0].abs().sum(-1) > 0
     assert touched.tolist() == [False] * 5 + [True] * 3 + [False] * 3
 
 
 def test_completions_of_one_prompt_do_not_see_each_other():
-    """One completion changed: the others' bits stay."""
+    """One completion changed: the bits of the others stay."""
     model, given = tiny_model("llama"), groups(9, 3, most=5)
-    before = packed_logprobs(model, build_pack(given, [0, 1, 2]))[0]
+    before = packed_logprobs(model, one_pack(given))[0]
     number = 0
     for group in given:
         for i, completion in enumerate(group.completions):
             kept = group.completions[i]
             group.completions[i] = [(t + 5) % 41 for t in completion[:-1]] + [END]
-            after, owner = packed_logprobs(model, build_pack(given, [0, 1, 2]))
-            assert torch.equal(after[owner != number], before[owner != number])
-            assert len(completion) == 1 or not torch.equal(after[owner == number], before[owner == number])
+            after, rows = packed_logprobs(model, one_pack(given))
+            assert torch.equal(after[rows != number], before[rows != number])
+            assert len(completion) == 1 or not torch.equal(after[rows == number], before[rows == number])
             group.completions[i] = kept
             number += 1
 
 
-def test_activation_checkpointing_keeps_the_bits_and_frees_the_blocks():
-    """Values and gradients equal; fewer bytes are saved for the way back; outside of it the model is as it was."""
-    model, made = tiny_model("qwen2"), build_pack(examples(8, 9), list(range(9)))
+def test_T17_the_end_token_is_learned():
+    """Its log-probability has a gradient, and training on it alone raises it."""
+    model, pack = tiny_model(), one_pack([Example([3, 4], [END])])
+    values, _ = packed_logprobs(model, pack)
+    assert len(values) == 1
+    values.sum().backward()
+    assert model.lm_head.weight.grad[END].abs().max() > 1e-3
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 1e-3 * p.grad
+    assert packed_logprobs(model, pack)[0].item() > values.item()
+
+
+def test_T32_log_probabilities_of_a_bfloat16_model_are_fp32():
+    """fp32 log-softmax over bf16 logits: never above 0, and probabilities that sum to 1."""
+    model = tiny_model().to(torch.bfloat16)
+    values = torch.cat([packed_logprobs(model, one_pack([Example([3, 4], [t])]))[0] for t in range(41)])
+    assert values.dtype == torch.float32 and values.max() <= 0
+    assert abs(values.exp().sum().item() - 1) < 1e-5
+
+
+def test_activation_checkpointing_keeps_the_bits_and_saves_memory():
+    """Values and gradients equal; fewer bytes are kept for the backward pass; afterwards the model is as before."""
+    model, pack = tiny_model("qwen2"), one_pack(examples(8, 9))
 
     def once(enabled: bool) -> tuple[torch.Tensor, list[torch.Tensor], int]:
         model.zero_grad()
@@ -179,7 +311,7 @@ def test_activation_checkpointing_keeps_the_bits_and_frees_the_blocks():
             return x
 
         with activation_checkpointing(model, enabled), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-            logprobs, _ = packed_logprobs(model, made)
+            logprobs, _ = packed_logprobs(model, pack)
             bytes_kept = sum(kept.values())
             logprobs.sum().backward()
         return logprobs.detach(), [p.grad.clone() for p in model.parameters()], bytes_kept
@@ -190,14 +322,14 @@ def test_activation_checkpointing_keeps_the_bits_and_frees_the_blocks():
     assert all("forward" not in vars(block) for block in model.model.layers)
 
 
-def test_products_in_bf16_over_fp32_weights_train_every_family(kind):
-    """As a run on a GPU does: the loss and gradient of fp32 up to bf16's rounding, the gradients in fp32."""
+def test_bf16_products_with_fp32_weights(kind):
+    """As in a run on a GPU: loss and gradient of fp32 up to bf16's rounding, and fp32 gradients."""
     given, found = groups(3, 6), []
-    for compute in (torch.float32, torch.bfloat16):
+    for dtype in (torch.float32, torch.bfloat16):
         model = tiny_model(kind)
-        model.compute_dtype = compute
-        made = build_pack(given, list(range(6)))
-        loss, logprobs = packed_loss(model, made, TokenLoss("weighted", torch.full((len(made.labels),), -1 / 100)))
+        model.compute_dtype = dtype
+        pack = one_pack(given)
+        loss, logprobs = packed_loss(model, pack, TokenLoss("weighted", torch.full((len(pack.labels),), -1 / 100)))
         loss.backward()
         assert logprobs.dtype == torch.float32 and all(p.grad.dtype == torch.float32 for p in model.parameters())
         found.append((loss.item(), torch.cat([p.grad.flatten() for p in model.parameters()])))

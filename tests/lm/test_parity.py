@@ -130,7 +130,7 @@ def test_we_load_what_transformers_saves(tmp_path, tiny, kind, tied):
 
 def test_transformers_loads_our_shards(tmp_path, tiny, kind, tokenizer_folder):
     model = tiny(kind)
-    save_model(model, Tokenizer(tokenizer_folder), tmp_path / "m", shard_bytes=10_000)
+    save_model(model, Tokenizer(tokenizer_folder), tmp_path / "m", max_file_bytes=10_000)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32).eval()
     with torch.no_grad():
         other = theirs(IDS).logits

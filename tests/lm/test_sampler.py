@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from minifleming.lm.batch import Example, collate
 from minifleming.lm.categorical import Truncation
-from minifleming.lm.logprobs import completion_logprobs
+from minifleming.lm.pack import Example
 from minifleming.lm.sampler import PREFILL_PER_ROW, SamplingParams, generate, generate_stream
 from minifleming.run.errors import BadInput
+from tests.padded import collate, completion_logprobs
 
 END, OTHER_END = 1, 2
 PROMPTS = [[5, 9, 33, 2, 17, 8, 1, 30], [7], [4, 4, 11], [40, 39, 38, 37, 36, 3], [12, 6]]
@@ -50,7 +50,7 @@ def test_T14_T16_temperature_recorded_log_probabilities_are_the_trainer_s(tiny, 
     """What the sampler recorded for each token is what completion_logprobs computes at the same temperature."""
     model = tiny(kind)
     done = [(PROMPTS[KEYS.index(k)], c) for (k, _), c in drawn(model, temperature=temperature, max_num_seqs=6).items()]
-    batch = collate([Example(p, c.ids) for p, c in done], list(range(len(done))))
+    batch = collate([Example(p, c.ids) for p, c in done])
     with torch.no_grad():
         values, _ = completion_logprobs(model, batch, temperature)
         wrong, _ = completion_logprobs(model, batch, 1.7 - temperature)

@@ -7,9 +7,22 @@ import re
 
 import pytest
 
-from minifleming.lm.chat import format_completion, single_turn
-from minifleming.lm.tokenizer import INSTRUCTION, Tokenizer
+from minifleming.lm.tokenizer import INSTRUCTION, Tokenizer, format_completion, single_turn
 from minifleming.run.errors import BadInput
+
+
+def test_chatml_golden_string():
+    """Byte for byte, up to where the assistant begins; without a system text there is no system turn."""
+    assert single_turn("Be brief.", "Which?\nA. x") == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n"
+        "<|im_start|>user\nWhich?\nA. x<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    assert single_turn("", "Which?") == "<|im_start|>user\nWhich?<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_completion_golden_string():
+    assert format_completion(" a so b", "C") == "<think> a so b</think><answer>C</answer>"
 
 
 def test_T40_prompt_shows_every_option_in_order(tokenizer_folder):

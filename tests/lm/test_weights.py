@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from minifleming.lm import tensors
+from minifleming.lm import tensor_files
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, load_weights, model_folder, save_model
@@ -95,7 +95,7 @@ def test_shards_are_put_together(saved):
     model, folder = saved
     shard(folder)
     assert torch.equal(logits_of(load_model(folder)), logits_of(model))
-    assert {name for name, _, _ in tensors.read_tensors(folder)} == set(model.state_dict())
+    assert {stored.name for stored in tensor_files.stored_tensors(folder)} == set(model.state_dict())
 
 
 @pytest.mark.parametrize("file", ["../one.safetensors", "/etc/passwd", "a/../../one.safetensors", "sub/one.safetensors",
@@ -184,7 +184,7 @@ def test_a_tensor_stored_twice_is_refused(saved):
 def test_saving_in_shards(tmp_path, tiny, tokenizer_folder, most, files):
     """Any size of shard gives the same model; no file is larger than asked but for one tensor alone."""
     model = tiny("qwen2")
-    save_model(model, Tokenizer(tokenizer_folder), tmp_path / "m", shard_bytes=most)
+    save_model(model, Tokenizer(tokenizer_folder), tmp_path / "m", max_file_bytes=most)
     found = sorted((tmp_path / "m").glob("*.safetensors"))
     assert len(found) == files and (files == 1) == (found[0].name == "model.safetensors")
     if files > 1:
@@ -209,7 +209,7 @@ def test_a_written_folder_has_normal_permissions_and_a_manifest(tmp_path, tiny, 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_the_deterministic_mode_needs_fp32(saved, dtype):
     _, folder = saved
-    assert load_model(folder, deterministic=True).deterministic
+    assert load_model(folder, deterministic=True).batch_invariant
     with pytest.raises(BadInput, match="run.deterministic: needs model.dtype = float32"):
         load_model(folder, dtype, deterministic=True)
 

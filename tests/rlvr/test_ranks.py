@@ -13,8 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from minifleming.audit.verify import verify
 from minifleming.lm.fsdp import full_tensor
-from minifleming.lm.load import load_for_training
-from minifleming.lm.weights import load_model, save_model
+from minifleming.lm.weights import load_for_training, load_model, save_model
 from minifleming.rlvr import train as trainer
 from minifleming.rlvr.objective import OBJECTIVES
 from minifleming.rlvr.rollout import roll_out

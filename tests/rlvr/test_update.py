@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from minifleming.lm.batch_invariant import make_batch_invariant
 from minifleming.lm.optimizer import adamw
 from minifleming.rlvr.rollout import roll_out
 from minifleming.rlvr.update import update
@@ -40,7 +41,7 @@ def test_T9_micro_batches_do_not_change_the_gradient(talker, tokenizer):
 
 def test_in_the_deterministic_mode_an_update_finds_the_samplers_numbers_to_the_bit(talker, tokenizer):
     model = talker[0]()
-    model.deterministic = True
+    make_batch_invariant(model)
     _, cfg, groups = rollouts(talker, tokenizer, model)
     found = update(model, adamw(model, 1e-3, (0.9, 0.95), 0.0), groups, cfg)
     assert found["samples_with_gradient"] > 0 and found["logprob_diff_max"] == 0.0

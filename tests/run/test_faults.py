@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from minifleming.lm import tensors
+from minifleming.lm import tensor_files
 from minifleming.run import checkpoint
 from minifleming.run.checkpoint import (
     MANIFEST,
@@ -28,9 +28,9 @@ def fill(folder: Path, text: str = "one") -> None:
     """Like a checkpoint: a model in a folder of its own, moments, a state."""
     (folder / "model").mkdir()
     weights = {"a": torch.full((40, 3), float(len(text))), "b": torch.ones(7)}
-    tensors.save_safetensors(weights, folder / "model" / "model.safetensors")
+    tensor_files.save_safetensors(weights, folder / "model" / "model.safetensors")
     (folder / "model" / "config.json").write_text('{"text": "' + text + '"}\n')
-    tensors.save_safetensors({"a|exp_avg": torch.zeros(40, 3)}, folder / "optimizer.safetensors")
+    tensor_files.save_safetensors({"a|exp_avg": torch.zeros(40, 3)}, folder / "optimizer.safetensors")
     (folder / "state.json").write_text('{"step": 1}\n')
 
 
@@ -41,7 +41,7 @@ def steps(home: Path, count: int = 2) -> list[Path]:
 
 
 CALLS = [(os, "fsync"), (os, "chmod"), (os, "open"), (Path, "mkdir"), (Path, "write_text"), (Path, "rename"),
-         (tensors, "save_file"), (checkpoint, "sha256")]
+         (tensor_files, "save_file"), (checkpoint, "sha256")]
 
 
 class Disk:

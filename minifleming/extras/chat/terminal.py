@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from tokenizers.decoders import DecodeStream
 
-from minifleming.lm.chat import Message
+from minifleming.extras.chat.styles import Message, conversation
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.sampler import Completion, SamplingParams, generate_stream
 from minifleming.lm.tokenizer import Tokenizer
@@ -83,7 +83,7 @@ def talk(model: LanguageModel, tokenizer: Tokenizer, params: SamplingParams, *, 
             return 0
         opening = [("system", system)] if system else []
         messages = [*opening, *(past if history else []), ("user", line.replace("\\n", "\n"))]
-        prompt = tokenizer.encode(tokenizer.conversation(messages, thinking))
+        prompt = tokenizer.encode(conversation(tokenizer, messages, thinking))
         try:
             said = answer(model, tokenizer, prompt, f"{asked}\x1f{line}", params)
         except BadInput as error:  # a question too long for the model is no reason to end the conversation

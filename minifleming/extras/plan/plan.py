@@ -22,8 +22,8 @@ import torch
 from minifleming.extras.plan.model_shapes import shape_of
 from minifleming.kernels.head import chunk_rows
 from minifleming.lm.config import ARCHITECTURES, ModelConfig
-from minifleming.lm.load import compute_dtype_of
 from minifleming.lm.model import LanguageModel
+from minifleming.lm.weights import compute_dtype_of
 from minifleming.run import config as configuration
 from minifleming.run.errors import BadInput
 from minifleming.run.fields import Config

@@ -209,7 +209,7 @@ def is_supported(model: LanguageModel, truncated: bool) -> bool:
     """Whether this engine can sample from ``model``: on a GPU whose shared memory fits the kernels, from the whole
     distribution, and not in batch-invariant mode."""
     c, table = model.config, model.model.embed_tokens.weight
-    if not on_gpu(table) or model.deterministic or truncated:
+    if not on_gpu(table) or model.batch_invariant or truncated:
         return False
     queries_per_key = c.num_attention_heads // c.num_key_value_heads
     most = 16 if table.dtype == torch.float32 else 32

@@ -8,9 +8,8 @@ import pytest
 
 from minifleming.extras.chat import terminal
 from minifleming.extras.chat.terminal import Display, talk
-from minifleming.lm.chat import single_turn
 from minifleming.lm.sampler import SamplingParams
-from minifleming.lm.tokenizer import Tokenizer
+from minifleming.lm.tokenizer import Tokenizer, single_turn
 
 
 def shown(pieces, colour=False) -> str:

@@ -13,8 +13,7 @@ import torch
 
 from bench.smollm2_parity import SYSTEM, compare
 from minifleming.extras.convert.gguf import convert, shipped
-from minifleming.lm.chat import single_turn
-from minifleming.lm.tokenizer import Tokenizer
+from minifleming.lm.tokenizer import Tokenizer, single_turn
 from minifleming.lm.weights import load_model
 from minifleming.run.errors import BadInput
 

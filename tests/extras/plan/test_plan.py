@@ -26,11 +26,10 @@ from minifleming.extras.plan.plan import (
 )
 from minifleming.kernels.head import TokenLoss
 from minifleming.lm import optimizer as optim
-from minifleming.lm.batch import Example
 from minifleming.lm.fsdp import activation_checkpointing
 from minifleming.lm.kv_cache import Capacity, KVCache
 from minifleming.lm.model import LanguageModel, ModelConfig
-from minifleming.lm.pack import Group, Pack, pack_groups, packed_loss
+from minifleming.lm.pack import Example, Group, Pack, pack_groups, packed_loss
 from minifleming.run import config as configuration
 from minifleming.run.errors import BadInput
 from minifleming.run.fields import RL, ColdStart, Config, Run

@@ -1,4 +1,4 @@
-"""The chat format against golden strings, and against the template of the real tokenizer where it is at hand."""
+"""Tests for extras/chat/styles.py: golden strings, and the real tokenizer's template where it is available."""
 
 from __future__ import annotations
 
@@ -8,25 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from minifleming.lm.chat import STYLES, detect_style, format_completion, render_chat, single_turn
+from minifleming.extras.chat.styles import STYLES, conversation, detect_style, render_chat, style_of
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.run.errors import BadInput
 
 QWEN3 = Path(os.environ.get("MINIFLEMING_DATA", "nowhere")) / "tokenizers" / "qwen3"
-
-
-def test_chatml_golden_string():
-    """Byte for byte, up to where the assistant begins; without a system text, no system turn."""
-    assert single_turn("Be brief.", "Which?\nA. x") == (
-        "<|im_start|>system\nBe brief.<|im_end|>\n"
-        "<|im_start|>user\nWhich?\nA. x<|im_end|>\n"
-        "<|im_start|>assistant\n"
-    )
-    assert single_turn("", "Which?") == "<|im_start|>user\nWhich?<|im_end|>\n<|im_start|>assistant\n"
-
-
-def test_completion_golden_string():
-    assert format_completion(" a so b", "C") == "<think> a so b</think><answer>C</answer>"
 
 
 TALK = [("user", "Hi"), ("assistant", "<think>\nhm\n</think>\n\nHello"), ("user", "Why?")]
@@ -42,7 +28,7 @@ TALK = [("user", "Hi"), ("assistant", "<think>\nhm\n</think>\n\nHello"), ("user"
     ("qwen3", "", "Hello"),
 ])
 def test_styles_golden_strings(style, opening, answer):
-    """The system text that stands in, and whether earlier reasoning is kept."""
+    """The default system text, and whether earlier reasoning is kept."""
     assert render_chat(TALK, style) == (
         f"{opening}<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
         "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n")
@@ -51,10 +37,10 @@ def test_styles_golden_strings(style, opening, answer):
     assert render_chat(TALK, style, thinking=False) == render_chat(TALK, style) + "<think>\n\n</think>\n\n"
 
 
-def test_styles_are_told_apart_by_their_templates():
+def test_styles_are_detected_from_their_templates():
     assert detect_style("") == detect_style("{% for message in messages %}") == "plain"
     for name, style in STYLES.items():
-        assert detect_style(f"{{{{ x }}}} {style.mark} {{{{ y }}}}") == name
+        assert detect_style(f"{{{{ x }}}} {style.marker} {{{{ y }}}}") == name
 
 
 def test_a_tokenizer_without_chatml_does_not_chat(tmp_path, tokenizer_writer):
@@ -62,7 +48,7 @@ def test_a_tokenizer_without_chatml_does_not_chat(tmp_path, tokenizer_writer):
     text = (tmp_path / "tokenizer.json").read_text().replace("<|im_start|>", "<|start_header_id|>")
     (tmp_path / "tokenizer.json").write_text(text)
     with pytest.raises(BadInput, match="no <|im_start|>".replace("|", "[|]")):
-        Tokenizer(tmp_path).conversation([("user", "Hi")])
+        conversation(Tokenizer(tmp_path), [("user", "Hi")])
 
 
 @pytest.mark.skipif(not QWEN3.is_dir(), reason="MINIFLEMING_DATA does not hold tokenizers/qwen3")
@@ -70,7 +56,7 @@ def test_qwen3_conversations_equal_its_own_template():
     """Conversations of up to five turns, with and without system text, reasoning and thinking."""
     theirs = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(QWEN3)
     ours = Tokenizer(QWEN3)
-    assert ours.style == "qwen3" and ours.end_ids == [theirs.convert_tokens_to_ids("<|im_end|>")]
+    assert style_of(ours) == "qwen3" and ours.end_ids == [theirs.convert_tokens_to_ids("<|im_end|>")]
     answers = ["Gout.", "<think>\nuric acid\n</think>\n\nGout.", "<think>a</think><answer>B</answer>", "</think>x",
                "<think>one</think> two <think>three</think>\n\nfour", ""]
     count = 0
@@ -81,6 +67,6 @@ def test_qwen3_conversations_equal_its_own_template():
         for thinking in (True, False):
             wanted = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=True,
                                                 enable_thinking=thinking)
-            assert ours.conversation(talk, thinking) == wanted, talk
+            assert conversation(ours, talk, thinking) == wanted, talk
             count += 1
     assert count == 288
