@@ -1,19 +1,20 @@
-"""The whole Fleming-R1 recipe (arXiv:2509.15279): graph -> items -> cold start -> two-stage GRPO -> evaluation.
+"""The whole Fleming-R1 recipe (arXiv:2509.15279): items, cold start, two-stage GRPO, evaluation.
 
-    torchrun --standalone train_grpo.py                                  the embedded default, minutes on two cores
+    torchrun --standalone train_grpo.py                    the embedded default, minutes on two cores
     torchrun --standalone train_grpo.py --config recipes/tiny-control.toml
     torchrun --standalone train_grpo.py --set run.seed=1 --set run.out=runs/tiny-1
 
-Stages that the run folder already holds are reused; a killed run goes on where it was.
+Stages that the run folder already holds are reused; a killed run resumes where it stopped.
 Research software. Not for clinical use.
 """
 
 from pathlib import Path
 
-from minifleming.recipe import Run, checkpoint_argument
+from minifleming.recipe import Recipe
 from minifleming.run import config as configuration
 from minifleming.run import distributed
-from minifleming.run.errors import BadInput, run_cli
+from minifleming.run.errors import run_cli
+from minifleming.run.run_folder import start_checkpoint
 
 RECIPE = Path(__file__).parent / "recipes" / "tiny.toml"
 
@@ -21,8 +22,8 @@ RECIPE = Path(__file__).parent / "recipes" / "tiny.toml"
 def main(argv: list[str] | None = None) -> int:
     parser = configuration.parser("train_grpo.py", __doc__, RECIPE, plan=True)
     parser.add_argument("--resume", default="auto", metavar="auto|never|PATH",
-                        help="go on with the run folder (auto), insist on an empty one (never), or, where the "
-                             "run folder has no checkpoint yet, start from this one of another run")
+                        help="resume the run folder (auto), require a new one (never), or start a new "
+                             "one from another run's checkpoint")
     args = parser.parse_args(argv)
     cfg = configuration.from_arguments(args)
     if args.dry_run:
@@ -30,11 +31,10 @@ def main(argv: list[str] | None = None) -> int:
 
         print(dry_run(cfg, args.ranks, args.gpu))
         return 0
-    if args.resume == "never" and Path(cfg.run.out).exists():
-        raise BadInput("the run folder exists and --resume is never", cfg.run.out)
-    start = checkpoint_argument(args.resume)
-    with distributed.process_group(distributed.pick_device(cfg.run.device), cfg.run.dist_timeout_minutes, single_rank=cfg.run.fsdp_size != 1):
-        table = Run(cfg, start).everything()
+    start = start_checkpoint(args.resume, cfg.run.out)
+    device = distributed.pick_device(cfg.run.device)
+    with distributed.process_group(device, cfg.run.dist_timeout_minutes, cfg.run.fsdp_size != 1):
+        table = Recipe(cfg, start).run_all()
         if distributed.rank() == 0:
             print(f"\n{table}\n\nRun folder: {cfg.run.out}. Research software, not for clinical use.")
     return 0

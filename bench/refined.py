@@ -25,7 +25,9 @@ import numpy as np
 import torch
 
 from minifleming.evaluation.evaluate import is_correct
-from minifleming.recipe import SPLITS, Run
+from minifleming.recipe import Recipe
+from minifleming.rods.splits import EVALUATED as SPLITS
+from minifleming.rods.splits import check_disjoint
 from minifleming.run import config as configuration
 from minifleming.run.errors import BadInput, Parser, run_cli
 
@@ -64,11 +66,11 @@ def student(recipe, seed: int, detours: float, folder: Path) -> tuple[dict[str, 
     """Item by item, whether the student of this arm answers right; and its traces by strategy."""
     cfg = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, out=str(folder / "run"), seed=seed),
                               cold_start=dataclasses.replace(recipe.cold_start, detour_fraction=detours))
-    run = Run(cfg)
-    run.open()
-    splits = run.items()
-    model = run.cold_start(splits["train"])
-    found = {split: [is_correct(r) for r in run.evaluate("cold_start", model, split, splits[split])] for split in SPLITS}
+    recipe = Recipe(cfg)
+    recipe.run.open(recipe.base)
+    splits = recipe.items()
+    model = recipe.cold_start(splits["train"], check_disjoint(splits, folder))
+    found = {split: [is_correct(r) for r in recipe.evaluate("cold_start", model, split, splits[split])] for split in SPLITS}
     strategies = [json.loads(line)["strategy"] for line in (folder / "run" / "traces.jsonl").read_text().splitlines()]
     return found, {name: strategies.count(name) for name in sorted(set(strategies))}
 

@@ -1,4 +1,4 @@
-"""The main job at toy size: every stage, every artefact, and a second run that does nothing again."""
+"""Tests for recipe.py: the main job at toy size writes every file, and a second run reuses them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from minifleming.audit import __main__
 from minifleming.audit.verify import verify
 from minifleming.run.checkpoint import verify_folder
 from minifleming.run.errors import run_cli
+from minifleming.run.run_folder import FORMAT
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["data.train=60", "data.heldout=24", "data.num_ood=8", "cold_start.traces=16", "cold_start.disease_fraction=0.9",
@@ -74,6 +75,24 @@ def test_another_configuration_in_the_same_folder_is_refused(finished, capsys):
     assert run(finished, "--resume", "never") == 2
 
 
+def test_a_run_folder_of_another_format_is_refused_in_one_line(finished, tmp_path, capsys):
+    """Folders of older versions have no format number, and names of fields that no longer exist."""
+    for name in ("manifest.json", "config.toml"):
+        (tmp_path / "old").mkdir(exist_ok=True)
+        shutil.copy(finished / name, tmp_path / "old")
+    (tmp_path / "old" / "checkpoints").mkdir()
+    path = tmp_path / "old" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest.pop("format") == FORMAT
+    (tmp_path / "old" / "config.toml").write_text("[run]\nkeep = 2\n")
+    for old in (manifest, manifest | {"format": FORMAT + 1}):
+        path.write_text(json.dumps(old))
+        capsys.readouterr()
+        assert run(tmp_path / "old") == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and f"this version uses format {FORMAT}" in lines[0]
+
+
 def test_training_and_held_out_items_share_nothing(finished):
     def read(name):
         return [json.loads(line) for line in (finished / "items" / f"{name}.jsonl").read_text().splitlines()]
@@ -88,6 +107,7 @@ def test_training_and_held_out_items_share_nothing(finished):
     assert {i["hops"] for i in read("longer_hops")} == {4} and {i["hops"] for i in train} == {1, 2, 3}
 
 
+@pytest.mark.slow
 def test_a_run_that_starts_from_anothers_stage_1_is_whole_by_itself(finished, tmp_path):
     """The control: ``--resume PATH`` into a new folder, with another stage 2, up to the table of all four variants."""
     for name in ("items", "cold_start"):
@@ -111,7 +131,7 @@ def test_a_checkpoint_of_stage_2_without_the_end_of_stage_1_beside_it_is_refused
         shutil.copytree(finished / name, tmp_path / "new" / name)
     capsys.readouterr()
     assert run(tmp_path / "new", "--resume", str(tmp_path / "step_000004")) == 2
-    assert "end of stage 1" in capsys.readouterr().err and not (tmp_path / "new" / "checkpoints").exists()
+    assert "step_000002: files.json is missing" in capsys.readouterr().err and not (tmp_path / "new" / "checkpoints").exists()
 
 
 def test_a_start_that_failed_does_not_lock_the_folder(tmp_path, capsys):
@@ -168,6 +188,7 @@ def test_a_damaged_cold_start_is_not_made_again_under_later_stages(finished, tmp
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_two_ranks_run_the_whole_job_and_one_of_them_speaks(finished, tmp_path):
     """(That two ranks compute what one does: tests/rlvr/test_ranks.py.)"""
     flags = [f"--set={value}" for value in [*SMALL, f"run.out={json.dumps(str(tmp_path / 'two'))}"]]

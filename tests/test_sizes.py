@@ -67,7 +67,6 @@ def test_core_has_no_nested_comprehension():
     assert not size("core").nested
 
 
-@pending
 def test_core_functions_have_at_most_8_parameters():
     assert not size("core").wide
 

@@ -11,14 +11,20 @@ checks.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from minifleming.cold_start.checks import Checks
+from minifleming.cold_start.oracle import Oracle, has_path
 from minifleming.cold_start.trace import ROUNDS, Teacher, Trace
 from minifleming.rods.answer import pass_at_k
+from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item
+from minifleming.run.errors import BadInput, RunFailed
+from minifleming.run.fields import ColdStart
 
 # sets ``checks`` of the traces, all of one teacher; see checks.Checks
 Check = Callable[[Sequence[Item], Sequence[Trace], Teacher], None]
@@ -115,3 +121,24 @@ def select(traces: Sequence[Trace], min_length_quantile: float) -> Trace | None:
     floor = np.quantile(lengths, min_length_quantile, method="lower")
     long_enough = [trace for trace in verified if len(trace.reasoning) >= floor]
     return min(long_enough, key=lambda trace: len(trace.reasoning))
+
+
+def collect_oracle_traces(items: list[Item], graph: Graph, cfg: ColdStart, seed: int) -> list[Trace]:
+    """Returns verified traces of the graph oracle for the items of a fraction of the diseases."""
+    chosen = []
+    for item in items:
+        if has_path(item, graph) and is_covered(item.provenance["root"], cfg.disease_fraction):
+            chosen.append(item)
+    if not chosen:
+        raise BadInput("cold_start.disease_fraction: no training item is covered")
+    oracle = Oracle(graph, cfg.detour_fraction, seed=seed)
+    results = collect_traces(chosen[: cfg.traces], [oracle], Checks(graph), samples=1)
+    traces = [result.kept for result in results if result.kept]
+    if not traces:
+        raise RunFailed(f"none of {len(results)} traces passed its checks")
+    return traces
+
+
+def is_covered(disease: str, fraction: float) -> bool:
+    """Returns whether the cold start sees this disease: a property of its name."""
+    return hashlib.sha256(disease.encode()).digest()[1] < 256 * fraction
