@@ -520,8 +520,9 @@ def draw_tokens(logits, u):
 
     The token is the first whose cumulative probability exceeds u, or the most likely one.
     """
-    ids = logits.argmax(-1)
-    if u is not None:
+    if u is None:
+        ids = logits.argmax(-1)
+    else:
         below = logits.softmax(-1).cumsum(-1, dtype=torch.float64)  # [B, V]
         target = u[:, None] * below[:, -1:] * (1 - 1e-12)
         ids = torch.searchsorted(below, target, right=True)[:, 0]
@@ -771,14 +772,14 @@ def run(cfg):
 def arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0, help="seed of items, order and sampling")
-    parser.add_argument("--diseases", type=int, default=60, help="diseases asked about")
+    parser.add_argument("--diseases", type=int, default=30, help="diseases asked about")
     parser.add_argument("--options", type=int, default=6, help="options of each question")
-    parser.add_argument("--train", type=int, default=900, help="training items")
+    parser.add_argument("--train", type=int, default=600, help="training items")
     parser.add_argument("--held-out", type=int, default=450, help="held-out items")
-    parser.add_argument("--traces", type=int, default=650, help="traces of the cold start")
+    parser.add_argument("--traces", type=int, default=500, help="traces of the cold start")
     parser.add_argument("--prompts", type=int, default=16, help="prompts of an RL step")
     parser.add_argument("--max-steps", type=int, default=40, help="most steps of RL stage 1")
-    parser.add_argument("--round-steps", type=int, default=12, help="steps of a round of stage 2")
+    parser.add_argument("--round-steps", type=int, default=10, help="steps of a round of stage 2")
     return parser.parse_args(argv)
 
 
