@@ -1,8 +1,10 @@
-"""Draw one token per row from its logits: exact inversion of the distribution at a keyed random number.
+"""Draw one token per row from its logits: exact inversion of the distribution at a keyed random
+number.
 
-The uniform number behind a token is a hash of (seed, step, prompt id, sample index, position) and of nothing else, so
-a token does not depend on its batch. On a GPU the CUDA graph engine draws with other numbers of the same key
-(kernels/gumbel.py): the tokens of a GPU and of a CPU are different samples of the same distribution.
+The uniform number behind a token is a hash of (seed, step, prompt id, sample index, position) and
+of nothing else, so a token does not depend on its batch. On a GPU the CUDA graph engine draws with
+other numbers of the same key (kernels/gumbel.py): the tokens of a GPU and of a CPU are different
+samples of the same distribution.
 
 N rows, V vocabulary.
 """
@@ -26,11 +28,13 @@ BLOCK = 64  # tokens whose probability mass is summed before the sums are search
 
 @dataclass(frozen=True)
 class Truncation:
-    """Which tokens may be drawn, applied in this order after the temperature. For serving; training never truncates."""
+    """Which tokens may be drawn, applied in this order after the temperature; for serving only."""
 
     top_k: int = 0  # the k most likely; 0: all
-    top_p: float = 1.0  # the smallest set of the most likely whose mass reaches p (Holtzman et al. 2020)
-    min_p: float = 0.0  # those of at least min_p times the mass of the most likely (Nguyen et al. 2024)
+    # the smallest set of the most likely whose mass reaches p (Holtzman et al. 2020)
+    top_p: float = 1.0
+    # those of at least min_p times the mass of the most likely (Nguyen et al. 2024)
+    min_p: float = 0.0
 
     def __bool__(self) -> bool:
         return self != Truncation()
@@ -43,9 +47,11 @@ def rng_key(seed: int, step: int, prompt_id: str, sample: int) -> int:
 
 
 def uniform_at(keys: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """The random number of each key at a position, in [0, 1) with 53 random bits. uint64 [N], [N] -> fp64 [N]
+    """The random number of each key at a position, in [0, 1) with 53 random bits. uint64 [N], [N]
+    -> fp64 [N]
 
-    SplitMix64 (Steele, Lea, Flood 2014): a counter in steps of GAMMA, and a finalizer that mixes its bits.
+    SplitMix64 (Steele, Lea, Flood 2014): a counter in steps of GAMMA, and a finalizer that mixes
+    its bits.
     """
     z = keys + positions.astype(np.uint64) * GAMMA
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -63,8 +69,9 @@ def sample_inverse_cdf(logits: Tensor, u: Tensor, temperature: float,
         u: [N] in [0, 1), fp64; not read at temperature 0.
 
     Returns:
-        The ids [N], and their log-probabilities [N] under the distribution drawn from: softmax(logits / temperature),
-        truncated if asked for. At temperature 0 the log-probability is that of softmax(logits).
+        The ids [N], and their log-probabilities [N] under the distribution drawn from:
+        softmax(logits / temperature), truncated if asked for. At temperature 0 the log-probability
+        is that of softmax(logits).
     """
     if temperature == 0:
         ids = arg_max(logits)
@@ -90,7 +97,10 @@ def sample_inverse_cdf(logits: Tensor, u: Tensor, temperature: float,
 
 
 def first_above(sums: Tensor, target: Tensor) -> Tensor:
-    """Index of the first running sum above the target; its token has mass whatever the rounding. [N, M], [N, 1]"""
+    """Index of the first running sum above the target. [N, M], [N, 1] -> [N, 1]
+
+    Its token has mass whatever the rounding.
+    """
     below_total = torch.minimum(target, sums[:, -1:] * (1 - 2**-52))
     return torch.searchsorted(sums, below_total, right=True)
 
@@ -103,7 +113,8 @@ def arg_max(logits: Tensor) -> Tensor:
 
 
 def truncate(logits: Tensor, truncation: Truncation) -> Tensor:
-    """-inf for the tokens that may not be drawn; at least one most likely token stays. [N, V] -> [N, V]"""
+    """-inf for the tokens that may not be drawn; at least one most likely token stays. [N, V] ->
+    [N, V]"""
     excluded = float("-inf")
     if 0 < truncation.top_k < logits.shape[-1]:
         values, ids = logits.topk(truncation.top_k)
@@ -123,5 +134,6 @@ def truncate(logits: Tensor, truncation: Truncation) -> Tensor:
 def check_finite(values: Tensor) -> Tensor:
     """The values. Raises RunFailed if one is not finite."""
     if not values.isfinite().all():
-        raise RunFailed("the model's logits are not finite: broken weights, or a dtype that is too narrow for them")
+        raise RunFailed("the model's logits are not finite: "
+                        "broken weights, or a dtype that is too narrow for them")
     return values

@@ -1,7 +1,8 @@
 """The sampler's key/value cache: each prompt is stored once and shared by all samples of its group.
 
-A row is one sequence being sampled. Active rows are always 0..n-1, so a decode step works on a slice; when a row
-ends, the last row takes its index. A slot holds one prompt; it is free again when its last row has ended.
+A row is one sequence being sampled. Active rows are always 0..n-1, so a decode step works on a
+slice; when a row ends, the last row takes its index. A slot holds one prompt; it is free again when
+its last row has ended.
 
     prompts[layer]              [2, slots, K, P, D]  keys and values of the prompts, right-padded
     keys[layer], values[layer]  [rows, K, T, D]      keys and values of the sampled tokens
@@ -72,7 +73,8 @@ class ActiveRows:
 
 
 class KVCache:
-    """The cache and the two model calls that fill it, for prompts and for one more token of each row.
+    """The cache and the two model calls that fill it, for prompts and for one more token of each
+    row.
 
     Decoding here is the model's own forward pass; the fast engines are subclasses that replace it.
     """
@@ -112,7 +114,8 @@ class KVCache:
             self.keys[layer], self.values[layer] = keys, values
 
     def forward_prompts(self, prompts: list[list[int]], samples: int) -> Tensor:
-        """Run each prompt once and add ``samples`` rows for it. Returns its last hidden state, [prompts, C]."""
+        """Run each prompt once and add ``samples`` rows for it. Returns its last hidden state,
+        [prompts, C]."""
         ids, lengths = pad_right(prompts, self.model.device)
         slots = [self.rows.free_slots.pop() for _ in prompts]
         for slot, prompt in zip(slots, prompts):
@@ -172,7 +175,8 @@ class KVCache:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """What the model calls. q [B, H, T, D]; k, v [B, K, T, D] -> [B, H, T, D]
 
-        During a prefill B are prompts of T tokens; otherwise B are the active rows with one token each.
+        During a prefill B are prompts of T tokens; otherwise B are the active rows with one token
+        each.
         """
         keys, values, num_keys = self.update(layer, k, v)
         if self.prefill_slots is not None:

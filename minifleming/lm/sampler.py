@@ -1,23 +1,24 @@
-"""[6/10] Sampling: prefill each prompt once, let its k samples share the cache, decode until all have ended.
+"""[6/10] Sampling: prefill each prompt once for its k samples, then decode until all have ended.
 
-The loop in ``generate_stream`` is continuous batching: finished rows leave, and waiting prompts take their places.
-Each round of it
+The loop in ``generate_stream`` is continuous batching: finished rows leave, and waiting prompts
+take their places. Each round of it
 
     decode     feeds the newest token of every active row to the model (kv_cache.py)
     prefill    reads prompts that fit now, each once for all its samples
     sample     draws one token per row from its last hidden state (categorical.py)
     release    frees the rows that have ended
 
-``Engine`` is the plain engine. Two fast ones do the same in other operations: engines/fused_cpu.py replaces the
-decode step, engines/cuda_graph.py all four parts; ``make_engine`` chooses.
+``Engine`` is the plain engine. Two fast ones do the same in other operations: engines/fused_cpu.py
+replaces the decode step, engines/cuda_graph.py all four parts; ``make_engine`` chooses.
 
-The random number behind a token is keyed, so a completion does not depend on the rest of the batch, on the order of
-the prompts, or on the rank that samples it: exactly so in batch-invariant mode, otherwise up to the rounding of matrix
-products of different shapes.
+The random number behind a token is keyed, so a completion does not depend on the rest of the batch,
+on the order of the prompts, or on the rank that samples it: exactly so in batch-invariant mode,
+otherwise up to the rounding of matrix products of different shapes.
 
-Each token is recorded with its log-probability under the distribution that it was drawn from, softmax(logits / T) over
-the whole vocabulary. Training never truncates that distribution (top-k, top-p, min-p): the recorded log-probability
-would not be the policy's, and the ratio of on-policy sampling in Eq. 1 would not be 1.
+Each token is recorded with its log-probability under the distribution that it was drawn from,
+softmax(logits / T) over the whole vocabulary. Training never truncates that distribution (top-k,
+top-p, min-p): the recorded log-probability would not be the policy's, and the ratio of on-policy
+sampling in Eq. 1 would not be 1.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class SamplingParams:
 
 @dataclass(slots=True)
 class Completion:
-    """The sampled tokens, including the end token, and the log-probability of each (natural log)."""
+    """The sampled tokens, including the end token, and the log-probability of each (natural
+    log)."""
 
     prompt: int  # index into the prompts
     sample: int  # index within the prompt's group
@@ -73,9 +75,13 @@ class Completion:
         return self.finished or self.truncated
 
 
-def generate(model: LanguageModel, prompts: list[list[int]], keys: list[str], params: SamplingParams,
+def generate(model: LanguageModel, prompts: list[list[int]], keys: list[str],
+             params: SamplingParams,
              on_done: Callable[[int], None] = lambda count: None) -> list[Completion]:
-    """All completions, ordered by prompt and sample. ``on_done`` gets the number of completions that just ended."""
+    """All completions, ordered by prompt and sample; arguments as in ``generate_stream``.
+
+    ``on_done`` is called with the number of completions that have just ended.
+    """
     completions = []
     for rows in generate_stream(model, prompts, keys, params):
         ended = [row for row in rows if row.ended]
@@ -87,7 +93,7 @@ def generate(model: LanguageModel, prompts: list[list[int]], keys: list[str], pa
 
 def generate_stream(model: LanguageModel, prompts: list[list[int]], keys: list[str],
                     params: SamplingParams) -> Iterator[list[Completion]]:
-    """Yields, after each round, the completions that got tokens in it; an ended completion is not yielded again.
+    """Yields, after each round, the completions that got tokens; an ended one is not yielded again.
 
     Args:
         prompts: token ids, at least one for each prompt.
@@ -100,18 +106,24 @@ def generate_stream(model: LanguageModel, prompts: list[list[int]], keys: list[s
         return
     capacity = capacity_for(prompts, max(limits), params)
     engine = make_engine(model, capacity, params)
+    end_ids = set(params.end_ids)
     waiting = deque(sorted(range(len(prompts)), key=lambda i: -len(prompts[i])))  # longest first
     rows: list[Completion] = []
     while waiting or rows:
         with torch.inference_mode():
             engine.decode()
-            while batch := next_prefill(waiting, prompts, rows, capacity, params.samples):
-                new = [Completion(i, s) for i in batch for s in range(params.samples)]
-                rng_keys = [rng_key(params.seed, params.step, keys[c.prompt], c.sample) for c in new]
+            while waiting:
+                batch = next_prefill(waiting, prompts, rows, capacity, params.samples)
+                if not batch:
+                    break
+                rng_keys = []
+                for i in batch:
+                    for s in range(params.samples):
+                        rows.append(Completion(i, s))
+                        rng_keys.append(rng_key(params.seed, params.step, keys[i], s))
                 engine.prefill([prompts[i] for i in batch], rng_keys)
-                rows += new
             for row, drawn in zip(rows, engine.sample()):
-                append_tokens(row, drawn, params.end_ids, limits[row.prompt])
+                append_tokens(row, drawn, end_ids, limits[row.prompt])
             updated = rows
             ended = [i for i, row in enumerate(rows) if row.ended]
             if ended:
@@ -119,7 +131,8 @@ def generate_stream(model: LanguageModel, prompts: list[list[int]], keys: list[s
         yield updated
 
 
-def append_tokens(row: Completion, drawn: list[tuple[int, float]], end_ids: list[int], limit: int) -> None:
+def append_tokens(row: Completion, drawn: list[tuple[int, float]], end_ids: set[int],
+                  limit: int) -> None:
     """Append (token, log-probability) pairs until the row ends."""
     for token, logprob in drawn:
         row.ids.append(token)
@@ -134,19 +147,22 @@ def completion_limits(prompts: list[list[int]], max_new_tokens: int, positions: 
     """How many tokens may follow each prompt."""
     longest = max(map(len, prompts), default=0)
     if longest >= positions:
-        raise BadInput(f"a prompt of {longest} tokens leaves no room in the model's {positions} positions")
+        raise BadInput(f"a prompt of {longest} tokens leaves no room "
+                       f"in the model's {positions} positions")
     return [min(max_new_tokens, positions - len(prompt)) for prompt in prompts]
 
 
 def capacity_for(prompts: list[list[int]], new_tokens: int, params: SamplingParams) -> Capacity:
     rows = min(max(params.max_num_seqs, params.samples), len(prompts) * params.samples)
-    slots = -(-2 * rows // params.samples)  # twice the prompts of a full batch, since groups end one row at a time
+    # twice the prompts of a full batch, since the rows of a group end at different times
+    slots = -(-2 * rows // params.samples)
     return Capacity(rows, min(len(prompts), rows, slots), max(map(len, prompts)), new_tokens)
 
 
-def next_prefill(waiting: deque[int], prompts: list[list[int]], rows: list[Completion], capacity: Capacity,
-                 samples: int) -> list[int]:
-    """Take the prompts of the next prefill from ``waiting``: what fits, in one padded batch of bounded size."""
+def next_prefill(waiting: deque[int], prompts: list[list[int]], rows: list[Completion],
+                 capacity: Capacity, samples: int) -> list[int]:
+    """Take the prompts of the next prefill from ``waiting``: those that fit, up to a bounded
+    size."""
     free_rows = capacity.rows - len(rows)
     free_slots = capacity.prompts - len({row.prompt for row in rows})
     batch: list[int] = []
@@ -158,20 +174,22 @@ def next_prefill(waiting: deque[int], prompts: list[list[int]], rows: list[Compl
     return batch
 
 
-def make_engine(model: LanguageModel, capacity: Capacity, params: SamplingParams) -> Engine | CudaGraphDecoder:
+def make_engine(model: LanguageModel, capacity: Capacity,
+                params: SamplingParams) -> Engine | CudaGraphDecoder:
     if cuda_graph.is_supported(model, bool(params.truncation)):
-        return CudaGraphDecoder(model, capacity, params.samples, params.temperature, params.sync_every)
+        return CudaGraphDecoder(model, capacity, params.samples, params.temperature,
+                                params.sync_every)
     cache = KVCache(model, capacity) if model.batch_invariant else FusedDecoder(model, capacity)
     return Engine(cache, params)
 
 
 class Engine:
-    """One token per row and round. Rows are those of the cache: new ones at the end, see ``KVCache.release``."""
+    """Draws one token per row and round. Rows are numbered as in the cache."""
 
     def __init__(self, cache: KVCache, params: SamplingParams):
         self.cache, self.model, self.params = cache, cache.model, params
         self.rng_keys = np.zeros(0, np.uint64)  # [n]
-        self.ids = torch.zeros(0, dtype=torch.int64, device=cache.model.device)  # [n], the newest tokens
+        self.ids = torch.zeros(0, dtype=torch.int64, device=cache.model.device)  # [n], newest
         self.hidden: list[Tensor] = []  # last hidden states of all rows, in parts [., C]
 
     def decode(self) -> None:
@@ -186,7 +204,8 @@ class Engine:
         self.rng_keys = np.append(self.rng_keys, np.array(rng_keys, np.uint64))
 
     def sample(self) -> list[list[tuple[int, float]]]:
-        """Draw a token for every row. Returns a list with one (token, log-probability) pair for each."""
+        """Draw a token for every row. Returns a list with one (token, log-probability) pair for
+        each."""
         logits = self.model.logits(torch.cat(self.hidden)).float()  # [n, V]
         self.hidden = []
         u = uniform_at(self.rng_keys, np.array(self.cache.rows.lengths))
@@ -198,7 +217,7 @@ class Engine:
     def draw(self, logits: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         temperature, truncation = self.params.temperature, self.params.truncation
         ids, logprobs = sample_inverse_cdf(logits, u[:, 0], temperature, truncation)
-        if self.model.batch_invariant and not truncation:  # by the operations of training, for equal bits
+        if self.model.batch_invariant and not truncation:  # bit-equal to the trainer's
             logprobs = token_logprobs(logits, ids, temperature or 1.0)
         return ids, logprobs
 

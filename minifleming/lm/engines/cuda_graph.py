@@ -1,16 +1,18 @@
-"""CUDA graph decoding: one decode step is captured once per batch size and replayed from static buffers.
+"""CUDA graph decoding: one decode step is captured once per batch size and replayed from static
+buffers.
 
-A step of a small model is about ten kernels per layer of a few microseconds each; launching them from Python would
-take longer than running them. So everything that changes between steps (tokens, lengths, positions, which rows read
-which prompt) is kept in device memory at fixed addresses, and one call replays the whole step.
+A step of a small model is about ten kernels per layer of a few microseconds each; launching them
+from Python would take longer than running them. So everything that changes between steps (tokens,
+lengths, positions, which rows read which prompt) is kept in device memory at fixed addresses, and
+one call replays the whole step.
 
-    rows         [0, n) are active; the graph is that of the smallest batch size in BATCH_SIZES that holds them
-    sync_every   steps between two reads of the new tokens by the host. Rows that finish in between keep decoding;
-                 their extra tokens are discarded.
+    rows         [0, n) are active; the graph is that of the smallest of BATCH_SIZES that holds them
+    sync_every   steps between two reads of the new tokens by the host. Rows that finish in between
+                 keep decoding; their extra tokens are discarded.
 
-Random numbers are keyed as in the plain engine, so a completion does not depend on its batch up to rounding, but the
-tokens are other samples of the same distribution (kernels/gumbel.py). Without CUDA nothing is captured and the same
-steps run one operation at a time, which is what the tests do.
+Random numbers are keyed as in the plain engine, so a completion does not depend on its batch up to
+rounding, but the tokens are other samples of the same distribution (kernels/gumbel.py). Without
+CUDA nothing is captured and the same steps run one operation at a time, which is what the tests do.
 
 n rows, H query heads, D head width, N tokens drawn per row.
 """
@@ -58,7 +60,8 @@ class CudaGraphDecoder(KVCache):
         self.samples, self.temperature, self.sync_every = samples, temperature, sync_every
         self.num_new = 0  # rows added since the last ``sample``
         self.captures = model.device.type == "cuda"
-        c, device, rows, tokens = model.config, model.device, capacity.rows, self.capacity.new_tokens
+        c, device = model.config, model.device
+        rows, tokens = self.capacity.rows, self.capacity.new_tokens
         self.layers = [fuse_layer(block) for block in model.model.layers]
         positions = torch.arange(capacity.prompt_tokens + tokens, device=device)
         self.cos, self.sin = cos_sin(positions, c.rope_theta, self.D, c.rope_scaling)
@@ -88,9 +91,10 @@ class CudaGraphDecoder(KVCache):
     # One step
 
     def step(self, n: int) -> None:
-        """Feed the newest token of rows [0, n) and draw the next one, without synchronizing with the host."""
+        """Feed the newest token of rows [0, n) and draw the next one, without synchronizing with
+        the host."""
         model = self.model.model
-        counts, positions, ids, logprobs = (x[:n] for x in (self.counts, self.positions, self.ids, self.logprobs))
+        counts, ids, logprobs = self.counts[:n], self.ids[:n], self.logprobs[:n]
         eps = self.model.config.rms_norm_eps
         x = F.embedding(ids, model.embed_tokens.weight)
         h = rms_norm(x, model.layers[0].input_layernorm.weight, eps)
@@ -103,30 +107,33 @@ class CudaGraphDecoder(KVCache):
             add_rms_norm_into(torch.mm(swiglu(gate, up), layer.down), x, next_norm.weight, eps, h)
         logits = F.linear(h, self.model.lm_head.weight)
         sample_tokens(logits, self.rng_keys[:n], counts, self.temperature, ids, logprobs)
-        column = counts[:, None].long()  # tokens drawn before; idle rows overwrite column 0, which is not read
+        # tokens drawn before; idle rows overwrite column 0, which is not read
+        column = counts[:, None].long()
         self.drawn[:n].scatter_(1, column, ids[:, None])
         self.drawn_logprobs[:n].scatter_(1, column, logprobs[:, None])
         active = (counts > 0).int()
         counts += active
-        positions += active
+        self.positions[:n] += active
 
     def attention(self, i: int, block: Block, layer: FusedLayer, h: Tensor) -> Tensor:
-        """Attention of layer i for normalized states h [n, C], before the output projection. -> [n, H · D]"""
+        """Attention of layer i for normalized states h [n, C], before the projection. -> [n, H ·
+        D]"""
         n, attn = len(h), block.self_attn
         q, y, counts = self.q[:n], self.y[:n], self.counts[:n]
         q_norm = attn.q_norm.weight if isinstance(attn.q_norm, RMSNorm) else None
         k_norm = attn.k_norm.weight if isinstance(attn.k_norm, RMSNorm) else None
         qkv = project(h, layer.qkv, layer.bias)
-        rotary_and_cache(qkv, self.positions[:n], counts - 1, self.cos, self.sin, self.keys[i], self.values[i],
-                         q, q_norm, k_norm, self.model.config.rms_norm_eps)
+        rotary_and_cache(qkv, self.positions[:n], counts - 1, self.cos, self.sin, self.keys[i],
+                         self.values[i], q, q_norm, k_norm, self.model.config.rms_norm_eps)
         if n not in self.workspaces:
             self.workspaces[n] = workspace(q, self.keys[0], self.prompts[0][0], self.groups)
-        decode_attention(q, self.keys[i], self.values[i], counts, *self.prompts[i], self.slot_len,
-                         self.groups, self.workspaces[n], y)
+        decode_attention(q, self.keys[i], self.values[i], counts, *self.prompts[i],
+                         self.slot_len, self.groups, self.workspaces[n], y)
         return y.flatten(1)
 
     def run(self, steps: int) -> None:
-        """Decode all active rows. The first step of a batch size runs eagerly, which compiles its kernels."""
+        """Decode all active rows. The first step of a batch size runs eagerly, which compiles its
+        kernels."""
         n = batch_size(len(self.rows), self.capacity.rows)
         self.reserve(max(self.rows.lengths) + steps)
         self.rows.lengths = [length + steps for length in self.rows.lengths]
@@ -139,7 +146,8 @@ class CudaGraphDecoder(KVCache):
                 self.graphs[n] = self.capture(n)
 
     def capture(self, n: int) -> torch.cuda.CUDAGraph:
-        """The graph of one step of n rows. All graphs share a memory pool, since one runs at a time."""
+        """The graph of one step of n rows. All graphs share a memory pool, since one runs at a
+        time."""
         torch.cuda.synchronize()
         pool = None
         for other in self.graphs.values():
@@ -160,8 +168,8 @@ class CudaGraphDecoder(KVCache):
         self.rows.lengths[new] = [1] * (len(self.rows) - first)
         self.rng_keys[new] = torch.tensor(as_int64(rng_keys), device=hidden.device)
         logits = self.model.logits(hidden).repeat_interleave(self.samples, 0)
-        sample_tokens(logits, self.rng_keys[new], torch.zeros_like(self.counts[new]), self.temperature,
-                      self.ids[new], self.logprobs[new])
+        sample_tokens(logits, self.rng_keys[new], torch.zeros_like(self.counts[new]),
+                      self.temperature, self.ids[new], self.logprobs[new])
         self.drawn[new, 0] = self.ids[new]
         self.drawn_logprobs[new, 0] = self.logprobs[new]
         self.counts[new] = 1
@@ -171,7 +179,8 @@ class CudaGraphDecoder(KVCache):
         """Does nothing: ``sample`` replays whole steps."""
 
     def sample(self) -> list[list[tuple[int, float]]]:
-        """Decode ``sync_every`` steps. Returns the new (token, log-probability) pairs of each row."""
+        """Decode ``sync_every`` steps. Returns the new (token, log-probability) pairs of each
+        row."""
         self.run(self.sync_every)
         n, num_newest = len(self.rows), self.sync_every + 1
         newest = torch.arange(num_newest, device=self.counts.device)
@@ -195,7 +204,8 @@ class CudaGraphDecoder(KVCache):
 
     def arrange(self) -> None:
         super().arrange()
-        table = [rows + [-1] * (self.samples - len(rows)) for rows in self.rows.by_slot(len(self.groups))]
+        groups = self.rows.by_slot(len(self.groups))
+        table = [rows + [-1] * (self.samples - len(rows)) for rows in groups]
         self.groups.copy_(torch.tensor(table))
         self.slot_len.copy_(torch.tensor(self.prompt_lengths))
 
@@ -206,8 +216,8 @@ def as_int64(rng_keys: list[int]) -> list[int]:
 
 
 def is_supported(model: LanguageModel, truncated: bool) -> bool:
-    """Whether this engine can sample from ``model``: on a GPU whose shared memory fits the kernels, from the whole
-    distribution, and not in batch-invariant mode."""
+    """Whether this engine can sample from ``model``: on a GPU whose shared memory fits the kernels,
+    from the whole distribution, and not in batch-invariant mode."""
     c, table = model.config, model.model.embed_tokens.weight
     if not on_gpu(table) or model.batch_invariant or truncated:
         return False

@@ -1,14 +1,18 @@
-"""Fused decode step for small models: the arithmetic of ``LanguageModel.forward`` for one token per row.
+"""Fused decode step for small models: the arithmetic of ``LanguageModel.forward`` for one token per
+row.
 
 Three savings over the plain engine (kv_cache.py):
 
-- The weights of q, k and v, and of gate and up, share one storage, so a layer has four matrix products, not seven.
+- The weights of q, k and v, and of gate and up, share one storage, so a layer has four matrix
+products, not seven.
   They are the model's own parameters, not copies (``fuse_weights``).
 - A product adds the residual to its result, and the rotary table holds the scale of the scores.
-- All queries that read one prompt meet its keys in one product: a prompt's rows are gathered next to each other.
+- All queries that read one prompt meet its keys in one product: a prompt's rows are gathered next
+to each other.
 
-n active rows, C width, H query heads, K key/value heads, D head width, I intermediate width, P longest active
-prompt, T longest active completion, S prompt slots in use, R most rows of one prompt.
+n active rows, C width, H query heads, K key/value heads, D head width, I intermediate width, P
+longest active prompt, T longest active completion, S prompt slots in use, R most rows of one
+prompt.
 """
 
 from __future__ import annotations
@@ -107,8 +111,9 @@ class FusedDecoder(KVCache):
         positions = super().begin_step()
         column = torch.arange(self.max_prompt_len + self.max_len, device=positions.device)
         own = column - self.max_prompt_len
-        visible = torch.where(own < 0, column < self.prompt_len[:, None], own <= self.own_len[:, None])
-        mask = torch.zeros(visible.shape, device=positions.device).masked_fill_(~visible, float("-inf"))
+        in_prompt, in_own = column < self.prompt_len[:, None], own <= self.own_len[:, None]
+        hidden = ~torch.where(own < 0, in_prompt, in_own)
+        mask = torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, float("-inf"))
         self.mask = mask[self.row_index][:, None, :, None]  # [S, 1, R, 1, P + T]
         return positions
 
@@ -116,10 +121,11 @@ class FusedDecoder(KVCache):
         """Attention of one scaled query per row and head. q [n · K, H/K, D] -> [n · K, H/K, D]"""
         rows, group, D = q.shape
         S, P, T = len(self.row_index), self.max_prompt_len, self.max_len
-        prompt_keys, prompt_values = self.prompts[layer][:, :S].flatten(1, 2)[:, :, :P]  # [S · K, P, D]
+        prompts = self.prompts[layer][:, :S].flatten(1, 2)
+        prompt_keys, prompt_values = prompts[:, :, :P]  # [S · K, P, D]
         keys = self.keys[layer].flatten(0, 1)[:rows, :T]
         values = self.values[layer].flatten(0, 1)[:rows, :T]
-        by_prompt = q.index_select(0, self.gather_index).view(S * self.K, -1, D)  # [S · K, R · H/K, D]
+        by_prompt = q.index_select(0, self.gather_index).view(S * self.K, -1, D)  # R · H/K queries
         prompt_scores = torch.bmm(by_prompt, prompt_keys.transpose(1, 2))
         own_scores = torch.bmm(q, keys.transpose(1, 2)).index_select(0, self.gather_index)
         scores = torch.cat((prompt_scores, own_scores.view(S * self.K, -1, T)), dim=-1)
@@ -171,9 +177,11 @@ def fuse_layer(block: Block) -> FusedLayer:
 
 @torch.no_grad()
 def fuse_weights(parameters: list[nn.Parameter]) -> Tensor:
-    """One tensor of all parameters' rows that shares their memory; they are moved if they are not adjacent.
+    """One tensor of all parameters' rows that shares their memory; they are moved if they are not
+    adjacent.
 
-    A moved parameter keeps its identity and its values, so optimizers and checkpoints see no difference.
+    A moved parameter keeps its identity and its values, so optimizers and checkpoints see no
+    difference.
     """
     first = parameters[0]
     if not adjacent(parameters):
