@@ -1,4 +1,5 @@
-"""Linear head -> log-probability and entropy of one token a row -> policy loss, holding at most a chunk of logits.
+"""Fused head: logits, log-probability and entropy of one token per row, and its loss, chunk by
+chunk.
 
     z = h Wᵀ, p = softmax(z / τ)                 h [N, C], W [V, C], ids y [N], temperature τ
     l = (z_y - m) / τ - log S                    log π(y) [N]; m = max z, S = Σ_v exp((z_v - m) / τ)
@@ -6,18 +7,20 @@
     L = Σ_i loss(l_i), c = dL/dl                 see ``TokenLoss``
     dz = c (1_y - p) / τ       dh = dz W         dW = dzᵀ h
 
-Bytes moved and held: plain PyTorch reads or writes N·V logits about ten times, in fp32, and keeps some 12 bytes a logit
-for the backward pass. Here a chunk of rows is written once, read for m, S and H, read again and replaced by dz, and
-read by two products: 10 bytes moved a logit in bf16 (12 where the second reading misses the cache), and nothing kept
-but dh, dW and 16 bytes a token. As dz is made while the logits are there, the work is three products, 6 N·V·C; for
-that c must follow from what is known of one token. ``linear_logprobs`` is for losses that need all l first: 8 N·V·C.
+Memory: plain PyTorch reads or writes N·V logits about ten times in fp32 and keeps about 12 bytes
+per logit for the backward pass. Here a chunk of rows is written once, read for m, S and H, read
+again and replaced by dz, and read by two products: 10 bytes moved per logit in bf16 (12 if the
+second read misses the cache). Only dh, dW and 16 bytes per token are kept. Since dz is computed
+while the logits are in memory, the work is three products, 6 N·V·C FLOP; this requires that c
+depends on one token only. ``linear_logprobs`` is for losses that need all l first: 8 N·V·C.
 
-What limits it: the products at C = 3584, at C = 896 bytes too. dW is summed over the chunks in fp32: read and written
-once a chunk, 8 VC bytes beside a product of 2 R V C operations. On H200 (4.3 TB/s, 788 TFLOP/s) the two take as long as
-each other at R = 733 rows, whatever C. So the chunk is the largest that 256 MiB allow: 224 MiB of logits beside 32 MiB
-of cuBLAS, in whole tiles of 128 rows. V = 151,936 in bf16: R = 768, 222.6 MiB. A chunk that stays in 50 MB of L2 (164
-rows) would save at most 10 bytes a logit, 0.35 µs a row, and pay 1.2 µs (C = 896) for dW. In microseconds a row, the
-products' reading and writing of logits hidden behind their arithmetic:
+The limit is the products at C = 3584, and memory traffic as well at C = 896. dW is summed over the
+chunks in fp32: it is read and written once per chunk, 8 VC bytes for a product of 2 R V C FLOP. On
+H200 (4.3 TB/s, 788 TFLOP/s) both take the same time at R = 733 rows, for any C. So the chunk is the
+largest that 256 MiB allow: 224 MiB of logits and 32 MiB for cuBLAS, in whole tiles of 128 rows. For
+V = 151,936 in bf16, R = 768, 222.6 MiB. A chunk that stays in 50 MB of L2 (164 rows) would save at
+most 10 bytes per logit, 0.35 µs per row, and cost 1.2 µs (C = 896) for dW. In microseconds per row,
+if the products hide their reads and writes of logits behind their arithmetic:
 
                                                              C = 896      C = 3584
     three products, 6VC / 788 TFLOP/s                        1.04         4.15
@@ -26,9 +29,10 @@ products' reading and writing of logits hidden behind their arithmetic:
     the share of 6VC / 788 TFLOP/s                           84-66 %      96-73 %
     8192 tokens                                              10.1-12.9    35.2-46.5 ms
 
-In bf16 the sum is ``torch.addmm(..., out_dtype=torch.float32, out=dW)`` (CUDA only): cuBLAS adds in the epilogue, no
-second [V, C] is made. Plain ``addmm`` on bf16 would round the sum once a chunk. The CPU widens the two factors instead.
-The backward pass multiplies dh and dW by the loss's gradient in place, in fp32, and hands them out, once.
+In bf16 the sum is ``torch.addmm(..., out_dtype=torch.float32, out=dW)`` (CUDA only): cuBLAS adds in
+the epilogue without a second [V, C]. Plain ``addmm`` on bf16 would round the sum once per chunk.
+The CPU converts both factors to fp32 instead. backward() scales the precomputed dh and dW in place,
+in fp32, and returns them; it may be called only once.
 """
 
 from __future__ import annotations
@@ -43,21 +47,26 @@ from minifleming.kernels import reference
 from minifleming.kernels.jit import on_gpu
 from minifleming.kernels.loss_rows import fused_logprob_loss_rows
 
-ONE_CHUNK = 2**26  # logits that ``linear_logprobs`` keeps for its backward pass; more are computed again
+# up to so many logits are kept by ``linear_logprobs`` for its backward pass; more are recomputed
+ONE_CHUNK = 2**26
 GPU_BYTES = 224 * 2**20  # of a chunk of logits
-CPU_LOGITS, CPU_ROWS = 2**19, 256  # a chunk in the cache (2 MiB), but of enough rows for the products
+# a chunk that fits the cache (2 MiB), but has enough rows for the products
+CPU_LOGITS = 2**19
+CPU_ROWS = 256
 
 
 @dataclass(frozen=True)
 class TokenLoss:
     """The loss of a token from its l = log π(token). All tensors [N], in fp32, without gradient.
 
-    weighted   L = weight · l                                               Eq. 1, and every step on its own policy
-    token      L = - min(ρ A, clamp(ρ, 1 - low, 1 + high) A) · weight       ρ = exp(l - old), A the advantage
-    detached   L = - clamp(ρ, 1 - low, 1 + high) A l · weight               the clamp is a constant
+    weighted       L = weight · l, for Eq. 1 and every on-policy step
+    token          L = - min(ρ A, clamp(ρ, 1 - low, 1 + high) A) · weight
+    cispo_weight   L = - clamp(ρ, 1 - low, 1 + high) A l · weight, the clamp a constant
 
-    ``weight`` is c itself or, for the other two, one over a denominator, not negative. Where it (or A) is 0 the token
-    adds exactly 0 to loss and gradients, whatever its logits are."""
+    ρ = exp(l - old), A is the advantage. ``weight`` is c itself for the first kind; otherwise it is
+    one over a denominator, not negative. If ``weight`` or A is 0, the token adds exactly 0 to the
+    loss and the gradients, whatever its logits are.
+    """
 
     kind: str
     weight: Tensor
@@ -71,27 +80,35 @@ class TokenLoss:
         assert self.kind == "weighted" or (self.advantage is not None and self.old is not None)
 
     def factor(self) -> Tensor:
-        """What the loss multiplies: c, or A over the denominator."""
-        return (self.weight if self.kind == "weighted" else self.weight * self.advantage).detach().float().contiguous()
+        """The constant factor of each token's loss: c, or A over the denominator."""
+        factor = self.weight if self.kind == "weighted" else self.weight * self.advantage
+        return factor.detach().float().contiguous()
 
 
-def linear_policy_loss(hidden: Tensor, weight: Tensor, ids: Tensor, policy: TokenLoss, temperature: float = 1.0,
+def linear_policy_loss(hidden: Tensor, weight: Tensor, ids: Tensor, policy: TokenLoss,
+                       temperature: float = 1.0,
                        chunk: int | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """-> (loss, log π(ids) [N], entropy [N], dL/dlog π [N]), all fp32; only the loss is differentiable, once.
+    """-> (loss, log π(ids) [N], entropy [N], dL/dlog π [N]), all fp32; only the loss is
+    differentiable, once.
 
-    hidden [N, C], weight [V, C] of one dtype, or an fp32 weight of a bf16 ``hidden``: the products have the dtype of
-    ``hidden``, the gradients those of the two. ``chunk``: logits held at a time."""
+    hidden [N, C], weight [V, C] of one dtype, or an fp32 weight of a bf16 ``hidden``: the products
+    have the dtype of ``hidden``, the gradients those of the two. ``chunk``: logits held at a
+    time."""
     rows = chunk_rows(len(weight), hidden.itemsize, hidden.is_cuda, chunk)
-    return _LinearTokenLoss.apply(hidden, weight, ids, policy, temperature, rows, _wanted(hidden, weight))
+    return _LinearTokenLoss.apply(hidden, weight, ids, policy, temperature, rows,
+                                  _wanted(hidden, weight))
 
 
 def linear_logprobs(hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float = 1.0,
                     chunk: int | None = None) -> Tensor:
-    """log softmax(hidden Wᵀ / temperature) at ``ids``, in fp32, differentiable. Arguments as above -> [N]
+    """log softmax(hidden Wᵀ / temperature) at ``ids``, in fp32, differentiable. Arguments as above
+    -> [N]
 
-    Up to ``chunk`` (or ``ONE_CHUNK``) logits in all are kept for the backward pass; more are computed there again.
+    Up to ``chunk`` (or ``ONE_CHUNK``) logits in all are kept for the backward pass; more are
+    computed there again.
     """
-    keep = any(_wanted(hidden, weight)) and len(hidden) * len(weight) <= (ONE_CHUNK if chunk is None else chunk)
+    most = ONE_CHUNK if chunk is None else chunk
+    keep = any(_wanted(hidden, weight)) and len(hidden) * len(weight) <= most
     rows = chunk_rows(len(weight), hidden.itemsize, hidden.is_cuda, chunk)
     return _Logprobs.apply(hidden, weight, ids, temperature, rows, keep)
 
@@ -106,12 +123,13 @@ def chunk_rows(vocabulary: int, itemsize: int, cuda: bool, chunk: int | None = N
 
 
 class _LinearTokenLoss(torch.autograd.Function):
-    """Gradients are made on the way forward; the backward pass hands them out."""
+    """Gradients are computed in the forward pass; the backward pass scales and returns them."""
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, ids: Tensor, policy: TokenLoss, temperature: float, rows: int,
-                wanted: tuple[bool, bool]):
-        head, ctx.sums = _Head(hidden, weight, ids, temperature, rows), _Gradients(hidden, weight, wanted)
+    def forward(ctx, hidden: Tensor, weight: Tensor, ids: Tensor, policy: TokenLoss,
+                temperature: float, rows: int, wanted: tuple[bool, bool]):
+        head = _Head(hidden, weight, ids, temperature, rows)
+        ctx.sums = _Gradients(hidden, weight, wanted)
         factor, found = policy.factor(), head.columns()
         old = factor if policy.old is None else policy.old.detach().float().contiguous()
         for part, logits in head.chunks():
@@ -132,7 +150,8 @@ class _Logprobs(torch.autograd.Function):
     """One number a row is kept, or all logits where they are few; dz is made on the way back."""
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float, rows: int, keep: bool) -> Tensor:
+    def forward(ctx, hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float, rows: int,
+                keep: bool) -> Tensor:
         head = _Head(hidden, weight, ids, temperature, rows)
         found, ctx.kept = head.columns(), head.space(len(hidden)) if keep else None
         for part, logits in head.chunks(ctx.kept):
@@ -146,7 +165,9 @@ class _Logprobs(torch.autograd.Function):
         hidden, weight, ids = ctx.saved_tensors
         head = _Head(hidden, weight, ids, ctx.temperature, ctx.rows)
         sums = _Gradients(hidden, weight, ctx.needs_input_grad)
-        kept, ctx.kept = ctx.kept, None  # lost below: a second backward pass computes the logits again
+        # lost below: a second backward pass computes the logits again
+        kept = ctx.kept
+        ctx.kept = None
         factor, found = g.contiguous(), head.columns()
         for part, logits in head.chunks(kept, computed=kept is not None):
             head.read(part, logits, found, factor)
@@ -155,7 +176,7 @@ class _Logprobs(torch.autograd.Function):
 
 
 class _Head:
-    """The products and what reads them, a chunk of rows at a time."""
+    """Computes the logits and what follows from them, one chunk of rows at a time."""
 
     def __init__(self, hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float, rows: int):
         assert hidden.dtype != torch.float16, "in fp16 a coefficient of 1e-5 times p is 0"
@@ -167,13 +188,17 @@ class _Head:
     def columns(self) -> list[Tensor]:
         """For log π, entropy, c, loss."""
         dtype = torch.promote_types(self.hidden.dtype, torch.float32)  # fp64 on a CPU, for tests
-        return [torch.empty(len(self.hidden), dtype=dtype, device=self.hidden.device) for _ in range(4)]
+        return [torch.empty(len(self.hidden), dtype=dtype,
+                            device=self.hidden.device) for _ in range(4)]
 
     def space(self, rows: int) -> Tensor:
-        return torch.empty(rows, len(self.weight), dtype=self.hidden.dtype, device=self.hidden.device)
+        return torch.empty(rows, len(self.weight), dtype=self.hidden.dtype,
+                           device=self.hidden.device)
 
-    def chunks(self, kept: Tensor | None = None, computed: bool = False) -> Iterator[tuple[slice, Tensor]]:
-        """The logits of some rows, in ``kept`` [N, V] or in one space for all; ``computed``: they are in there."""
+    def chunks(self, kept: Tensor | None = None,
+               computed: bool = False) -> Iterator[tuple[slice, Tensor]]:
+        """The logits of some rows, in ``kept`` [N, V] or in one space for all; ``computed``: they
+        are in there."""
         N = len(self.hidden)
         space = self.space(min(self.rows, N)) if kept is None else None
         for at in range(0, N, self.rows):
@@ -183,12 +208,15 @@ class _Head:
                 torch.mm(self.hidden[part], self.weight.t(), out=logits)
             yield part, logits
 
-    def read(self, part: slice, logits: Tensor, found: list[Tensor], factor: Tensor | None, old: Tensor | None = None,
-             kind: str = "weighted", low: float = 0.0, high: float = 0.0) -> None:
-        """Fill ``found``; where there is a ``factor``, also its loss, and leave dz where the logits were."""
+    def read(self, part: slice, logits: Tensor, found: list[Tensor], factor: Tensor | None,
+             old: Tensor | None = None, kind: str = "weighted", low: float = 0.0,
+             high: float = 0.0) -> None:
+        """Fill ``found``; where there is a ``factor``, also its loss, and leave dz where the logits
+        were."""
         rows = fused_logprob_loss_rows if on_gpu(logits) else reference.logprob_loss_rows
-        rows(logits, self.ids[part], [x[part] for x in found], None if factor is None else factor[part],
-             None if old is None else old[part], kind, low, high, self.temperature)
+        rows(logits, self.ids[part], [x[part] for x in found],
+             None if factor is None else factor[part], None if old is None else old[part], kind,
+             low, high, self.temperature)
 
 
 class _Gradients:
@@ -196,7 +224,8 @@ class _Gradients:
 
     def __init__(self, hidden: Tensor, weight: Tensor, wanted: tuple[bool, ...]):
         self.dtype = weight.dtype
-        self.dh = torch.empty(hidden.shape, dtype=hidden.dtype, device=hidden.device) if wanted[0] else None
+        self.dh = torch.empty(hidden.shape, dtype=hidden.dtype,
+                              device=hidden.device) if wanted[0] else None
         make = torch.empty if len(hidden) else torch.zeros  # the first chunk writes, the others add
         wide = torch.promote_types(weight.dtype, torch.float32)
         self.dw = make(weight.shape, dtype=wide, device=weight.device) if wanted[1] else None
@@ -208,7 +237,8 @@ class _Gradients:
             _add_product(self.dw, dz.t(), hidden[part], beta=float(part.start > 0))
 
     def times(self, g: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Both times a scalar, in place: of two dimensions, or beside a bf16 tensor it may be rounded to bf16."""
+        """Both times a scalar, in place: of two dimensions, or beside a bf16 tensor it may be
+        rounded to bf16."""
         for x in (self.dh, self.dw):
             if x is not None and g is not None:
                 x.mul_(g.view(1, 1))
@@ -216,7 +246,8 @@ class _Gradients:
 
 
 def downcast_in_place(x: Tensor, dtype: torch.dtype, step: int = 2**22) -> Tensor:
-    """x in a dtype of half the width, in the front half of its own memory: nothing as large is made beside it."""
+    """x in a dtype of half the width, in the front half of its own memory: nothing as large is made
+    beside it."""
     if x.dtype == dtype:
         return x
     wide = x.view(-1)
@@ -227,7 +258,8 @@ def downcast_in_place(x: Tensor, dtype: torch.dtype, step: int = 2**22) -> Tenso
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor, beta: float) -> None:
-    """total = beta · total + left right, the total in fp32; beta = 0: whatever stood there is not read."""
+    """total = beta · total + left right, the total in fp32; beta = 0: whatever stood there is not
+    read."""
     if left.dtype == total.dtype:
         total.addmm_(left, right, beta=beta)
     elif left.is_cuda:

@@ -1,9 +1,9 @@
-"""Triton where it is installed; the kernels' files import without it and without a GPU.
+"""Imports Triton if it is installed; the kernels' modules import without it and without a GPU.
 
-A kernel is a function decorated with ``jit``; beside it stands a wrapper that asserts what the kernel assumes and
-starts it. Where ``on_gpu`` says no, plain PyTorch runs instead: that of reference.py, or where a derived backward pass
-saves time or memory, the ``plain_`` functions beside the kernel. The tests run every kernel in
-Triton's interpreter (``TRITON_INTERPRET=1``), and compile each for Hopper without a GPU.
+A kernel is a function decorated with ``jit``; a wrapper next to it asserts its assumptions and
+launches it. If ``on_gpu`` is false, plain PyTorch runs instead: reference.py, or the ``plain_``
+functions next to the kernel, whose derived backward pass saves time or memory. The tests run every
+kernel in Triton's interpreter (``TRITON_INTERPRET=1``) and compile each for Hopper without a GPU.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ except ImportError:  # not Linux, or not installed: the references run
 
 
 def on_gpu(*tensors: Tensor) -> bool:
-    """Is this work for a Triton kernel?"""
+    """Whether a Triton kernel can run on these tensors."""
     return triton is not None and all(t.is_cuda for t in tensors)
 
 
 def fits_shared_memory(q: Tensor) -> bool:
-    """Do the attention kernels run on this card with heads of this width? They want up to 131 KB of shared memory a
-    block: Hopper and A100 have it, smaller cards only for narrow heads."""
+    """Whether the attention kernels fit this GPU's shared memory for this head width.
+
+    They take up to 131 KB per block, which Hopper and A100 have; smaller GPUs only fit narrow
+    heads.
+    """
     if not q.is_cuda:  # the interpreter
         return True
     room = torch.cuda.get_device_properties(q.device).shared_memory_per_block_optin
@@ -38,7 +41,7 @@ def fits_shared_memory(q: Tensor) -> bool:
 
 
 def cdiv(a: int, b: int) -> int:
-    """How many blocks of b cover a."""
+    """a / b, rounded up."""
     return -(-a // b)
 
 

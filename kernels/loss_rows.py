@@ -1,11 +1,12 @@
-"""One row of logits: log-probability, entropy, the policy's loss, and dL/dlogits in the logits' place (see head.py).
+"""One row of logits: log-probability, entropy, token loss, and dL/dlogits written over the logits.
 
-    forward    l, H, loss, c = dL/dl: head.py has their formulas
+    forward    l, H, loss, c = dL/dl: see head.py for the formulas
     backward   dz = c (1_y - p) / τ, in the same launch
 
-Bytes moved: the row is read twice and written once, 6 bytes a logit in bf16; the second reading, backwards, finds most
-of it in the cache. Plain PyTorch reads or writes a logit some ten times. On H200 a row of 151,936 takes 0.14 to 0.21 us
-of all multiprocessors: bandwidth is the limit.
+Memory traffic: the row is read twice and written once, 6 bytes per logit in bf16; the second read
+goes backwards and finds most of the row in the cache. Plain PyTorch reads or writes a logit about
+ten times. On H200 a row of 151,936 takes 0.14 to 0.21 us of all multiprocessors; bandwidth is the
+limit.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from torch import Tensor
 
 from minifleming.kernels.jit import cdiv, jit, tl
 
-LANES, WARPS = 2048, 32  # running sums of a row, 2 a thread, each over 16 bytes at a time
-LOW = -1e30  # stands for -inf, so that 0 · -inf is 0
+LANES, WARPS = 2048, 32  # running sums of a row, 2 per thread, each over 16 bytes at a time
+LOW = -1e30  # used for -inf, so that 0 · LOW is 0
 
 
 @jit
-def row_kernel(logits, ids, factor, old, logprob, entropy, coefficient, loss, columns, stride, inverse, low, high,
-               KIND: tl.constexpr, WRITE: tl.constexpr, LOW: tl.constexpr, BLOCKS: tl.constexpr, LANES: tl.constexpr,
-               WIDTH: tl.constexpr):
-    """One row: 2^x is the machine's exponential, so exp(x / τ) is 2^(k x). ``top``, ``total``, ``moment`` of each lane:
-    m, Σ 2^(k (z - m)), Σ (z - m) 2^(k (z - m)); a lane that saw nothing has m = LOW and counts as 0 in the end."""
+def row_kernel(logits, ids, factor, old, logprob, entropy, coefficient, loss, columns, stride,
+               inverse, low, high, KIND: tl.constexpr, WRITE: tl.constexpr, LOW: tl.constexpr,
+               BLOCKS: tl.constexpr, LANES: tl.constexpr, WIDTH: tl.constexpr):
+    """One row: 2^x is the machine's exponential, so exp(x / τ) is 2^(k x). ``top``, ``total``,
+    ``moment`` of each lane: m, Σ 2^(k (z - m)), Σ (z - m) 2^(k (z - m)); a lane that saw nothing
+    has m = LOW and counts as 0 in the end."""
     row = tl.program_id(0).to(tl.int64)
     logits += row * stride
     k = inverse * 1.4426950408889634
@@ -70,7 +72,8 @@ def row_kernel(logits, ids, factor, old, logprob, entropy, coefficient, loss, co
         tl.store(loss + row, tl.where(amount == 0, 0.0, value))
         c = c * inverse
         for block in range(BLOCKS):
-            start = (BLOCKS - 1 - block) * LANES * WIDTH  # backwards: what was read last is still in the cache
+            # backwards: what was read last is still in the cache
+            start = (BLOCKS - 1 - block) * LANES * WIDTH
             at, inside = logits + start + here, here < columns - start
             if c == 0:  # whatever the row is; nor is it read
                 tl.store(at, tl.zeros((LANES, WIDTH), logits.dtype.element_ty), mask=inside)
@@ -80,16 +83,21 @@ def row_kernel(logits, ids, factor, old, logprob, entropy, coefficient, loss, co
                 tl.store(at, dz.to(logits.dtype.element_ty), mask=inside)
 
 
-def fused_logprob_loss_rows(logits: Tensor, ids: Tensor, found: list[Tensor], factor: Tensor | None, old: Tensor | None, kind: str,
-             low: float, high: float, temperature: float) -> None:
-    """The kernel on logits [R, V], rows strided; ids int64 and the others fp32, [R] contiguous. Fills ``found`` (log π
-    and entropy); with a ``factor`` also its c and loss, and replaces the logits by dz."""
+def fused_logprob_loss_rows(logits: Tensor, ids: Tensor, found: list[Tensor], factor: Tensor | None,
+                            old: Tensor | None, kind: str, low: float, high: float,
+                            temperature: float) -> None:
+    """The kernel on logits [R, V], rows strided; ids int64 and the others fp32, [R] contiguous.
+    Fills ``found`` (log π and entropy); with a ``factor`` also its c and loss, and replaces the
+    logits by dz."""
     write, factor = factor is not None, ids if factor is None else factor
     old = factor if old is None else old
-    assert logits.dtype in (torch.float32, torch.bfloat16) and logits.stride(1) == 1 and ids.dtype == torch.int64
-    assert all(x.dtype == torch.float32 for x in found) and (not write or factor.dtype == old.dtype == torch.float32)
+    assert logits.dtype in (torch.float32, torch.bfloat16) and logits.stride(1) == 1
+    assert ids.dtype == torch.int64
+    assert all(x.dtype == torch.float32 for x in found)
+    assert (not write or factor.dtype == old.dtype == torch.float32)
     assert all(x.shape == (len(logits),) and x.is_contiguous() for x in (ids, *found, factor, old))
     columns, width = logits.shape[1], 16 // logits.itemsize
-    row_kernel[len(logits),](logits, ids, factor, old, *found, columns, logits.stride(0), 1 / temperature, low, high,
-                             KIND=kind, WRITE=write, LOW=LOW, BLOCKS=cdiv(columns, LANES * width), LANES=LANES,
-                             WIDTH=width, num_warps=WARPS)
+    row_kernel[len(logits),](logits, ids, factor, old, *found, columns, logits.stride(0),
+                             1 / temperature, low, high, KIND=kind, WRITE=write, LOW=LOW,
+                             BLOCKS=cdiv(columns, LANES * width), LANES=LANES, WIDTH=width,
+                             num_warps=WARPS)

@@ -1,6 +1,7 @@
 """Plain PyTorch of every fused operation: the definition that a kernel is tested against.
 
-Shapes: B batch, T tokens, H query heads, K key/value heads, D head width, V vocabulary, N = any rows.
+Shapes: B batch, T tokens, H query heads, K key/value heads, D head width, V vocabulary, N = any
+rows.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def token_logprobs(logits: Tensor, ids: Tensor, temperature: float = 1.0) -> Ten
 
 
 def segment_attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
-    """softmax(q kᵀ / √D) v over what each token may see. q [N, H, D]; k, v [N, K, D] -> [N, H, D]"""
+    """softmax(q kᵀ / √D) v over what each token may see. q [N, H, D]; k, v [N, K, D] -> [N, H,
+    D]"""
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))
     scores = torch.einsum("nhd,mhd->hnm", q, k) * q.shape[-1] ** -0.5
@@ -53,8 +55,9 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
 
 def decode_attention(q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, prompt_keys: Tensor,
                      prompt_values: Tensor, prompt_lengths: Tensor, groups: Tensor) -> Tensor:
-    """softmax(q kᵀ / √D) v of one token a row over its prompt and its own cache. q [n, H, D]; keys, values [n, K, T, D]
-    of which lengths [n] count; prompts [G, K, L, D], lengths too; groups [G, R] their rows, -1: none -> [n, H, D]"""
+    """softmax(q kᵀ / √D) v of one token a row over its prompt and its own cache. q [n, H, D]; keys,
+    values [n, K, T, D] of which lengths [n] count; prompts [G, K, L, D], lengths too; groups [G, R]
+    their rows, -1: none -> [n, H, D]"""
     K, out = keys.shape[1], torch.zeros_like(q)
     prompt_of = {row: g for g, rows in enumerate(groups.tolist()) for row in rows if row >= 0}
     for row, length in enumerate(lengths.tolist()[: len(q)]):
@@ -64,20 +67,24 @@ def decode_attention(q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, p
             k = torch.cat((prompt_keys[g, :, : prompt_lengths[g]], k), dim=1)
             v = torch.cat((prompt_values[g, :, : prompt_lengths[g]], v), dim=1)
         if k.shape[1]:
-            weights = (q[row].unflatten(0, (K, -1)) @ k.mT * q.shape[-1] ** -0.5).softmax(-1)  # [K, H/K, tokens]
+            # [K, H/K, tokens]
+            weights = (q[row].unflatten(0, (K, -1)) @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
             out[row] = (weights @ v).flatten(0, 1)
     return out
 
 
-def logprob_loss_rows(logits: Tensor, ids: Tensor, found: list[Tensor], factor: Tensor | None, old: Tensor | None, kind: str,
-                low: float, high: float, temperature: float) -> None:
-    """Rows of the policy's head (head.py): fills ``found`` with log π(ids), entropy, and where there is a ``factor`` the
-    coefficient c = dL/dlog π and the loss L; then dL/dlogits replaces the logits. logits [R, V], the others [R]."""
+def logprob_loss_rows(logits: Tensor, ids: Tensor, found: list[Tensor], factor: Tensor | None,
+                      old: Tensor | None, kind: str, low: float, high: float,
+                      temperature: float) -> None:
+    """Rows of the policy's head (head.py): fills ``found`` with log π(ids), entropy, and where
+    there is a ``factor`` the coefficient c = dL/dlog π and the loss L; then dL/dlogits replaces the
+    logits. logits [R, V], the others [R]."""
     top = logits.amax(-1, keepdim=True)
     top = top.to(torch.promote_types(top.dtype, torch.float32))
     picked = (logits.gather(-1, ids[:, None]) - top)[:, 0] / temperature
     in_place = factor is not None and logits.dtype == top.dtype
-    wide = (logits.sub_(top) if in_place else logits - top).clamp_(min=-1e30)  # 0 · -inf is no number
+    # 0 · -inf is no number
+    wide = (logits.sub_(top) if in_place else logits - top).clamp_(min=-1e30)
     if temperature != 1:
         wide.div_(temperature)
     e = wide.exp()
@@ -105,7 +112,8 @@ def token_loss_terms(logprobs: Tensor, factor: Tensor, old: Tensor | None, kind:
         bounded = ratio.clamp(1 - low, 1 + high)
         if kind == "token":
             free = ratio * factor <= bounded * factor  # at a tie the gradient is that of ρ A
-            c, loss = torch.where(free, -ratio * factor, 0.0), -torch.where(free, ratio * factor, bounded * factor)
+            c = torch.where(free, -ratio * factor, 0.0)
+            loss = -torch.where(free, ratio * factor, bounded * factor)
         else:
             c = -bounded * factor
             loss = c * logprobs
@@ -113,41 +121,50 @@ def token_loss_terms(logprobs: Tensor, factor: Tensor, old: Tensor | None, kind:
 
 
 def philox(counter: tuple, key: tuple, rounds: int = 7) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Philox-4x32 (Salmon et al. 2011): counter of four and key of two 32-bit words, in int64 -> four words."""
+    """Philox-4x32 (Salmon et al. 2011): counter of four and key of two 32-bit words, in int64 ->
+    four words."""
     (c0, c1, c2, c3), (k0, k1), low = counter, key, 2**32 - 1
     for _ in range(rounds):
-        one, two = c0 * 0xD2511F53, c2 * 0xCD9E8D57  # the 64 bits of the product, whatever their sign
+        # the 64 bits of the product, whatever their sign
+        one = c0 * 0xD2511F53
+        two = c2 * 0xCD9E8D57
         c0, c1, c2, c3 = two >> 32 & low ^ c1 ^ k0, two & low, one >> 32 & low ^ c3 ^ k1, one & low
         k0, k1 = k0 + 0x9E3779B9 & low, k1 + 0xBB67AE85 & low
     return c0, c1, c2, c3
 
 
-def gumbel_sample(logits: Tensor, streams: Tensor, positions: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """A token a row of softmax(logits / temperature), by keyed noise, and its log-probability; the arg-max at 0.
+def gumbel_sample(logits: Tensor, rng_keys: Tensor, positions: Tensor,
+                  temperature: float) -> tuple[Tensor, Tensor]:
+    """A token a row of softmax(logits / temperature), by keyed noise, and its log-probability; the
+    arg-max at 0.
 
-    logits [N, V]; streams [N], positions [N]: the key and a part of the counter of the row's random numbers -> [N], [N]
+    logits [N, V]; rng_keys [N], positions [N]: the key and a part of the counter of the row's
+    random numbers -> [N], [N]
     """
     if temperature == 0:
         ids = logits.argmax(-1)
         return ids, token_logprobs(logits, ids)
-    low, zero = 2**32 - 1, torch.zeros_like(streams)[:, None]
+    low, zero = 2**32 - 1, torch.zeros_like(rng_keys)[:, None]
     quads = torch.arange(-(-logits.shape[1] // 4), device=logits.device).expand(len(logits), -1)
-    key = streams[:, None] & low, streams[:, None] >> 32 & low
+    key = rng_keys[:, None] & low, rng_keys[:, None] >> 32 & low
     words = philox((quads, positions.long()[:, None], zero, zero), key)
     u = (torch.stack(words, -1).flatten(1)[:, :logits.shape[1]].double() + 0.5) * 2.0**-32
     ids = (logits.double() / temperature - (-torch.log1p(-u)).log()).argmax(-1)
     return ids, token_logprobs(logits, ids, temperature)
 
 
-def rotary_and_cache(qkv: Tensor, positions: Tensor, lengths: Tensor, cos_table: Tensor, sin_table: Tensor,
-                     keys: Tensor, values: Tensor, q_out: Tensor, q_norm: Tensor | None, k_norm: Tensor | None,
-                     eps: float) -> None:
-    """One decoded token a row: see rotary.py. qkv [n, (H + 2K) D]; keys, values [slots, K, T, D]; q_out [n, H, D]"""
+def rotary_and_cache(qkv: Tensor, positions: Tensor, lengths: Tensor, cos_table: Tensor,
+                     sin_table: Tensor, keys: Tensor, values: Tensor, q_out: Tensor,
+                     q_norm: Tensor | None, k_norm: Tensor | None, eps: float) -> None:
+    """One decoded token a row: see rotary.py. qkv [n, (H + 2K) D]; keys, values [slots, K, T, D];
+    q_out [n, H, D]"""
     (_, H, D), (K, T) = q_out.shape, keys.shape[1:3]
     q, k, v = qkv.unflatten(1, (-1, D)).split([H, K, K], dim=1)
-    q, k = (x if weight is None else rms_norm(x, weight, eps) for x, weight in ((q, q_norm), (k, k_norm)))
+    q, k = (x if weight is None else rms_norm(x, weight, eps) for x,
+            weight in ((q, q_norm), (k, k_norm)))
     at = positions.clamp(0, len(cos_table) - 1).long()
-    cos, sin = (torch.cat((table[at], table[at]), dim=-1)[:, None].float() for table in (cos_table, sin_table))
+    cos = torch.cat((cos_table[at], cos_table[at]), dim=-1)[:, None].float()
+    sin = torch.cat((sin_table[at], sin_table[at]), dim=-1)[:, None].float()
     q_out.copy_(torch.where((lengths >= 0)[:, None, None], rotary(q.float(), cos, sin), 0.0))
     rows = ((lengths >= 0) & (lengths < T)).nonzero()[:, 0]
     keys[rows, :, lengths[rows].long()] = rotary(k.float(), cos, sin)[rows].to(keys.dtype)

@@ -1,4 +1,5 @@
-"""The reference of every fused operation against its formula in fp64, and the place where kernels live."""
+"""The reference of every fused operation against its formula in fp64, and the place where kernels
+live."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def run(code: str, path: list[Path]) -> str:
 
 
 def test_kernels_is_a_folder_and_no_package():
-    """No __init__.py, so that an installed distribution of this name wins; a relative link puts it in the package."""
+    """No __init__.py, so that an installed distribution of this name wins; a relative link puts it
+    in the package."""
     assert not (ROOT / "kernels" / "__init__.py").exists()
     link = ROOT / "minifleming" / "kernels"
     assert link.is_symlink() and os.readlink(link) == "../kernels"
@@ -42,7 +44,8 @@ def test_kernels_is_a_folder_and_no_package():
 
 
 def test_an_installed_distribution_named_kernels_is_not_shadowed(tmp_path):
-    """With the checkout before it on the path, ``import kernels`` still finds the installed regular package."""
+    """With the checkout before it on the path, ``import kernels`` still finds the installed regular
+    package."""
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels" / "__init__.py").write_text("installed = True\n")
     code = "import kernels, minifleming.kernels.reference as r; print(kernels.installed, r.__name__)"
@@ -50,7 +53,8 @@ def test_an_installed_distribution_named_kernels_is_not_shadowed(tmp_path):
 
 
 def test_every_room_imports_without_triton_and_without_a_gpu():
-    """Every room imports with triton and transformers blocked; of the kernels, the reference alone must."""
+    """Every room imports with triton and transformers blocked; of the kernels, the reference alone
+    must."""
     files = [p.relative_to(ROOT) for p in (ROOT / "minifleming").glob("*/*.py") if p.parent.name != "kernels"]
     modules = [".".join(p.with_suffix("").parts).removesuffix(".__init__") for p in files]
     assert "minifleming.lm.sampler" in modules
@@ -63,7 +67,8 @@ def test_every_room_imports_without_triton_and_without_a_gpu():
 
 @pytest.mark.parametrize("room, allowed", [("kernels", set()), ("minifleming/lm", {"lm", "kernels", "run"})])
 def test_arrows_point_one_way(room, allowed):
-    """The kernels know nothing of ours; the language model knows the kernels and ``run``; nobody reads pickles."""
+    """The kernels know nothing of ours; the language model knows the kernels and ``run``; nobody
+    reads pickles."""
     for path in (ROOT / room).rglob("*.py"):
         if path.name == "gguf.py":  # forwards a stable command to extras
             continue
@@ -83,7 +88,8 @@ def test_arrows_point_one_way(room, allowed):
 
 @pytest.mark.parametrize("shape", [(5,), (3, 7), (2, 3, 4, 33)])
 def test_rms_norm(shape):
-    """x / sqrt(mean(x²) + eps) · w in fp64; unit mean square for w = 1; the scale of x drops out."""
+    """x / sqrt(mean(x²) + eps) · w in fp64; unit mean square for w = 1; the scale of x drops
+    out."""
     x, w = noise(*shape, scale=3), noise(shape[-1], seed=1)
     wanted = x.double() / (x.double().square().mean(-1, keepdim=True) + 1e-5).sqrt() * w.double()
     torch.testing.assert_close(reference.rms_norm(x, w, 1e-5).double(), wanted, atol=1e-6, rtol=1e-5)
@@ -108,7 +114,8 @@ def rope(positions, D, theta=1e4):
 
 
 def test_rotary():
-    """Turns the pair (i, i + D/2) as a complex number; keeps norms; scores depend on the distance alone."""
+    """Turns the pair (i, i + D/2) as a complex number; keeps norms; scores depend on the distance
+    alone."""
     D, T = 12, 9
     x, y = noise(2, 3, T, D), noise(2, 3, T, D, seed=1)
     cos, sin = rope(range(T), D)
@@ -129,7 +136,8 @@ def test_swiglu():
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 0.1, 3.0])
 def test_T14_T32_token_logprobs(temperature):
-    """log softmax(logits / T) in fp64; sums to 1 over the vocabulary; never above 0; no overflow."""
+    """log softmax(logits / T) in fp64; sums to 1 over the vocabulary; never above 0; no
+    overflow."""
     logits = noise(6, 37, scale=5)
     logits[1] += 3e4
     logits[2, 5] = 1e4

@@ -195,12 +195,12 @@ def decode_case(b: Bench, size: str, dtype: str):
 def sampler_case(b: Bench, size: str, dtype: str):
     (*_, V, _), n, found = SIZES[size], 5 if size.startswith("odd") else 64, {}
     logits = noise(b, n, V, dtype=DTYPES[dtype], scale=3)
-    streams = torch.randint(-(2**63), 2**63 - 1, (n,), device=b.device)
+    rng_keys = torch.randint(-(2**63), 2**63 - 1, (n,), device=b.device)
     positions = torch.arange(n, device=b.device).int() * 7
     for temperature in (1.0, 0.7, 0.0):
         ids, logprobs = torch.full((n,), -7, device=b.device), torch.full((n,), NAN, device=b.device)
-        gumbel.sample_tokens(logits, streams, positions, temperature, ids, logprobs)
-        wanted = reference.gumbel_sample(logits, streams, positions, temperature)[0]
+        gumbel.sample_tokens(logits, rng_keys, positions, temperature, ids, logprobs)
+        wanted = reference.gumbel_sample(logits, rng_keys, positions, temperature)[0]
         differ = int((ids != wanted).sum())
         assert differ <= (n // 50 if temperature else 0), f"{differ} of {n} tokens differ at temperature {temperature}"
         exact = (logits.double() / (temperature or 1)).log_softmax(-1).gather(1, ids[:, None])[:, 0]

@@ -75,10 +75,10 @@ def small(b: Bench) -> None:
 
 def sampler_row(b: Bench, vocabulary: int, rows: int, step: float) -> None:
     logits = [torch.randn(rows, vocabulary, device=b.device).bfloat16() for _ in range(b.size(6, 1))]
-    streams = torch.randint(2**62, (rows,), device=b.device)
+    rng_keys = torch.randint(2**62, (rows,), device=b.device)
     positions = torch.arange(rows, device=b.device).int()
-    ids, found = torch.empty_like(streams), torch.empty(rows, device=b.device)
-    took = replayed([lambda z=z: sample_tokens(z, streams, positions, 1.0, ids, found) for z in logits])
+    ids, found = torch.empty_like(rng_keys), torch.empty(rows, device=b.device)
+    took = replayed([lambda z=z: sample_tokens(z, rng_keys, positions, 1.0, ids, found) for z in logits])
     b.row("the sampler's share of a decode step", f"batch {rows}, vocabulary {vocabulary}", 100 * took / step, "%",
           aim={"most": 3.0}, note=f"{1e6 * took:.3g} us")
 

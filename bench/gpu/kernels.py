@@ -134,8 +134,8 @@ def decoding(b: Bench) -> None:
 
 def sampling(b: Bench, n: int, vocabulary: int) -> None:
     logits = [noise(b, n, vocabulary) for _ in range(b.size(6 if n < 100 else 2, 1))]
-    streams, positions = (torch.arange(n, device=b.device) for _ in range(2))
-    ids, found = torch.empty_like(streams), torch.empty(n, device=b.device)
+    rng_keys, positions = (torch.arange(n, device=b.device) for _ in range(2))
+    ids, found = torch.empty_like(rng_keys), torch.empty(n, device=b.device)
 
     def plain(z: Tensor) -> None:
         p = z.float().softmax(-1)
@@ -143,7 +143,7 @@ def sampling(b: Bench, n: int, vocabulary: int) -> None:
 
     peer = b.peers({"softmax and multinomial": lambda: seconds([lambda z=z: plain(z) for z in logits])}, "us")
     short(b, "sample_tokens", f"[{n}, {vocabulary}]", 2 * n * vocabulary,
-          [lambda z=z: sample_tokens(z, streams, positions, 1.0, ids, found) for z in logits], peer)
+          [lambda z=z: sample_tokens(z, rng_keys, positions, 1.0, ids, found) for z in logits], peer)
 
 
 def cached(name: str, prompts: int, samples: int, own: int, prompt: int) -> Callable[[Bench], None]:

@@ -161,8 +161,7 @@ def capacity_for(prompts: list[list[int]], new_tokens: int, params: SamplingPara
 
 def next_prefill(waiting: deque[int], prompts: list[list[int]], rows: list[Completion],
                  capacity: Capacity, samples: int) -> list[int]:
-    """Take the prompts of the next prefill from ``waiting``: those that fit, up to a bounded
-    size."""
+    """Take the prompts of the next prefill from ``waiting``: those that fit, up to a size limit."""
     free_rows = capacity.rows - len(rows)
     free_slots = capacity.prompts - len({row.prompt for row in rows})
     batch: list[int] = []
@@ -204,8 +203,7 @@ class Engine:
         self.rng_keys = np.append(self.rng_keys, np.array(rng_keys, np.uint64))
 
     def sample(self) -> list[list[tuple[int, float]]]:
-        """Draw a token for every row. Returns a list with one (token, log-probability) pair for
-        each."""
+        """Draw a token for every row. Returns a list of (token, log-probability) pairs per row."""
         logits = self.model.logits(torch.cat(self.hidden)).float()  # [n, V]
         self.hidden = []
         u = uniform_at(self.rng_keys, np.array(self.cache.rows.lengths))

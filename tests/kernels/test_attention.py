@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minifleming.kernels import attention as module
-from minifleming.kernels import reference
-from minifleming.kernels.attention import Attention, attention, key_blocks, query_blocks, tiles
+from minifleming.kernels import attention_schedule, reference
+from minifleming.kernels.attention import AttentionFunction, attention
+from minifleming.kernels.attention_schedule import key_blocks, query_blocks, tiles
 from minifleming.kernels.segments import Segments
 from tests.kernels.check import close, gradients, noise
 from tests.kernels.hopper import compiled, ops, sound
@@ -21,8 +22,10 @@ from tests.kernels.hopper import compiled, ops, sound
 @pytest.fixture
 def small(monkeypatch):
     """Blocks of 16 or 32 and pieces of 3 units: all that happens at blocks' edges happens in few tokens."""
-    monkeypatch.setattr(module, "tiles", lambda width, wide: [(32, 16, 4, 1), (16, 16, 4, 1), (16, 32, 4, 1)])
-    monkeypatch.setattr(module, "PIECE", 3)
+    sizes = [(32, 16, 4, 1), (16, 16, 4, 1), (16, 32, 4, 1)]
+    for used_in in (module, attention_schedule):
+        monkeypatch.setattr(used_in, "tiles", lambda width, wide: sizes)
+    monkeypatch.setattr(attention_schedule, "PIECE", 3)
 
 
 def inputs(segments: Segments, H: int, K: int, D: int, dtype=torch.float32, scale=1.0) -> tuple[Tensor, ...]:
@@ -34,7 +37,7 @@ def inputs(segments: Segments, H: int, K: int, D: int, dtype=torch.float32, scal
 
 def kernel(segments: Segments, above: Tensor, *qkv: Tensor) -> tuple[Tensor, ...]:
     """(o, dq, dk, dv)"""
-    return gradients(lambda q, k, v: Attention.apply(q, k, v, segments), above, *qkv)
+    return gradients(lambda q, k, v: AttentionFunction.apply(q, k, v, segments), above, *qkv)
 
 
 def wanted(segments: Segments, *tensors: Tensor, way=reference.segment_attention) -> tuple[Tensor, ...]:
@@ -152,7 +155,7 @@ def test_the_same_bits_whatever_the_strides(small):
     for do, q, k, v in ((columns, *views), turned, between):
         o, stats = module.launch_forward(q, k, v, segments)
         context = SimpleNamespace(saved_tensors=(q, k, v, o, stats), segments=segments)
-        for one, two in zip(plain, (o, *Attention.backward(context, do)[:3])):
+        for one, two in zip(plain, (o, *AttentionFunction.backward(context, do)[:3])):
             assert torch.equal(one, two)
 
 
@@ -215,6 +218,7 @@ def request(name: str, width: int, heads: int, groups: int, tile: tuple[int, int
             "constants": {c: value for c, value in constants.items() if c in types}}
 
 
+@pytest.mark.slow
 def test_machine_code():
     """Nothing spilled; tiles come 16 bytes at a time past the registers; every product is Hopper's own, in two loops,
     of whole blocks and of edges. At head width 64 two programs or more fit a multiprocessor."""

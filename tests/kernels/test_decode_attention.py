@@ -215,6 +215,7 @@ def combine(D: int, H: int, lines: int, entries: int) -> dict:
             "warps": 1 if lines * D <= 1024 else 4}
 
 
+@pytest.mark.slow
 def test_machine_code():
     """All products by the warp group's instruction, keys and values straight to shared memory 16 bytes at a time, and
     programs enough on a multiprocessor to hide each other's latency: it has 64 K registers and 228 KiB, of which each

@@ -23,16 +23,16 @@ GONE = float("-inf")
 
 
 def keys(n: int, name: str = "a") -> tuple[Tensor, Tensor]:
-    """n streams of one prompt, as the signed 64 bits of a tensor, and their positions."""
+    """n rng_keys of one prompt, as the signed 64 bits of a tensor, and their positions."""
     values = [rng_key(3, 1, name, sample) for sample in range(n)]
-    streams = torch.tensor([v - 2**64 * (v >= 2**63) for v in values], dtype=torch.int64)
-    return streams, torch.arange(n, dtype=torch.int32) * 7
+    rng_keys = torch.tensor([v - 2**64 * (v >= 2**63) for v in values], dtype=torch.int64)
+    return rng_keys, torch.arange(n, dtype=torch.int32) * 7
 
 
-def gumbel_argmax(logits: Tensor, streams: Tensor, positions: Tensor, temperature: float,
+def gumbel_argmax(logits: Tensor, rng_keys: Tensor, positions: Tensor, temperature: float,
          block: int = 64) -> tuple[Tensor, Tensor]:
     found = torch.full((len(logits),), -7), torch.full((len(logits),), -7.0)
-    gumbel.gumbel_argmax(logits, streams, positions, temperature, *found, block)
+    gumbel.gumbel_argmax(logits, rng_keys, positions, temperature, *found, block)
     return found
 
 
@@ -79,8 +79,8 @@ def test_waiting_times_at_the_edges():
 # The law, of the reference
 
 
-def drawn(logits: list[float], temperature: float, streams: Tensor, positions: Tensor) -> Tensor:
-    return reference.gumbel_sample(torch.tensor([logits]).expand(len(streams), -1), streams, positions, temperature)[0]
+def drawn(logits: list[float], temperature: float, rng_keys: Tensor, positions: Tensor) -> Tensor:
+    return reference.gumbel_sample(torch.tensor([logits]).expand(len(rng_keys), -1), rng_keys, positions, temperature)[0]
 
 
 def chi_square(counts: Tensor, wanted: Tensor) -> float:
@@ -93,14 +93,14 @@ def chi_square_of_pairs(a: Tensor, b: Tensor, n: int) -> float:
     return chi_square(table, table.sum(1, keepdim=True) * table.sum(0) / table.sum())
 
 
-@pytest.mark.parametrize("many", ["positions", "streams"])
+@pytest.mark.parametrize("many", ["positions", "rng_keys"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_frequencies_are_those_of_the_softmax(temperature, many):
-    """20,000 tokens of one stream, and of as many streams at one position (6 degrees of freedom, tail 1e-4)."""
+    """20,000 tokens of one key, and of as many rng_keys at one position (6 degrees of freedom, tail 1e-4)."""
     logits, n = [2.0, -1.0, 0.5, -2.0, 3.0, 0.5, -2.0], 20000
     zero, count = torch.zeros(n, dtype=torch.int64), torch.arange(n)
-    streams, positions = (zero + keys(1)[0], count) if many == "positions" else (keys(n)[0], zero + 5)
-    counts = torch.bincount(drawn(logits, temperature, streams, positions), minlength=7)
+    rng_keys, positions = (zero + keys(1)[0], count) if many == "positions" else (keys(n)[0], zero + 5)
+    counts = torch.bincount(drawn(logits, temperature, rng_keys, positions), minlength=7)
     assert chi_square(counts, (torch.tensor(logits).double() / temperature).softmax(-1) * n) < 27.86
 
 
@@ -117,7 +117,7 @@ def test_rare_tokens_are_as_rare_as_they_should_be():
 
 
 def test_neighbours_are_independent():
-    """Positions, streams, streams of two prompts; the words of one quad and of the next (tails 1e-4 and less)."""
+    """Positions, rng_keys, rng_keys of two prompts; the words of one quad and of the next (tails 1e-4 and less)."""
     n, four = 20000, [0.3, 0.0, -0.4, 0.2]
     base = drawn(four, 1.0, keys(1)[0].expand(n), torch.arange(n))
     assert chi_square_of_pairs(base[:-1], base[1:], 4) < 33.72  # 9 degrees of freedom
@@ -133,9 +133,9 @@ def test_neighbours_are_independent():
 
 
 def test_golden_tokens():
-    """Which token a stream draws is part of the replay contract: these must not change between versions."""
-    streams, positions = keys(8)
-    ids = reference.gumbel_sample(noise(8, 1000), streams, positions, 1.0)[0]
+    """Which token a key draws is part of the replay contract: these must not change between versions."""
+    rng_keys, positions = keys(8)
+    ids = reference.gumbel_sample(noise(8, 1000), rng_keys, positions, 1.0)[0]
     assert ids.tolist() == [793, 967, 257, 410, 245, 103, 225, 266]
 
 
@@ -164,29 +164,29 @@ def test_flat_logits_are_drawn_by_the_random_numbers_alone():
 
 def test_neither_block_nor_batch_nor_place_enters():
     """Other blocks, rows in another order beside others, rows of a wider tensor, int64 positions: the same tokens."""
-    logits, (streams, positions) = noise(3, 300, scale=0.3), keys(3)
-    ids, found = gumbel_argmax(logits, streams, positions, 1.0, 256)
+    logits, (rng_keys, positions) = noise(3, 300, scale=0.3), keys(3)
+    ids, found = gumbel_argmax(logits, rng_keys, positions, 1.0, 256)
     for block in (128, 512):
-        again = gumbel_argmax(logits, streams, positions, 1.0, block)
+        again = gumbel_argmax(logits, rng_keys, positions, 1.0, block)
         assert torch.equal(again[0], ids)
         torch.testing.assert_close(again[1], found, atol=2e-6, rtol=0)
     order = torch.tensor([2, 0, 2, 1])
-    again = gumbel_argmax(logits[order], streams[order], positions[order].long(), 1.0, 256)
+    again = gumbel_argmax(logits[order], rng_keys[order], positions[order].long(), 1.0, 256)
     assert torch.equal(again[0], ids[order]) and torch.equal(again[1], found[order])
     wide = torch.full((3, 603), float("nan"))
     wide[:, 2:302] = logits
-    again = gumbel_argmax(wide[:, 2:302], streams, positions, 1.0, 256)
+    again = gumbel_argmax(wide[:, 2:302], rng_keys, positions, 1.0, 256)
     assert torch.equal(again[0], ids) and torch.equal(again[1], found)
 
 
 def test_position_and_stream_enter():
     """Ten rows that differ in their position, or in one half of the key, draw differently, as the reference does."""
-    streams, positions = torch.zeros(10, dtype=torch.int64), torch.zeros(10, dtype=torch.int64)
+    rng_keys, positions = torch.zeros(10, dtype=torch.int64), torch.zeros(10, dtype=torch.int64)
     positions[1:4] = torch.tensor([1, 2, 2**31 - 1])
-    streams[4:] = torch.tensor([1, -1, 2**32, -(2**63), 2**63 - 1, 2**31])
-    ids = gumbel_argmax(torch.zeros(10, 2048), streams, positions, 1.0, 2048)[0]
+    rng_keys[4:] = torch.tensor([1, -1, 2**32, -(2**63), 2**63 - 1, 2**31])
+    ids = gumbel_argmax(torch.zeros(10, 2048), rng_keys, positions, 1.0, 2048)[0]
     assert len(set(ids.tolist())) == 10
-    assert ids.tolist() == reference.gumbel_sample(torch.zeros(10, 2048), streams, positions, 1.0)[0].tolist()
+    assert ids.tolist() == reference.gumbel_sample(torch.zeros(10, 2048), rng_keys, positions, 1.0)[0].tolist()
 
 
 def test_of_equal_logits_the_first():
@@ -239,12 +239,13 @@ def test_static_outputs_and_no_rows():
 
 # Machine code
 
-SPACE = {"logits": "*bf16", "streams": "*i64", "positions": "*i32", "tops": "*fp32", "masses": "*fp32",
+SPACE = {"logits": "*bf16", "rng_keys": "*i64", "positions": "*i32", "tops": "*fp32", "masses": "*fp32",
          "firsts": "*fp32", "quads": "*i32"}
 NUMBERS = {"vocabulary": "i32", "z_row": "i32", "scale": "fp32", "splits": "i32", "GREEDY": "constexpr",
            "FAST": "constexpr"}
 
 
+@pytest.mark.slow
 def test_machine_code():
     """V = 151,936: 8 bytes a load in bf16, 16 in fp32 (a quad: the four of one Philox stay in one thread); a product of
     Philox is one instruction; the special unit has 3 a logit; at most 31 instructions a logit, 16 at temperature 0.

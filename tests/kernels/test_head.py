@@ -342,6 +342,7 @@ def test_torch_knows_the_product_that_adds_in_fp32():
         torch.addmm(total, left, right, beta=1.0, out_dtype=torch.float32, out=total)
 
 
+@pytest.mark.slow
 def test_machine_code(monkeypatch):
     """Nothing spilled; 16 bytes a load and store, two in flight a thread; 32 warps have 64 registers a thread."""
     monkeypatch.setattr(loss_rows, "LANES", REAL)

@@ -1,4 +1,4 @@
-"""RMSNorm with and without the addition: values, all gradients, bits that depend on nothing else, and the machine code.
+"""RMSNormFunction with and without the addition: values, all gradients, bits that depend on nothing else, and the machine code.
 
 Triton's interpreter cuts off to bf16 where the GPU rounds, so the bf16 tests are coarse; where a value is rounded is
 asked of fp16, which it rounds as the GPU does.
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from minifleming.kernels import norm, reference
-from minifleming.kernels.norm import AddRMSNorm, RMSNorm
+from minifleming.kernels.norm import AddRMSNormFunction, RMSNormFunction
 from tests.kernels.check import close, gradients, noise
 from tests.kernels.hopper import compiled, ops, sound
 
@@ -19,11 +19,11 @@ SHAPES = [(1, 1), (3, 7), (7,), (2, 5, 33), (4, 896), (3, 1024), (2, 1025), (33,
 
 
 def NORM(x, w, eps, kernel=True):
-    return RMSNorm.apply(x, w, eps, kernel)
+    return RMSNormFunction.apply(x, w, eps, kernel)
 
 
 def ADD(x, residual, w, eps, kernel=True):
-    return AddRMSNorm.apply(x, residual, w, eps, kernel)
+    return AddRMSNormFunction.apply(x, residual, w, eps, kernel)
 
 
 def exact(x, w, eps=EPS):
@@ -214,6 +214,7 @@ def backward(columns: int, add: bool, dtype: str = "*bf16") -> dict:
             "constants": constants, "warps": warps, "odd": ["rows"]}
 
 
+@pytest.mark.slow
 def test_machine_code():
     """16 bytes a load and store, two of each a thread and tensor. Forward is light enough for 1,280 threads on a
     multiprocessor; backward, which copies the next rows to shared memory meanwhile, for two programs of 256."""

@@ -10,7 +10,7 @@ import torch
 
 from minifleming.kernels import reference, rotary
 from minifleming.kernels.jit import power_of_2
-from minifleming.kernels.rotary import Rotary, launch_cache
+from minifleming.kernels.rotary import RotaryFunction, launch_cache
 from tests.kernels.check import close, gradients, noise
 from tests.kernels.hopper import compiled, ops, sound
 
@@ -34,7 +34,7 @@ def turned(x, cos, sin):
 
 
 def turn(cos, sin, *heads, kernel=True):
-    return Rotary.apply(cos, sin, kernel, *heads)
+    return RotaryFunction.apply(cos, sin, kernel, *heads)
 
 
 @pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "plain"])
@@ -262,6 +262,7 @@ def caching(H: int, K: int, D: int, norms: bool) -> dict:
             "constants": constants, "odd": ["longest", "places"]}
 
 
+@pytest.mark.slow
 def test_machine_code():
     """Training: 16 bytes a load and store of both halves, cos and sin, for q and for k, and 1,536 threads or more on a
     multiprocessor. Decoding: so for q; k and v are too few for 128 threads to have 16 bytes each, and wait for nothing

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from minifleming.kernels import reference
-from minifleming.kernels.swiglu import SwiGLU, swiglu
+from minifleming.kernels.swiglu import SwiGLUFunction, swiglu
 from tests.kernels.check import close, gradients, noise
 from tests.kernels.hopper import compiled, ops, sound
 
 
 def kernel(gate, up):
-    return SwiGLU.apply(gate, up, True)
+    return SwiGLUFunction.apply(gate, up, True)
 
 
 @pytest.mark.parametrize("way", [kernel, swiglu], ids=["kernel", "plain"])
@@ -43,6 +43,7 @@ def test_large_gates_neither_overflow_nor_vanish():
         close(mine, theirs, torch.float32)
 
 
+@pytest.mark.slow
 def test_machine_code():
     """Nothing spilled; 16 bytes a load and store in bf16 (8 elements a thread)."""
     forward = {"g": "*bf16", "u": "*bf16", "y": "*bf16", "columns": "i32", "g_row": "i32", "u_row": "i32",

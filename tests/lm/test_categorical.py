@@ -1,4 +1,5 @@
-"""One token: keyed numbers by a second writing, the exact distribution, and the cuts for serving."""
+"""One token: keyed numbers by a second writing, the exact distribution, and the cuts for
+serving."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def table(seed, step, key, samples, positions) -> np.ndarray:
 
 
 def mix(seed, step, key, sample, position) -> float:
-    """A scalar second writing of the documented hash: SplitMix64's finaliser over blake2b + count · gamma."""
+    """A scalar second writing of the documented hash: SplitMix64's finaliser over blake2b + count ·
+    gamma."""
     start = int.from_bytes(hashlib.blake2b(f"{seed}\x1f{step}\x1f{key}".encode(), digest_size=8).digest(), "little")
     z = (start + ((sample << 32) + position + 1) * 0x9E3779B97F4A7C15) % 2**64
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
@@ -32,7 +34,8 @@ def mix(seed, step, key, sample, position) -> float:
 
 
 def test_T23_uniforms_are_a_function_of_their_key():
-    """Each number is the scalar hash of (seed, step, key, sample, position), however many are asked for."""
+    """Each number is the scalar hash of (seed, step, key, sample, position), however many are asked
+    for."""
     found = table(7, 12, "lupus-3", 5, 40)
     assert found.shape == (5, 40) and found.dtype == np.float64
     for s, p in itertools.product(range(5), range(40)):
@@ -47,7 +50,8 @@ def test_T23_uniforms_golden_values():
 
 
 def test_T23_uniforms_of_other_keys_are_unrelated():
-    """Changing any part of the key gives an uncorrelated table; neighbours within a table are too."""
+    """Changing any part of the key gives an uncorrelated table; neighbours within a table are
+    too."""
     base = table(0, 1, "x", 8, 500)
     others = [table(1, 1, "x", 8, 500), table(0, 2, "x", 8, 500), table(0, 1, "y", 8, 500),
               table(1, 0, "x", 8, 500), table(0, 11, "", 8, 500), table(0, 1, "é", 8, 500)]
@@ -70,7 +74,8 @@ def test_uniforms_are_uniform():
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 2.5])
 def test_T15_draw_is_the_exact_inverse_of_the_distribution(temperature):
-    """Evenly spread numbers give each token N · p times, to within one: the whole vocabulary, nothing cut off."""
+    """Evenly spread numbers give each token N · p times, to within one: the whole vocabulary,
+    nothing cut off."""
     logits = torch.tensor([2.0, -1.0, 0.5, -4.0, 3.0, 0.5, -2.0])
     n = 4000
     u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
@@ -80,9 +85,10 @@ def test_T15_draw_is_the_exact_inverse_of_the_distribution(temperature):
     torch.testing.assert_close(logprobs.double(), wanted.log()[ids], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("temperature", [pytest.param(1.0, marks=pytest.mark.slow), 0.7])
 def test_draw_frequencies_pass_chi_square(temperature):
-    """Keyed numbers give frequencies of the exact distribution (6 degrees of freedom, tail 1e-4)."""
+    """Keyed numbers give frequencies of the exact distribution (6 degrees of freedom, tail
+    1e-4)."""
     logits, n = torch.tensor([2.0, -1.0, 0.5, -2.0, 3.0, 0.5, -2.0]), 20000
     ids, _ = sample_inverse_cdf(logits.expand(n, 7), torch.from_numpy(table(0, 0, "chi", 1, n)[0]), temperature)
     wanted = (logits.double() / temperature).softmax(-1) * n
@@ -95,7 +101,8 @@ def at(*u: float) -> torch.Tensor:
 
 
 def test_draw_at_the_edges():
-    """u = 0 takes the first token that has mass, u just below 1 the last; -inf logits are never drawn."""
+    """u = 0 takes the first token that has mass, u just below 1 the last; -inf logits are never
+    drawn."""
     gone = float("-inf")
     logits = torch.tensor([[gone, 1.0, gone, 1.0, gone]])
     for u, token in ((0.0, 1), (0.4999999, 1), (0.5, 3), (1 - 2**-53, 3)):
@@ -104,7 +111,8 @@ def test_draw_at_the_edges():
 
 @pytest.mark.parametrize("vocab", [1, 5, 63, 64, 65, 128, 1000])
 def test_draw_over_blocks_of_the_vocabulary(vocab):
-    """Odd sizes, mass in a few far places: the token is that of a plain fp64 search, the value its log-softmax."""
+    """Odd sizes, mass in a few far places: the token is that of a plain fp64 search, the value its
+    log-softmax."""
     rng = torch.Generator().manual_seed(vocab)
     logits = torch.randn(300, vocab, generator=rng) * 4
     logits[torch.rand(300, vocab, generator=rng) < 0.5] = float("-inf")
@@ -146,7 +154,8 @@ ODDS = torch.tensor([0.4, 0.05, 0.3, 0.15, 0.1]).log()[None]
     (Truncation(), {0, 1, 2, 3, 4}),
 ])
 def test_cuts_keep_what_they_say(cut, kept):
-    """The tokens left, drawn in proportion to their mass, with the log-probability of what is left."""
+    """The tokens left, drawn in proportion to their mass, with the log-probability of what is
+    left."""
     assert {i for i, z in enumerate(truncate(ODDS, cut)[0]) if z > float("-inf")} == kept
     n = 2000
     u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
@@ -172,7 +181,8 @@ def test_logits_that_are_not_finite_stop_the_run(temperature, value):
 
 
 def test_the_temperature_comes_before_the_cut():
-    """At temperature 0.25 the most likely token has 0.75 of the mass, so top-p 0.7 leaves it alone."""
+    """At temperature 0.25 the most likely token has 0.75 of the mass, so top-p 0.7 leaves it
+    alone."""
     u = torch.full((1,), 0.999, dtype=torch.float64)
     cut = Truncation(top_p=0.7)
     assert sample_inverse_cdf(ODDS, u, 0.25, cut)[0].item() == 0 and sample_inverse_cdf(ODDS, u, 1.0, cut)[0].item() != 0

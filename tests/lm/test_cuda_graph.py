@@ -1,5 +1,6 @@
-"""The GPU's sampler without a GPU: the same steps, one operation after the other; and once with every kernel in
-Triton's interpreter. Greedy tokens are the CPU sampler's; drawn ones follow the same distribution."""
+"""The GPU's sampler without a GPU: the same steps, one operation after the other; and once with
+every kernel in Triton's interpreter. Greedy tokens are the CPU sampler's; drawn ones follow the
+same distribution."""
 
 from __future__ import annotations
 
@@ -19,6 +20,9 @@ RNG = random.Random(3)
 PROMPTS = [[RNG.randrange(3, 41) for _ in range(n)] for n in (9, 3, 17, 5, 12, 1)]
 KEYS = [f"item {i}" for i in range(len(PROMPTS))]
 
+ONE_KIND = pytest.mark.parametrize(
+    "kind", ["qwen3", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("qwen2", "llama"))])
+
 
 @pytest.fixture
 def on(monkeypatch):
@@ -32,6 +36,7 @@ def drawn(model, prompts=PROMPTS, keys=KEYS, **changes) -> dict:
             generate(model, prompts, keys, SamplingParams(**settings))}
 
 
+@ONE_KIND
 def test_greedy_tokens_are_those_of_the_other_sampler(tiny, kind, monkeypatch):
     model = tiny(kind, max_position_embeddings=64)
     wanted = drawn(model, temperature=0.0)
@@ -69,7 +74,8 @@ def test_a_completion_does_not_depend_on_its_batch(tiny, on):
 
 
 def test_the_chains_distribution(chain, on):
-    """Where each token depends on the last one alone, first and second tokens follow the table (chi-square)."""
+    """Where each token depends on the last one alone, first and second tokens follow the table
+    (chi-square)."""
     table = torch.randn(7, 7, generator=torch.Generator().manual_seed(0))
     model, n = chain(table), 4000
     params = SamplingParams(2, [], samples=n, max_num_seqs=n, sync_every=1)
@@ -83,7 +89,8 @@ def test_the_chains_distribution(chain, on):
 
 
 def test_limits_and_looks(tiny, on):
-    """Nothing is longer than its budget, whatever the looks; every yield has the rows that got tokens."""
+    """Nothing is longer than its budget, whatever the looks; every yield has the rows that got
+    tokens."""
     model = tiny("qwen2", max_position_embeddings=24)
     counts: dict = {}
     params = SamplingParams(30, [0], samples=2, max_num_seqs=4, sync_every=7)
@@ -102,7 +109,8 @@ def test_limits_and_looks(tiny, on):
 
 
 def test_what_a_graph_would_replay(tiny, on, monkeypatch):
-    """A first step as it is, then replays, over several buckets, with caches that grow on the way."""
+    """A first step as it is, then replays, over several buckets, with caches that grow on the
+    way."""
     model = tiny("qwen2")
     wanted = {at: c[0] for at, c in drawn(model, sync_every=5).items()}
     made = []
@@ -133,7 +141,8 @@ def test_what_a_graph_would_replay(tiny, on, monkeypatch):
 
 
 def test_a_row_that_has_gone_is_idle(tiny, on, monkeypatch):
-    """Idle rows of a bucket count 0: any other number grows with the steps, and a kernel would read past the cache."""
+    """Idle rows of a bucket count 0: any other number grows with the steps, and a kernel would read
+    past the cache."""
     released = []
 
     class Watched(cuda_graph.CudaGraphDecoder):
@@ -159,7 +168,8 @@ def test_broken_weights_end_the_sampling(tiny, on):
 
 
 def test_where_it_serves(tiny, monkeypatch):
-    """On a GPU whose shared memory fits the kernels, from the whole distribution, not in batch-invariant mode."""
+    """On a GPU whose shared memory fits the kernels, from the whole distribution, not in
+    batch-invariant mode."""
     monkeypatch.setattr(cuda_graph, "on_gpu", lambda *tensors: True)
     monkeypatch.setattr(cuda_graph, "fits_shared_memory", lambda x: x.shape[-1] == 8)
     model = tiny(head_dim=8)
@@ -172,8 +182,10 @@ def test_where_it_serves(tiny, monkeypatch):
     assert not cuda_graph.is_supported(model, False)
 
 
+@pytest.mark.slow
 def test_every_step_through_the_kernels(tiny, kind, monkeypatch, on):
-    """The decode step with all its Triton kernels, in the interpreter: the plain one's tokens and log-probabilities."""
+    """The decode step with all its Triton kernels, in the interpreter: the plain one's tokens and
+    log-probabilities."""
     from minifleming.kernels import decode_attention, gumbel, norm, rotary, swiglu
 
     mend_interpreter(monkeypatch)

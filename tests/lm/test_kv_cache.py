@@ -1,4 +1,5 @@
-"""Tests of the key/value caches: a decode step computes what the model computes for the whole row without a cache."""
+"""Tests of the key/value caches: a decode step computes what the model computes for the whole row
+without a cache."""
 
 from __future__ import annotations
 
@@ -78,7 +79,8 @@ def test_shared_prefill_equals_separate_prefills(tiny, kind):
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 9))])
 def test_rows_come_and_go(tiny, seed):
-    """Any history of admissions, decode steps and releases: every active row equals its uncached row.
+    """Any history of admissions, decode steps and releases: every active row equals its uncached
+    row.
 
     All memory holds large numbers at first, so reading an entry that was not written would show.
     """
@@ -119,9 +121,10 @@ def test_memory_grows_and_keeps_its_contents(tiny, monkeypatch):
         assert sizes == {1, 2, 4, 8, 11}
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)])
 def test_T32_sixteen_bits_lose_no_more_with_a_cache_than_without(tiny, kind, dtype):
-    """Against the fp32 model, the mean error of the fused step is at most 1.5 times that of a plain pass."""
+    """Against the fp32 model, the mean error of the fused step is at most 1.5 times that of a plain
+    pass."""
     exact, model, rng = tiny(kind), tiny(kind).to(dtype), random.Random(2)
     cache, rows = FusedDecoder(model, Capacity(5, 5, 8, 12)), expand(PROMPTS, 1)
     errors = {"cached": 0.0, "plain": 0.0}
@@ -142,7 +145,8 @@ def test_release_of_everything_and_of_nothing(tiny):
 
 
 def test_the_fused_step_uses_the_models_own_weights(tiny, kind):
-    """No copies: fused weights are views of the parameters, which keep identity, values and gradients."""
+    """No copies: fused weights are views of the parameters, which keep identity, values and
+    gradients."""
     model = tiny(kind)
     twin, held = copy.deepcopy(model), list(model.parameters())
     FusedDecoder(model, Capacity(1, 1, 4, 4))
