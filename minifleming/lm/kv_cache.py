@@ -187,7 +187,8 @@ class KVCache:
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Stores the new keys and values [B, K, T, D].
 
-        Returns all keys and values of each row, [B, K, L, D], and how many of them each query sees, [B, T].
+        Returns all keys and values of each row, [B, K, L, D], and how many of them each query sees,
+        [B, T].
         """
         B, _, T, _ = k.shape
         if self.prefill_slots is not None:
