@@ -1,10 +1,6 @@
-"""Ranks: lists are split and put together again in order, sums are sums over all ranks; nothing is pickled."""
+"""Tests for run/distributed.py: sharded lists are gathered in order, and sums are over all ranks."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +8,8 @@ import torch
 
 from minifleming.run import distributed
 from minifleming.run.errors import BadInput
+from tests.ranks import on_ranks
 
-ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 LENGTHS = (0, 1, 2, 3, 7, 10)
 DATA = [{"id": f"é🩺-{i}", "n": i, "x": i / 7, "none": None, "list": [i, [str(i) * i]]} for i in range(10)]
@@ -39,37 +35,22 @@ def collect() -> dict:
     }
 
 
-def rank_main(out: str) -> None:
-    """What each of the two processes does; its findings go to a file."""
-    with distributed.process_group(CPU):
-        found = collect()
-        distributed.barrier()
-    found["after"] = [distributed.rank(), distributed.world_size()]
-    Path(out).write_text(json.dumps(found))
+def rank_main(rank: int, folder: Path) -> None:
+    """The work of each of the two processes, whose findings go to a file."""
+    found = collect()
+    distributed.barrier()
+    (folder / str(rank)).write_text(json.dumps(found))
 
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    environment = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-                                "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
-    processes = [subprocess.Popen([sys.executable, __file__, str(folder / rank)], stderr=subprocess.PIPE, text=True,
-                                  env=environment | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")]
-    try:
-        errors = [process.communicate(timeout=120)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], errors
+    assert on_ranks(2, rank_main, folder) == [0, 0]
     return [json.loads((folder / str(rank)).read_text()) for rank in (0, 1)]
 
 
 def test_two_processes_know_who_they_are(two_ranks):
     assert [(found["rank"], found["world"]) for found in two_ranks] == [(0, 2), (1, 2)]
-    assert [found["after"] for found in two_ranks] == [[0, 1], [0, 1]], "after the block there is one rank again"
 
 
 def test_shares_are_disjoint_and_cover_the_list(two_ranks):
@@ -99,6 +80,9 @@ def test_one_rank_alone_needs_no_process_group(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with distributed.process_group(CPU):
         distributed.barrier()
+    with distributed.process_group(CPU, single_rank=True):
+        assert torch.distributed.is_initialized() and distributed.world_size() == 1
+    assert not torch.distributed.is_initialized(), "the group ends with the block"
     assert (distributed.rank(), distributed.world_size()) == (0, 1)
     assert distributed.shard_list([1, 2, 3]) == distributed.all_gather([1, 2, 3], CPU) == [1, 2, 3]
     assert distributed.all_sum([1, 0.5], CPU) == [1, 0.5]
@@ -114,7 +98,3 @@ def test_the_device_is_the_one_asked_for(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BadInput, match="no CUDA device"):
         distributed.pick_device("cuda")
-
-
-if __name__ == "__main__":
-    rank_main(sys.argv[1])

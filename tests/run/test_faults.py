@@ -68,6 +68,7 @@ class Disk:
         return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replaced", [False, True], ids=["a new one", "one that is there"])
 @pytest.mark.parametrize("how", ["no space", "I/O error", "short write"])
 def test_a_fault_at_any_operation_of_a_save_leaves_the_previous_checkpoint_good(tmp_path, monkeypatch, how, replaced):
@@ -127,6 +128,7 @@ def damaged(home: Path, capsys) -> None:
     assert first.exists(), "nothing is deleted while the newest is damaged"
 
 
+@pytest.mark.slow
 def test_1000_flipped_bits_are_found(tmp_path, capsys):
     newest, rng = steps(tmp_path)[-1], random.Random(0)
     files = files_of(newest)
@@ -142,6 +144,7 @@ def test_1000_flipped_bits_are_found(tmp_path, capsys):
     assert verify_folder(newest) is None
 
 
+@pytest.mark.slow
 def test_200_truncations_are_found(tmp_path, capsys):
     newest, rng = steps(tmp_path)[-1], random.Random(1)
     files = files_of(newest)

@@ -72,6 +72,7 @@ def told(folder) -> list[str]:
             if line.startswith("minifleming: ")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1, 2])
 def test_a_killed_rank_is_reported_once_and_nobody_waits(tmp_path, victim):
     ranks = start(tmp_path, "nothing")
@@ -95,6 +96,7 @@ def test_what_one_rank_finds_is_said_by_it_alone(tmp_path, what, status, line):
     assert len(told(tmp_path)) == 1 and told(tmp_path)[0].endswith(line)
 
 
+@pytest.mark.slow
 def test_a_rank_that_answers_no_more_is_given_up_after_the_time_out(tmp_path):
     first, stopped, last = start(tmp_path, "stops")
     assert ended([first, last], 25) == [1, 1] and len(told(tmp_path)) == 1
