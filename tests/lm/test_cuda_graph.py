@@ -62,17 +62,18 @@ def test_recorded_log_probabilities_are_the_trainers(tiny, kind, on, temperature
 
 
 def test_a_completion_does_not_depend_on_its_batch(tiny, on):
-    """Slots, looks, order, a prompt alone: the same tokens, since the noise is keyed."""
+    """Any number of rows, any sync interval, a prompt by itself: the same tokens, since the noise is keyed."""
     model = tiny("qwen3")
     wanted = {at: c[0] for at, c in drawn(model).items()}
     assert len({tuple(ids) for ids in wanted.values()}) > 12
-    for changes in ({"max_num_seqs": 3}, {"max_num_seqs": 8, "sync_every": 1}, {"sync_every": 3}, {"sync_every": 40}):
+    for changes in ({"max_num_seqs": 8, "sync_every": 1}, {"max_num_seqs": 3, "sync_every": 7}):
         assert {at: c[0] for at, c in drawn(model, **changes).items()} == wanted
     alone = drawn(model, [PROMPTS[2]], [KEYS[2]])
     assert {at: c[0] for at, c in alone.items()} == {at: ids for at, ids in wanted.items() if at[0] == KEYS[2]}
     assert {at: c[0] for at, c in drawn(model, step=1).items()} != wanted
 
 
+@pytest.mark.slow
 def test_the_chains_distribution(chain, on):
     """Where each token depends on the last one alone, first and second tokens follow the table
     (chi-square)."""

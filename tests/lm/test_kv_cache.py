@@ -51,7 +51,8 @@ def expand(prompts, samples) -> list[list[int]]:
     return [list(prompt) for prompt in prompts for _ in range(samples)]
 
 
-@pytest.mark.parametrize("heads, kv_heads", [(4, 2), (4, 4), (6, 1)])
+@pytest.mark.parametrize("heads, kv_heads", [
+    (4, 2), pytest.param(4, 4, marks=pytest.mark.slow), pytest.param(6, 1, marks=pytest.mark.slow)])
 def test_T25_cached_equals_uncached_logits(tiny, kind, heads, kv_heads):
     """Prompts of different lengths, then ten tokens, through both caches."""
     model = tiny(kind, num_attention_heads=heads, num_key_value_heads=kv_heads)
