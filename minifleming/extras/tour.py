@@ -17,10 +17,10 @@ import torch
 
 from minifleming.cold_start import sft
 from minifleming.cold_start.oracle import Oracle
-from minifleming.lm.weights import load_for_training, model_folder
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.optimizer import adamw
 from minifleming.lm.tokenizer import Tokenizer
+from minifleming.lm.weights import load_for_training, model_folder
 from minifleming.rlvr.mining import CLASSES, apportion_counts, mine
 from minifleming.rlvr.rollout import Rollout, roll_out
 from minifleming.rlvr.update import update
