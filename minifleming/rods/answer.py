@@ -2,10 +2,11 @@
 
     <think>reasoning</think><answer>C</answer>
 
-Exactly one non-empty think block, then exactly one answer block with exactly one label of *this item*, then the
-end token, and nothing else. ASCII white space is trimmed around the blocks and around the label. Full-width
-letters, "C.", "(C)" and the option's text are wrong here (the lenient grader reads them). Judged on the text of
-the sampled ids before the end token; a completion without an end token is truncated, whatever it says.
+Exactly one non-empty think block, then exactly one answer block with exactly one label of *this
+item*, then the end token, and nothing else. ASCII white space is trimmed around the blocks and
+around the label. Full-width letters, "C.", "(C)" and the option's text are wrong here (the
+lenient grader reads them). Judged on the text of the sampled ids before the end token; a
+completion without an end token is truncated, whatever it says.
 
 Every check is linear in the length of the text.
 """

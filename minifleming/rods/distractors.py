@@ -6,9 +6,9 @@ shares some, not all, of the findings. The node at the end has the answer's type
     lupus     fever, malar rash, proteinuria -> hydroxychloroquine     the answer
     measles   fever                          -> vitamin A              lacks malar rash
 
-The graph is incomplete, so a missing edge does not prove that a statement is false. A candidate with
-any edge to the node before the answer is therefore not used (a second treatment is no wrong answer),
-nor is an ancestor or descendant of the answer.
+The graph is incomplete, so a missing edge does not prove that a statement is false. A candidate
+with any edge to the node before the answer is therefore not used (a second treatment is no wrong
+answer), nor is an ancestor or descendant of the answer.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     ("lupus", "has_symptom", "fever") in graph          True
     graph.frequency("lupus", "has_symptom", "fever")    0.3, or None if the source gives none
 
-Nodes and relations are numbered. The triples are one table, plus two compressed sparse row indices, by head and by
-tail, so that all tails of (head, relation) and all heads of (tail, relation) are one slice. bench/graph.py measures
-a graph of PrimeKG's size.
+Nodes and relations are numbered. The triples are one table, plus two compressed sparse row
+indices, by head and by tail, so that all tails of (head, relation) and all heads of (tail,
+relation) are one slice. bench/graph.py measures a graph of PrimeKG's size.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """How a relation is worded: as a statement, as a link in a question, as a whole question.
 
-The table is `assets/phrases.tsv`, one row per relation and direction. Three users share it: questions (question.py),
-reasoning traces (cold_start/oracle.py) and the reader of stated hops (reasoning.py).
+The table is `assets/phrases.tsv`, one row per relation and direction. Three users share it:
+questions (question.py), reasoning traces (cold_start/oracle.py) and the reader of stated hops
+(reasoning.py).
 """
 
 from __future__ import annotations

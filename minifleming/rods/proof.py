@@ -1,7 +1,7 @@
 """The independent checker of proofs: `python -m minifleming.rods.check --graph G --items F`.
 
-It reads the item's JSON and the graph's triples and shares no code with the sampler. The visible part
-is solved as a conjunctive query (query.py). An item is accepted if
+It reads the item's JSON and the graph's triples and shares no code with the sampler. The visible
+part is solved as a conjunctive query (query.py). An item is accepted if
 
     1. each hop of its path and each visible triple is an edge, the path leads to the answer, no absent
        triple holds, and the question uses every relation of the chain;

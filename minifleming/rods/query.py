@@ -1,10 +1,11 @@
 """Conjunctive queries over the triples of a graph, for the checker of proofs.
 
-A query is a list of triples in which some names are variables: (x, has_symptom, fever), (x, treated_by, y).
-``solve`` joins one triple after the other, over two sorted arrays that share no code with graph.py.
+A query is a list of triples in which some names are variables: (x, has_symptom, fever), (x,
+treated_by, y). ``solve`` joins one triple after the other, over two sorted arrays that share no
+code with graph.py.
 
-A finding matches itself and all its is_a descendants. Between variables, relations with equal wording in a
-question (phrases.py) are one.
+A finding matches itself and all its is_a descendants. Between variables, relations with equal
+wording in a question (phrases.py) are one.
 """
 
 from __future__ import annotations

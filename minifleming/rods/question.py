@@ -49,7 +49,8 @@ class ItemBuilder:
               option_deficit: Mapping[str, int] = {}) -> Item | None:  # noqa: B006 (read only)
         """Returns the item of a walk, or None if too few distractors can be proven wrong.
 
-        The id is ``prefix``, the path length and a hash of what is asked, so equal items have equal ids.
+        The id is ``prefix``, the path length and a hash of what is asked, so equal items have
+        equal ids.
         """
         if not self.can_render(walk):
             return None
@@ -127,15 +128,17 @@ class ItemBuilder:
     def gives_away(self, item: Item) -> bool:
         """Returns whether the question contains the answer.
 
-        For example "expanded FXN GAA repeat" among the findings, when the cause, FXN, is the answer.
+        For example "expanded FXN GAA repeat" among the findings, when the cause, FXN, is the
+        answer.
         """
         return any(name in item.question for name in item.nodes(item.answer))
 
     def tier(self, walk: Walk) -> str:
         """Returns the difficulty: the length of the chain plus the ambiguity of the findings.
 
-        Ambiguity is 0 if only the root has one of the findings, 1 if the most specific finding leaves up
-        to three other candidates, else 2. Easy is up to 1, moderate 2, difficult from 3.
+        Ambiguity is 0 if only the root has one of the findings, 1 if the most specific finding
+        leaves up to three other candidates, else 2. Easy is up to 1, moderate 2, difficult from
+        3.
         """
         fewest = min(len(self.walker.nodes_with_finding(step)) for step in walk.evidence)
         ambiguity = 0 if fewest == 1 else 1 if fewest <= 4 else 2

@@ -1,9 +1,10 @@
 """Look up in the graph what a reasoning states: a *measure* of it, never a reward.
 
-A clause "X verb Y" whose verb is a relation's phrase and whose X and Y are names of the graph states an edge;
-"X and Y point to Z" states one for each finding. Clauses that state nothing ("R lacks rash", "back") are passed
-over. A text that states no hop in that spaced form is read as ordinary prose: "Fever and rash suggest lupus. Lupus is
-treated with colchicine, so ...", in any case and with articles; there a list with an unknown name is passed over.
+A clause "X verb Y" whose verb is a relation's phrase and whose X and Y are names of the graph
+states an edge; "X and Y point to Z" states one for each finding. Clauses that state nothing ("R
+lacks rash", "back") are passed over. A text that states no hop in that spaced form is read as
+ordinary prose: "Fever and rash suggest lupus. Lupus is treated with colchicine, so ...", in any
+case and with articles; there a list with an unknown name is passed over.
 """
 
 from __future__ import annotations

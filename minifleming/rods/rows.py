@@ -1,7 +1,7 @@
 """Rows of text tables: TSV or CSV, plain or gzipped, UTF-8, with their line numbers.
 
-A bad row is passed over and said on stderr with file, line and reason; when more than one row in a hundred is bad, the
-read stops with the first of them.
+A bad row is passed over and said on stderr with file, line and reason; when more than one row in
+a hundred is bad, the read stops with the first of them.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Makes sets of items: how many of each path length, and which findings belong to which split.
 
-A split is a property of the *combination* of a root and its set of visible findings: a hash of the
-combination decides whether its items may be trained on or are held out. Held-out items therefore share
-no combination of findings with training items, for any seed and size. A held-out item whose set of options
-occurs in training is not used either.
+A split is a property of the *combination* of a root and its set of visible findings: a hash of
+the combination decides whether its items may be trained on or are held out. Held-out items
+therefore share no combination of findings with training items, for any seed and size. A held-out
+item whose set of options occurs in training is not used either.
 
-Option frequency must not reveal the answer. Each time a name is the correct answer of an n-option item, it
-should later appear n - 1 times as a distractor. We track this deficit and pick the distractors with the
-largest deficit. ``blind_accuracy`` measures what remains.
+Option frequency must not reveal the answer. Each time a name is the correct answer of an n-option
+item, it should later appear n - 1 times as a distractor. We track this deficit and pick the
+distractors with the largest deficit. ``blind_accuracy`` measures what remains.
 """
 
 from __future__ import annotations
@@ -136,8 +136,8 @@ def needs_wording(data: Data) -> bool:
 def blind_accuracy(train: list[Item], test: list[Item]) -> float:
     """Returns the accuracy on ``test`` of a rule that never reads the question.
 
-    The rule picks the option with the highest share of correct occurrences in ``train``; among equals
-    it scores by chance.
+    The rule picks the option with the highest share of correct occurrences in ``train``; among
+    equals it scores by chance.
     """
     correct = Counter(item.options[item.answer] for item in train)
     shown: Counter[str] = Counter()

@@ -3,10 +3,11 @@
     head             head_type  relation              tail                tail_type
     lupus            Disease    has_symptom           malar rash          Symptom
 
-Columns are found by name (``SPELLINGS``) or given: ``head=subject,relation=predicate,tail=object``, or by number in a
-file without header: ``head=1,relation=2,tail=3``. Types are optional (then every node is an Entity); where there are
-id columns (head_id, tail_id) a node is its id, so that two things of one name stay apart; a ``frequency`` in [0, 1] is
-kept.
+Columns are found by name (``SPELLINGS``) or given:
+``head=subject,relation=predicate,tail=object``, or by number in a file without header:
+``head=1,relation=2,tail=3``. Types are optional (then every node is an Entity); where there are
+id columns (head_id, tail_id) a node is its id, so that two things of one name stay apart; a
+``frequency`` in [0, 1] is kept.
 """
 
 from __future__ import annotations

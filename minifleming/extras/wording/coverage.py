@@ -4,9 +4,10 @@
     | topological (rarity 0.5, boost 2) | 2000 | 76.5 [74.6, 78.3] | 63.7 ... | 77.2 ... | 1819 |
     | uniform                           | 2000 | ...
 
-A node is rare if its degree is at most the median: over all nodes in the first column, over the nodes of its
-type in the other two (a disease has more edges than most findings). An item touches the nodes of its visible
-triples. The uniform walk draws roots and next nodes with equal weights; everything else is the same.
+A node is rare if its degree is at most the median: over all nodes in the first column, over the
+nodes of its type in the other two (a disease has more edges than most findings). An item touches
+the nodes of its visible triples. The uniform walk draws roots and next nodes with equal weights;
+everything else is the same.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     ... gene FXN -> disease (the one with cataract) associated with FXN -> ...
 
-The core takes an edge only if it leads to one node. With data.qualifiers an edge to one of several nodes may be
-taken too, if the node has a finding, named in the question, that none of the other nodes has.
+The core takes an edge only if it leads to one node. With data.qualifiers an edge to one of
+several nodes may be taken too, if the node has a finding, named in the question, that none of the
+other nodes has.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Similarity of names: "Retinitis pigmentosa 12" and "Retinitis pigmentosa 30" share a family.
 
-Entries of a numbered series differ in their gene and hardly in their findings, and each is described from
-a few patients, so a question about one must not offer another as a wrong option. Molecules and chromosomes
-are no such series: HLA-B27 and HLA-B51, vitamin A and vitamin K, or trisomy 18 and trisomy 21 may be told
-apart in a question.
+Entries of a numbered series differ in their gene and hardly in their findings, and each is
+described from a few patients, so a question about one must not offer another as a wrong option.
+Molecules and chromosomes are no such series: HLA-B27 and HLA-B51, vitamin A and vitamin K, or
+trisomy 18 and trisomy 21 may be told apart in a question.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@
                Which treatment is first choice for this disease?
     Chinese    患者有以下表现：发热、皮疹、关节痛。该疾病的一线治疗是什么？
 
-The plain style has one wording per relation; the other styles draw one of several. A vignette states an
-age if the graph knows the onset, the sex if a name implies it, and findings that are absent.
+The plain style has one wording per relation; the other styles draw one of several. A vignette
+states an age if the graph knows the onset, the sex if a name implies it, and findings that are
+absent.
 """
 
 from __future__ import annotations
@@ -178,8 +179,8 @@ def chinese_target(chain: tuple[Step, ...], kind: str) -> str:
 def read_chinese_names(file: str, graph: Graph) -> dict[str, str]:
     """Returns the graph's names -> Chinese names, from a TSV with the columns name and zh.
 
-    An empty ``file`` takes those of the embedded graph. No two nodes may share a Chinese name. Raises
-    BadInput.
+    An empty ``file`` takes those of the embedded graph. No two nodes may share a Chinese name.
+    Raises BadInput.
     """
     table = Table(Path(file) if file else NAMES_ZH)
     name_at, zh_at = table.positions(("name", "zh"))

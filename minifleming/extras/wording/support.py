@@ -3,9 +3,10 @@
     item             ... What is the first-line treatment of this disease?   A hydroxychloroquine   B methotrexate
     other graph      methotrexate treats lupus: B is supported, so the item is dropped and counted
 
-The graph of the items is incomplete. A distractor is *supported* if another graph has an edge, in either
-direction, between it and the other end of its discriminating triple (or a descendant of that end), unless the
-relation denies ("lacks_phenotype"). Names are compared without case and punctuation.
+The graph of the items is incomplete. A distractor is *supported* if another graph has an edge, in
+either direction, between it and the other end of its discriminating triple (or a descendant of
+that end), unless the relation denies ("lacks_phenotype"). Names are compared without case and
+punctuation.
 """
 
 from __future__ import annotations

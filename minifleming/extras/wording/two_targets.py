@@ -46,8 +46,8 @@ class MixedBuilder(WordedBuilder):
 def find_pairs(walk: Walk, search: DistractorSearch, rng: np.random.Generator) -> dict[Option, Distractor]:
     """Returns wrong pairs: a competing diagnosis and the end of its chain, if that is not the answer.
 
-    The discriminating triple is the first finding that the diagnosis lacks. The diagnosis that shares
-    most findings comes first.
+    The discriminating triple is the first finding that the diagnosis lacks. The diagnosis that
+    shares most findings comes first.
     """
     found: dict[Option, Distractor] = {}
     for diagnosis in search.ranked_diagnoses(walk, rng)[:MAX_DIAGNOSES]:

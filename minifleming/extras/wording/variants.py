@@ -1,8 +1,9 @@
 """Variants of a node, which a question must neither offer as wrong nor name: the field data.exclude_variants.
 
-Two nodes are variants if their names share a family or their words, or if the diseases share a gene.
-"Stormorken syndrome" and "Stormorken-Sjaastad-Langslet syndrome" have one gene. So do some different
-diseases; these are not offered either, since the answer must not depend on how a catalogue splits them.
+Two nodes are variants if their names share a family or their words, or if the diseases share a
+gene. "Stormorken syndrome" and "Stormorken-Sjaastad-Langslet syndrome" have one gene. So do some
+different diseases; these are not offered either, since the answer must not depend on how a
+catalogue splits them.
 """
 
 from __future__ import annotations
@@ -69,8 +70,9 @@ def names_masked_node(item: Item) -> bool:
 def leaks_masked_name(item: Item) -> bool:
     """Returns whether the question or a finding gives away all or part of a masked name.
 
-    For example the finding "Ataxia" for "Ataxia, type 2", or "Tufted angioma" for "Angioma, tufted".
-    Findings count by their names in the graph, since the question may be in another language.
+    For example the finding "Ataxia" for "Ataxia, type 2", or "Tufted angioma" for "Angioma,
+    tufted". Findings count by their names in the graph, since the question may be in another
+    language.
     """
     qualifiers = item.provenance.get("pins", [])
     evidence = [tail.casefold() for _, _, tail in item.evidence]
