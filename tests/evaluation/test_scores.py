@@ -1,4 +1,4 @@
-"""Laws of evaluation/scores.py: counts of records, shares that sum to one, and pairs that are pairs."""
+"""Tests of the scores in evaluation/tables.py and of the comparison and page made from the same records."""
 
 from __future__ import annotations
 

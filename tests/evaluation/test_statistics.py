@@ -1,4 +1,4 @@
-"""Laws of evaluation/statistics.py: every interval and test is computed a second way."""
+"""Tests of evaluation/statistics.py and the statistics of bench/tiny_seeds.py: each is computed a second way."""
 
 from __future__ import annotations
 
@@ -150,6 +150,7 @@ def test_bootstrap_mean_is_exact_and_the_seed_decides():
     assert found[1] <= found[0] <= found[2]
 
 
+@pytest.mark.slow
 def test_bootstrap_takes_back_its_sign_and_knows_certainty():
     rng = np.random.default_rng(3)
     first, second = (rng.integers(0, 2, (2, 60)) for _ in range(2))
@@ -178,6 +179,7 @@ def test_bootstrap_resamples_seeds():
     assert high - low == pytest.approx(2 * Z95 * per_seed.std() / math.sqrt(30), rel=0.08)
 
 
+@pytest.mark.slow
 def test_bootstrap_covers_a_known_difference():
     """Seeds, and items of each seed's own, have effects; the true 0.1 lies in about 95 % of the intervals, not 70."""
     rng, inside, trials = np.random.default_rng(6), 0, 150

@@ -1,4 +1,4 @@
-"""Laws of evaluation/tables.py: tables are counts of stored records, and the records alone give them again."""
+"""Tests of the ablation in evaluation/tables.py: tables are counts of stored records, which give them again."""
 
 from __future__ import annotations
 
