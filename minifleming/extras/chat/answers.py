@@ -18,6 +18,7 @@ from pathlib import Path
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.sampler import Completion, SamplingParams, generate_stream
 from minifleming.lm.tokenizer import Tokenizer
+from minifleming.rods.item import read_items
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput
 from minifleming.run.journal import can_resume, complete_lines
@@ -72,3 +73,59 @@ def resume(out: Path, prompts: dict[str, list[int]], samples: int, run_fingerpri
             raise BadInput("is not a completion of these prompts; nothing is overwritten", out, number)
         kept[at] = text
     return kept
+
+
+def check(args) -> None:
+    """Raise BadInput for flags of generate.py that contradict one another or are out of range."""
+    if args.items and args.prompts:
+        raise BadInput("--items and --prompts: give one of them")
+    if (args.items or args.prompts) and not args.out:
+        raise BadInput("--out: where shall the completions go?")
+    for name in ("out", "raw") + (("samples",) if args.samples != 1 else ()):
+        if getattr(args, name) and not (args.prompts or args.items and name != "raw"):
+            raise BadInput(f"--{name}: only with {'--prompts' if name == 'raw' else '--items or --prompts'}")
+    for name in ("history", "no_thinking", "system"):
+        if getattr(args, name) and (args.items or args.prompts and (name == "history" or args.raw)):
+            raise BadInput(f"--{name.replace('_', '-')}: not with "
+                           f"{'--items' if args.items else '--raw' if args.raw else '--prompts'}")
+    if 0 < args.temperature < 1e-3:
+        raise BadInput("--temperature: 0 (greedy), or at least 0.001")
+    for name, low, high in (("temperature", 0, float("inf")), ("top_k", 0, float("inf")), ("top_p", 0, 1),
+                            ("min_p", 0, 1), ("max_new_tokens", 1, float("inf")), ("samples", 1, float("inf"))):
+        value = getattr(args, name)
+        if not low <= value <= high or value == float("inf") or (name == "top_p" and value == 0):
+            raise BadInput(f"--{name.replace('_', '-')}: {value} is out of range")
+
+
+def read_prompts(args, tokenizer: Tokenizer) -> dict[str, list[int]] | None:
+    """Ids by name: an item's own id, or the number of a line. None: nothing to read, so a chat."""
+    if args.items:
+        return {item.id: tokenizer.encode(tokenizer.prompt(item.question, item.options))
+                for item in read_items(args.items)}
+    if not args.prompts:
+        return None
+    try:
+        lines = args.prompts.read_text(encoding="utf-8-sig").split("\n")  # numbered as an editor numbers them
+    except OSError as error:
+        raise BadInput(error.strerror or "cannot be read", args.prompts) from None
+    except UnicodeDecodeError:
+        raise BadInput("not UTF-8 text", args.prompts) from None
+    texts = {str(i): text.rstrip("\r").replace("\\n", "\n") for i, text in enumerate(lines, 1) if text.strip()}
+    if not texts:
+        raise BadInput("no prompts", args.prompts)
+    system = [("system", args.system)] if args.system else []
+
+    def asked(text: str) -> str:
+        return text if args.raw else tokenizer.conversation([*system, ("user", text)], not args.no_thinking)
+
+    return {name: tokenizer.encode(asked(text)) for name, text in texts.items()}
+
+
+def prompts_that_fit(args, tokenizer: Tokenizer, positions: int) -> dict[str, list[int]] | None:
+    """The prompts of ``read_prompts``. Raises BadInput for one that leaves no position for an answer."""
+    prompts = read_prompts(args, tokenizer)
+    for name, ids in (prompts or {}).items():
+        if not 0 < len(ids) < positions:
+            reason = f"prompt '{name}' has {len(ids)} tokens; the model has {positions} positions"
+            raise BadInput(reason, args.items or args.prompts)
+    return prompts
