@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from minifleming.extras.chat.styles import conversation
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.sampler import Completion, SamplingParams, generate_stream
 from minifleming.lm.tokenizer import Tokenizer
@@ -116,7 +117,7 @@ def read_prompts(args, tokenizer: Tokenizer) -> dict[str, list[int]] | None:
     system = [("system", args.system)] if args.system else []
 
     def asked(text: str) -> str:
-        return text if args.raw else tokenizer.conversation([*system, ("user", text)], not args.no_thinking)
+        return text if args.raw else conversation(tokenizer, [*system, ("user", text)], not args.no_thinking)
 
     return {name: tokenizer.encode(asked(text)) for name, text in texts.items()}
 
