@@ -1,9 +1,10 @@
 """Audits a run folder, also a copy of it elsewhere.
 
-    python -m minifleming.audit verify RUN              recompute everything that follows from the log
-    python -m minifleming.audit replay RUN --step 37    sample and train step 37 again, and compare
+    python -m minifleming.audit verify RUN            recompute all that follows from the log
+    python -m minifleming.audit replay RUN --step 37  sample and train step 37 again, and compare
 
-Exit status 0: everything is as logged. 1: a difference, or a log that was changed. 2: not a run folder.
+Exit status 0: everything is as logged. 1: a difference, or a log that was changed. 2: not a run
+folder.
 """
 
 from __future__ import annotations
@@ -49,12 +50,13 @@ def run_replay(folder: Path, step: int) -> None:
     check_format(folder)
     cfg = configuration.load(folder / "config.toml")
     device = distributed.pick_device(read_manifest(folder)["device"])
-    with distributed.process_group(device, cfg.run.dist_timeout_minutes, single_rank=cfg.run.fsdp_size != 1):
+    minutes, sharded = cfg.run.dist_timeout_minutes, cfg.run.fsdp_size != 1
+    with distributed.process_group(device, minutes, single_rank=sharded):
         found = replay(folder, step)
         if distributed.rank() == 0:
             weights = found["weights_checksum"][:16] if found["exact"] else "not compared"
-            print(f"step {step}, replayed from {found['from']} ({found['steps']} steps): equal ids, "
-                  f"gradient norm {found['grad_norm']:.9g}, weights {weights}")
+            print(f"step {step}, replayed from {found['from']} ({found['steps']} steps): "
+                  f"equal ids, gradient norm {found['grad_norm']:.9g}, weights {weights}")
 
 
 if __name__ == "__main__":

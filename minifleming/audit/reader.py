@@ -1,4 +1,4 @@
-"""Reads the log of a run and checks its hash chain. rlvr/log.py writes it and describes its records."""
+"""Reads the log of a run and checks its hash chain (written by rlvr/log.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HASHED = re.compile(r'^(.*), "hash": "([0-9a-f]{64})"\}$', re.DOTALL)
 
 
 class LogReader:
-    """Reads the log in chronological order and checks that each line is the next link of the chain."""
+    """Reads the log in order and checks that each line is the next link of the chain."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -62,7 +62,7 @@ class LogReader:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Returns the lines of a log. Raises BadInput if there is no such file, RunFailed if it is damaged.
+    """Returns the lines of a log. Raises BadInput if there is none, RunFailed if it is damaged.
 
     An uncompressed log may end in a line that a killed run left incomplete; that line is left out.
     """
@@ -104,11 +104,11 @@ def check_format(folder: Path) -> str:
 
 
 def check_hash(line: str, chain: str, path: Path, number: int) -> tuple[dict, str]:
-    """Returns the entry of a line, and its hash. Raises RunFailed if a byte of it or before it changed."""
+    """Returns the entry of a line, and its hash. Raises RunFailed if a byte was changed."""
     match = HASHED.match(line)
     if not match or log.sha256_text(f"{chain}{match[1]}}}") != match[2]:
-        raise RunFailed(f"{path}:{number}: the hash does not match: this line, or the one before it, "
-                        "was changed after it was written")
+        raise RunFailed(f"{path}:{number}: the hash does not match: this line, or the one "
+                        "before it, was changed")
     return parse_record(f"{match[1]}}}", path, number), match[2]
 
 

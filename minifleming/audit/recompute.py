@@ -1,7 +1,7 @@
-"""The objective a second way, for the audit: plain Python over the logged numbers, no tensors, no autograd.
+"""The objective a second way, for the audit: plain Python over the logged numbers.
 
-The loss of a token and its derivative by the token's log-probability p, with A the advantage, ρ = exp(p - old)
-and d = reference - p:
+The loss of a token and its derivative by the token's log-probability p, with A the advantage, ρ =
+exp(p - old) and d = reference - p:
 
     none           -A p                          -A
     token          -min(ρ A, clip(ρ) A)          -A ρ, or 0 where the ratio is clipped
@@ -89,8 +89,9 @@ def kl_estimate(p: float, old: float, reference: float, cfg: RL) -> tuple[float,
     return value, slope
 
 
-def recompute_update(groups: Groups, logged: list[list[dict]], cfg: RL, key: tuple[int, ...]) -> dict:
-    """Sets denominators, coefficients and updates of a step's samples from their logged log-probabilities.
+def recompute_update(groups: Groups, logged: list[list[dict]], cfg: RL,
+                     key: tuple[int, ...]) -> dict:
+    """Sets denominators, coefficients and updates of a step's samples from the log.
 
     Returns the metrics that follow from them: loss, logprob_diff_*, clipped_tokens_* and kl.
     """

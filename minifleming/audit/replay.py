@@ -1,11 +1,11 @@
-"""Replays a step of a run: restore the nearest checkpoint before it, sample from the same keys, train, compare.
+"""Replays a step of a run from the nearest checkpoint before it, and compares.
 
-On one machine and thread count a CPU repeats itself bit for bit. So the line of the metrics must be equal
-with its hash, and with it everything before it in the log since the checkpoint: ids, log-probabilities,
-coefficients, the ledger, the gradient norm and the checksum of the weights. On CUDA (in the deterministic
-mode) the ids must be equal and the gradient norm within the tolerance that the manifest states; weights
-are not compared. Steps between the checkpoint and the requested one are replayed and compared as well.
-Nothing is written to the run folder.
+On one machine and thread count a CPU repeats itself bit for bit. So the line of the metrics must be
+equal with its hash, and with it everything before it in the log since the checkpoint: ids,
+log-probabilities, coefficients, the ledger, the gradient norm and the checksum of the weights. On
+CUDA (in the deterministic mode) the ids must be equal and the gradient norm within the tolerance
+that the manifest states; weights are not compared. Steps between the checkpoint and the requested
+one are replayed and compared as well. Nothing is written to the run folder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from minifleming.run.journal import bar
 
 
 def replay(folder: Path, step: int) -> dict:
-    """Replays step ``step`` (from 1). Returns what was compared; raises RunFailed at a difference."""
+    """Replays a step (from 1). Returns what was compared; raises RunFailed if it differs."""
     cfg = configuration.load(folder / "config.toml")
     manifest = read_manifest(folder)
     if not log.step_path(folder, step).exists():
@@ -87,7 +87,8 @@ def read_manifest(folder: Path) -> dict:
         found[name] = raw.get(name)
         valid = valid and type(found[name]) is int and found[name] > 0
     if not valid:
-        raise BadInput("needs 'threads', 'world_size', 'device' and 'replay_tolerance' of a run", path)
+        raise BadInput("not the manifest of a run (threads, world_size, device, "
+                       "replay_tolerance)", path)
     if device == "cpu":
         found["replay_tolerance"] = 0.0
     if not 0 <= found["replay_tolerance"] <= 0.01:
@@ -132,8 +133,8 @@ def assert_same_step(folder: Path, scratch: Path, step: int, tolerance: float) -
         raise RunFailed(f"step {step}: the weights after it have another checksum")
     if tolerance == 0 and changed:
         raise RunFailed(
-            f"step {step}: replayed, its line of the metrics is another ({', '.join(sorted(changed))}); "
-            "if only the hash is, the ledger since the checkpoint is another")
+            f"step {step}: replayed, its line of the metrics is another "
+            f"({', '.join(sorted(changed))}); if only the hash is, so is the ledger")
 
 
 def differing(a: dict, b: dict) -> set[str]:

@@ -1,15 +1,16 @@
-"""Verifies a run from its log: walks through the curriculum again and recomputes what follows from the samples.
+"""Verifies a run from its log: recomputes everything that follows from the samples.
 
-Taken from the log: the sampled ids, their log-probabilities under sampler and trainer, the passes of
-mining, the gradient norms and the checksums of the weights. ``replay`` computes these again.
+Taken from the log: the sampled ids, their log-probabilities under sampler and trainer, the passes
+of mining, the gradient norms and the checksums of the weights. ``replay`` computes these again.
 
-Recomputed: the genesis record (configuration, items, first weights), which items were drawn and from
-which pool, prompts, verdicts, rewards, means, advantages, denominators, coefficients, the loss and all
-other metrics, the plateau, the mined classes, the ledger, the state in every checkpoint (except what
-only the alarms use), and the hash chain over all of it. Sums and products of many numbers may differ by
-1e-12; everything else must be equal.
+Recomputed: the genesis record (configuration, items, first weights), which items were drawn and
+from which pool, prompts, verdicts, rewards, means, advantages, denominators, coefficients, the loss
+and all other metrics, the plateau, the mined classes, the ledger, the state in every checkpoint
+(except what only the alarms use), and the hash chain over all of it. Sums and products of many
+numbers may differ by 1e-12; everything else must be equal.
 
-Not checked: the cold start, evaluation records, reports, the manifest, optimizer states and timings.
+Not checked: the cold start, evaluation records, reports, the manifest, optimizer states and
+timings.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Findings:
 
 
 class Verifier:
-    """A run folder on its way through ``verify``: the log, the recomputed state, and the findings."""
+    """A run folder: its log, the state recomputed so far, and the findings."""
 
     def __init__(self, folder: Path):
         self.log = LogReader(folder)
@@ -260,7 +261,7 @@ class Verifier:
 
 
 def verify(folder: Path) -> Findings:
-    """Verifies a run folder. Raises RunFailed where it cannot continue, such as at a broken chain."""
+    """Verifies a run folder. Raises RunFailed where the log is broken."""
     return Verifier(folder).run()
 
 

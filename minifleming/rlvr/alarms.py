@@ -1,8 +1,8 @@
 """Alarms: conditions that abort a run, and conditions that only print a warning.
 
-Runs usually fail silently: nearly all completions are truncated, or every group has constant reward, and
-the run "succeeds". All functions are pure functions of a step's metrics; none touches reward or loss.
-Numbers that are not finite are refused in update.py.
+Runs usually fail silently: nearly all completions are truncated, or every group has constant
+reward, and the run "succeeds". All functions are pure functions of a step's metrics; none touches
+reward or loss. Numbers that are not finite are refused in update.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def recent_truncation(eos_counts: list[list[int]], metrics: dict, cfg: Alarms) -
 
 
 def should_abort(eos_counts: list[list[int]], cfg: Alarms, rl: RL) -> str | None:
-    """Returns the reason not to train on the newest step, or None. Needs ``cfg.samples`` samples."""
+    """Returns the reason not to train on the newest step, or None."""
     finished, samples = (sum(column) for column in zip(*eos_counts))
     truncated = (samples - finished) / samples
     if samples < cfg.samples or truncated < cfg.truncated:

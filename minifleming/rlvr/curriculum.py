@@ -1,11 +1,11 @@
-"""The curriculum (arXiv:2509.15279 §3.3): what a run does next and on which items, from plain numbers.
+"""The curriculum (arXiv:2509.15279 §3.3): what a run does next, and on which items.
 
     stage 1   moderate : easy = 1 : 1 until reward sparsity says that progress has plateaued
     stage 2   rounds of: mine the whole pool; then steps with Right : Wrong = 1 : 2 and more samples
 
-Reward sparsity is the share of groups with constant reward. No model is involved: ``State`` is JSON and
-is saved with every checkpoint. A run, its resumption on any rank, and the audit that walks through its
-log call the same functions and make the same decisions.
+Reward sparsity is the share of groups with constant reward. No model is involved: ``State`` is JSON
+and is saved with every checkpoint. A run, its resumption on any rank, and the audit that walks
+through its log call the same functions and make the same decisions.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class State:
     priority: dict[str, int] = field(default_factory=dict)  # of the wrong items of this round
     # [format, accuracy] of the last steps of this stage or round
     history: list[list[float]] = field(default_factory=list)
-    best: list[float] = field(default_factory=list)  # [step, accuracy] of this round's best checkpoint
+    # [step, accuracy] of this round's best checkpoint
+    best: list[float] = field(default_factory=list)
     # [samples with an end token, samples] of the last steps
     eos_counts: list[list[int]] = field(default_factory=list)
     chain: str = ""  # hash of the newest record (log.py)
@@ -77,7 +78,8 @@ def read_state(path: Path, items: dict[str, Item]) -> State:
         raise BadInput("not the state of a run of this version", path)
     for name, value in expected.items():
         if type(raw[name]) is not type(value):
-            raise BadInput(f"not the state of a run: '{name}' is a {type(raw[name]).__name__}", path)
+            kind = type(raw[name]).__name__
+            raise BadInput(f"not the state of a run: '{name}' is a {kind}", path)
     unknown = set().union(*raw["pools"].values()) - items.keys()
     if unknown:
         raise BadInput(f"made from other items: '{min(unknown)}' is not among this run's", path)
@@ -97,7 +99,7 @@ def next_move(state: State, cfg: Config) -> str:
 
 
 def plateau_reason(state: State, cfg: Stage1) -> str | None:
-    """Returns why stage 1 ends here, or None: the step limit, or the mean sparsity of a whole window."""
+    """Returns why stage 1 ends here (step limit, mean sparsity of a window), or None."""
     if state.step >= cfg.max_steps:
         return "max_steps"
     window = state.zero_variance[-cfg.window :]
@@ -174,8 +176,8 @@ def next_round(state: State, cfg: Config, items: dict[str, Item],
                passes: dict[str, int] | None) -> list[dict]:
     """Begins a round of stage 2. Returns the ledger's entries, one per item.
 
-    ``passes``: item id -> correct samples in this round's mining; None for the control without mining,
-    which draws from the whole pool.
+    ``passes``: item id -> correct samples in this round's mining; None for the control without
+    mining, which draws from the whole pool.
     """
     before = {}
     for kind, ids in state.pools.items():
@@ -219,7 +221,7 @@ def mining_metrics(state: State) -> dict:
 
 def training_log(place: dict, drawn: list[tuple[Item, str]], passes: list[int],
                  samples: int) -> list[dict]:
-    """Returns the ledger's entries about the items of a step. ``place``: its stage, step and round."""
+    """Returns the ledger's entries about a step. ``place``: its stage, step and round."""
     entries = []
     for (item, pool), correct in zip(drawn, passes):
         entries.append({"event": "trained", "round": place["round"], "step": place["step"],

@@ -2,22 +2,26 @@
 
     rollouts/step_000012.jsonl.gz
 
-    step, sample, item_id, item_sha256, source, tier, labels, answer    the item and where it comes from
-    pool                                                   the tier or mined class it was drawn from
-    key                                                    [seed, step - 1, item id, sample] of its draws
-    prompt_ids, completion_ids, finished, logprobs         logprobs: natural, as the sampler recorded them
-    verdict {label, rule, span}                            of the strict parser; span in characters
-    reward_terms {correct, format}, reward, group_mean, advantage       Eq. 2-3
-    denominator, coefficient                               dL/dlogπ of its tokens: one number, or a list
-                                                           where they differ (a KL term, a ratio); with
-                                                           several updates a step, of the first of them
-    trained_logprobs                                       the trainer's, before the step; [] if not scored
-    reference_logprobs                                     only with a KL term
-    updates [{update, logprobs, denominator, coefficient, clipped}]     only with several updates a step
-    hash                                                   sha256 of the previous hash and of this line
+    step, sample, item_id, item_sha256,        the item and where it comes from
+    source, tier, labels, answer
+    pool                                       the tier or mined class it was drawn from
+    key                                        [seed, step - 1, item id, sample] of its draws
+    prompt_ids, completion_ids, finished
+    logprobs                                   natural, as the sampler recorded them
+    verdict {label, rule, span}                of the strict parser; span in characters
+    reward_terms {correct, format}, reward     Eq. 2-3
+    group_mean, advantage
+    denominator, coefficient                   dL/dlogπ of its tokens: one number, or a list where
+                                               they differ; of the first of several updates
+    trained_logprobs                           the trainer's, before the step; [] if not scored
+    reference_logprobs                         only with a KL term
+    updates [{update, logprobs, denominator,   only with several updates a step
+              coefficient, clipped}]
+    hash                                       sha256 of the previous hash and of this line
 
-The ledger (mining.jsonl) and the metrics of reinforcement learning are links of the same hash chain, in
-chronological order. Its first link, the genesis record, identifies configuration, items and weights.
+The ledger (mining.jsonl) and the metrics of reinforcement learning are links of the same hash
+chain, in chronological order. Its first link, the genesis record, identifies configuration, items
+and weights.
 """
 
 from __future__ import annotations
@@ -57,9 +61,9 @@ def item_sha256(item: Item) -> str:
 
 def genesis_record(cfg: Config, items: dict[str, Item], model: LanguageModel, step: int,
                    chain: str) -> dict:
-    """Returns the first record of a run: hashes of its configuration, its items and its first weights.
+    """Returns the first record of a run: hashes of its configuration, items and weights.
 
-    ``step`` and ``chain`` are those of the checkpoint that the run continues from: 0 and "" for a new run.
+    ``step``, ``chain``: of the checkpoint that it continues from; 0 and "" for a new run.
     """
     listed = json.dumps([dataclasses.asdict(item) for item in items.values()], sort_keys=True)
     return {
@@ -89,8 +93,8 @@ def record(r: Rollout, seed: int, step: int, item_hash: str) -> dict:
     return fields
 
 
-def gather_records(groups: Groups, seed: int, step: int, item_hashes: dict[str, str],
-                   device: torch.device) -> list[dict]:
+def gather_records(groups: Groups, seed: int, step: int,
+                   item_hashes: dict[str, str], device: torch.device) -> list[dict]:
     """Returns the records of all ranks' samples of a step, in order."""
     records = []
     for group in groups:
@@ -111,7 +115,8 @@ def summary(r: Rollout) -> dict:
 def step_metrics(groups: list[list[dict]]) -> dict:
     """Returns the metrics of a step from the summaries of its groups.
 
-    Means are over samples or groups. Sums are exact, so the order of samples and ranks is irrelevant.
+    Means are over samples or groups. Sums are exact, so the order of samples and ranks is
+    irrelevant.
     """
     samples = sum(groups, [])
     n = len(samples)
@@ -151,7 +156,7 @@ def correctness(samples: list[dict]) -> list[bool]:
 
 
 def append_hash(entry: dict, chain: str) -> tuple[str, str]:
-    """Returns the entry as a line that ends with its hash, and that hash, the next line's ``chain``."""
+    """Returns the entry as a line that ends with its hash, and that hash."""
     text = json.dumps(entry, ensure_ascii=False, allow_nan=False)
     link = sha256_text(chain + text)
     return f'{text[:-1]}, "hash": "{link}"}}', link
@@ -171,7 +176,7 @@ def step_of(path: Path) -> int:
 
 
 def first_step(folder: Path) -> int:
-    """Returns the first step that a run took itself, according to its log; 1 if it took none yet."""
+    """Returns the first step that a run took itself; 1 if it took none yet."""
     return min(map(step_of, (folder / "rollouts").glob("step_*.jsonl.gz")), default=1)
 
 
@@ -221,7 +226,7 @@ def was_written_before(line: dict, state: State) -> bool:
 
 
 def check_end(journal: Journal, chain: str, checkpoint: Path) -> None:
-    """Raises BadInput unless the log ends with the record that hash ``chain`` is of, or is empty."""
+    """Raises BadInput unless the log is empty or ends with hash ``chain``."""
     last = journal.read("metrics.jsonl")[-1:] + journal.read("mining.jsonl")[-1:]
     ends = [r["hash"] for r in last if "hash" in r]
     if ends and chain not in ends:

@@ -1,17 +1,17 @@
-"""[10/10] Hard-sample mining (arXiv:2509.15279 §3.3, Fig. 2): sort the pool by pass rate, then draw from it.
+"""[10/10] Hard-sample mining: sort the pool by pass rate (arXiv:2509.15279 §3.3, Fig. 2).
 
-Mining runs the model over the *whole* training pool, n samples per item, and classifies each item by its
-pass rate p:
+Mining runs the model over the *whole* training pool, n samples per item, and classifies each item
+by its pass rate p:
 
     wrong    p <= failed_below        right    p >= mastered_above        middle   between
 
-Stage 2 composes batches Right : Wrong = 1 : 2. An item without a correct sample in ``quarantine_after``
-mining rounds in a row is a label suspect and leaves the pool: its constant reward gives no gradient. At
-most half of the wrong items leave at a time, those with the most failures in a row, because a weak model
-is no reason to doubt every label.
+Stage 2 composes batches Right : Wrong = 1 : 2. An item without a correct sample in
+``quarantine_after`` mining rounds in a row is a label suspect and leaves the pool: its constant
+reward gives no gradient. At most half of the wrong items leave at a time, those with the most
+failures in a row, because a weak model is no reason to doubt every label.
 
-Each class is drawn in a seeded order that uses every item once before any repeats. Draws depend only on
-counts that are part of the saved state, so a resumed run and an audit draw the same items.
+Each class is drawn in a seeded order that uses every item once before any repeats. Draws depend
+only on counts that are part of the saved state, so a resumed run and an audit draw the same items.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from minifleming.run import distributed
 from minifleming.run.fields import Config, Mining
 
 CLASSES = ("right", "middle", "wrong", "quarantine")
-MINING_STEP = 1_000_000_000  # + the round: the "step" that keys the random numbers of a mining round
+MINING_STEP = 1_000_000_000  # + the round: keys the random numbers of a mining round
 
 
 def count_passes(model: LanguageModel, tokenizer: Tokenizer, items: list[Item], cfg: Config,
@@ -94,9 +94,9 @@ def apportion_counts(total: int, weights: dict[str, int], sizes: dict[str, int],
     """Returns how many of ``total`` draws each pool gives in step ``step`` (from 0).
 
     The weights hold exactly over time: after s steps the pools up to any one have given the rounded
-    share of total · s draws. A pool gives at most its size. What a small pool cannot give comes from the
-    pools without a weight (the middle), so that the others keep their ratio; only when these are empty
-    does it come from the pools with one, the heaviest first.
+    share of total · s draws. A pool gives at most its size. What a small pool cannot give comes
+    from the pools without a weight (the middle), so that the others keep their ratio; only when
+    these are empty does it come from the pools with one, the heaviest first.
     """
     parts = sum(weights.values())
 
@@ -123,8 +123,8 @@ def apportion_counts(total: int, weights: dict[str, int], sizes: dict[str, int],
 class ShuffledCycle:
     """Draws ids in a seeded order: all of them before any repeats, and never one twice in a draw.
 
-    Each pass over the ids has its own order; ids of lower ``priority`` come first in it. An id that a
-    draw would get twice, where two passes meet, is skipped.
+    Each pass over the ids has its own order; ids of lower ``priority`` come first in it. An id that
+    a draw would get twice, where two passes meet, is skipped.
     """
 
     ids: list[str]
@@ -152,11 +152,13 @@ class ShuffledCycle:
         return sorted(ids, key=lambda name: self.priority.get(name, 0))
 
 
-def difficult_first(ids: list[str], items: dict[str, Item], drawn: dict[str, int]) -> dict[str, int]:
+def difficult_first(ids: list[str], items: dict[str, Item],
+                    drawn: dict[str, int]) -> dict[str, int]:
     """Returns the priority of each wrong item, lowest first.
 
-    Least-trained items come first, so every failed item is eventually trained on; among these Difficult
-    before Moderate before Easy, and items without a tier last. ``drawn``: times an item was trained on.
+    Least-trained items come first, so every failed item is eventually trained on; among these
+    Difficult before Moderate before Easy, and items without a tier last. ``drawn``: times an item
+    was trained on.
     """
     hardness = {"difficult": 0, "moderate": 1, "easy": 2}
     priority = {}

@@ -4,13 +4,13 @@
     A(x, y_i) = r(x, y_i) - r̄                                     Eq. 2
     r̄ = (1/k) Σ_j r(x, y_j)                                       Eq. 3
 
-log π(y|x) is the sum over the tokens of y, including its end token. E_x is the mean over the prompts of
-the step. So ``paper`` divides by k · prompts and by nothing else; groups with constant reward contribute
-zero and still count.
+log π(y|x) is the sum over the tokens of y, including its end token. E_x is the mean over the
+prompts of the step. So ``paper`` divides by k · prompts and by nothing else; groups with constant
+reward contribute zero and still count.
 
-A step has three parts: ``advantages`` of each group; ``policy_loss`` (and optionally ``kl``) of each
-token; ``aggregate`` of the tokens into one number. Every denominator counts over the whole optimizer
-step: all micro-batches, all ranks.
+A step has three parts: ``advantages`` of each group; ``policy_loss`` (and optionally ``kl``) of
+each token; ``aggregate`` of the tokens into one number. Every denominator counts over the whole
+optimizer step: all micro-batches, all ranks.
 
 Shapes: B sequences, T tokens.
 """
@@ -102,7 +102,7 @@ def sample_std(rewards: list[float]) -> float:
 
 
 def log_ratio(logprobs: Tensor, old: Tensor, mask: Tensor, objective: Objective) -> Tensor:
-    """Returns log ρ = log π - log π_old per token; for ``sequence`` its mean over the tokens. [B, T]"""
+    """Returns log π - log π_old per token; for ``sequence`` their mean. [B, T]"""
     difference = (logprobs - old) * mask
     if objective.ratio == "sequence":
         mean = difference.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True)
@@ -135,9 +135,9 @@ def clipped(logprobs: Tensor, old: Tensor, advantage: Tensor, mask: Tensor,
             objective: Objective) -> tuple[Tensor, Tensor]:
     """Returns the tokens whose ratio is clipped from below and from above. bool [B, T] each
 
-    Clipping removes the token's gradient, or for ``cispo_weight`` bounds its weight. A ratio outside the
-    interval on the side that the other sign of the advantage would clip is not clipped: there the
-    minimum is the ratio itself.
+    Clipping removes the token's gradient, or for ``cispo_weight`` bounds its weight. A ratio
+    outside the interval on the side that the other sign of the advantage would clip is not clipped:
+    there the minimum is the ratio itself.
     """
     if objective.ratio == "none":
         return torch.zeros_like(mask), torch.zeros_like(mask)
@@ -156,9 +156,9 @@ def kl(logprobs: Tensor, reference: Tensor, old: Tensor, estimator: str = "k3",
 
     With d = reference - log π:  k1 = -d,  k2 = d² / 2,  k3 = exp(d) - 1 - d >= 0.
 
-    ``weighted`` multiplies by ρ = π / π_old, so that the gradient accounts for sampling from π. With it,
-    k1 and k3 have the gradient of KL(π || reference). Without it, k1 has zero expected gradient and k3
-    has that of KL(reference || π); k2 has the right gradient only without it.
+    ``weighted`` multiplies by ρ = π / π_old, so that the gradient accounts for sampling from π.
+    With it, k1 and k3 have the gradient of KL(π || reference). Without it, k1 has zero expected
+    gradient and k3 has that of KL(reference || π); k2 has the right gradient only without it.
     """
     d = reference - logprobs
     value = {"k1": -d, "k2": d.square() / 2, "k3": d.exp() - 1 - d}[estimator]
@@ -173,7 +173,8 @@ def aggregate(values: Tensor, mask: Tensor, mode: str, counts: GlobalCounts) -> 
     token_mean     (1 / tokens) Σ_i Σ_t v
     constant       (1 / (sequences · max_tokens)) Σ_i Σ_t v
 
-    The mask is the one that ``counts`` were computed from. An empty micro-batch gives 0 with gradient 0.
+    The mask is the one that ``counts`` were computed from. An empty micro-batch gives 0 with
+    gradient 0.
     """
     values = torch.where(mask, values, 0.0)
     if mode == "sequence_mean":

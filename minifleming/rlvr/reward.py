@@ -4,10 +4,12 @@
 
 with c = ``rl.reward_correct`` (1.0) and f = ``rl.reward_format`` (0.1). From the sampled ids to r:
 
-    completion ids -> text before the end token -> Verdict(label, rule) -> {"correct", "format"} -> r
+    completion ids -> text before the end token -> Verdict(label, rule) -> {"correct", "format"} ->
+    r
 
-A label counts only in a completion that keeps the strict format, so r is 0, 0.1 or 1.1. Length has no
-part in it, except that a completion cut off at ``rl.max_new_tokens`` has no end token, and so no label.
+A label counts only in a completion that keeps the strict format, so r is 0, 0.1 or 1.1. Length has
+no part in it, except that a completion cut off at ``rl.max_new_tokens`` has no end token, and so no
+label.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def flatten(groups: Groups) -> list[Rollout]:
 
 
 def micro_batches(groups: Groups, tokens: int) -> list[tuple[Pack, list[Rollout]]]:
-    """Returns packs of at most ``tokens`` tokens (or one completion), each with its rollouts in order."""
+    """Returns packs of at most ``tokens`` tokens (or one completion), and their rollouts."""
     parts = []
     for group in groups:
         parts += split_group(group, tokens)
@@ -114,7 +114,7 @@ def micro_batches(groups: Groups, tokens: int) -> list[tuple[Pack, list[Rollout]
 
 
 def split_group(group: list[Rollout], tokens: int) -> Groups:
-    """Splits a group into parts that fit into ``tokens``, or hold one completion. Each repeats the prompt."""
+    """Splits a group into parts of at most ``tokens`` tokens, or one completion."""
     parts: Groups = []
     room = 0
     for r in group:

@@ -1,11 +1,10 @@
 """The two stages of reinforcement learning (arXiv:2509.15279 §3.3), resumable at any checkpoint.
 
-curriculum.py decides what comes next and on which items; ``Training`` does it: sample, update, mine, save.
+curriculum.py decides what comes next; ``Training`` does it: sample, update, mine, save.
 
     checkpoints/step_000100/    model/  optimizer.safetensors  state.json  files.json
 
-Every record is a link of one hash chain (log.py), in this order: the samples of a step, its lines of the
-ledger, its line of the metrics.
+Records are links of a hash chain (log.py): a step's samples, its ledger lines, its metrics line.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from minifleming.run.journal import Journal, bar
 
 
 class Training:
-    """A run: model, optimizer and curriculum state, the moves that change them, and their checkpoints."""
+    """A run: model, optimizer and state, the moves that change them, and their checkpoints."""
 
     def __init__(self, cfg: Config, model: LanguageModel, tokenizer: Tokenizer, items: list[Item],
                  folder: Path):
@@ -57,10 +56,10 @@ class Training:
         self.warned: set[tuple[int, str]] = set()  # (round, alarm)
         self.hold = DeferSignals()
         if not self.state.pools and cfg.stage1.max_steps > 0:
-            raise BadInput(f"stage1.mix: no training item has a tier of {', '.join(cfg.stage1.mix)}")
+            raise BadInput(f"stage1.mix: no training item has a tier of {cfg.stage1.mix}")
 
     def run(self) -> State:
-        """Continues to the end of stage 2. An interrupted run saves between two steps and leaves."""
+        """Continues to the end of stage 2. If interrupted, saves between two steps and leaves."""
         cfg = self.cfg
         begun = distributed.rank() == 0 and bool(self.journal.read("mining.jsonl"))
         if not distributed.any_rank(begun, self.model.device):
@@ -73,7 +72,7 @@ class Training:
         return self.state
 
     def write_genesis(self) -> None:
-        """Writes the first links of the chain: what the run is made from and, at step 0, its pools."""
+        """Writes the first links of the chain: the genesis record and, at step 0, the pools."""
         state = self.state
         genesis = log.genesis_record(self.cfg, self.items, self.model, state.step, state.chain)
         self.append_log("mining.jsonl", [genesis])
@@ -82,7 +81,7 @@ class Training:
         self.save()
 
     def run_one(self, progress) -> None:
-        """Does one unit of work: a training step with the mining before it, the switch, or the end."""
+        """Does one move: a training step with the mining before it, the switch, or the end."""
         cfg, state = self.cfg, self.state
         move = curriculum.next_move(state, cfg)
         if move == "mine":
@@ -110,16 +109,16 @@ class Training:
         summaries = distributed.all_gather(summaries, self.model.device)
         metrics = log.step_metrics(summaries)
         result = self.update(groups, metrics)
-
         curriculum.after_step(state, cfg, metrics)
-        records = self.records(groups, state.step)
+        records = log.gather_records(
+            groups, cfg.run.seed, state.step, self.item_hashes, self.model.device)
         if distributed.rank() == 0:
             path = log.step_path(self.folder, state.step)
             state.chain = log.write_step(path, records, state.chain)
         passes = [sum(log.correctness(group)) for group in summaries]
         self.append_log("mining.jsonl", curriculum.training_log(place, drawn, passes, samples))
-        checksum = weights_checksum(self.model)
-        self.append_log("metrics.jsonl", [place | metrics | result | {"weights_checksum": checksum}])
+        result["weights_checksum"] = weights_checksum(self.model)
+        self.append_log("metrics.jsonl", [place | metrics | result])
         answers = [item.answer for item, _ in drawn]
         self.warn(alarms.warnings(metrics, answers, state.history, cfg.alarms))
         progress.set_postfix_str(
@@ -130,7 +129,7 @@ class Training:
             self.save()
 
     def update(self, groups: Groups, metrics: dict) -> dict:
-        """Trains on the groups; returns the metrics of the update. Refuses groups that must stop the run."""
+        """Trains on the groups and returns the metrics of the update, or refuses the groups."""
         cfg, step = self.cfg, self.state.step
         eos_counts = alarms.recent_truncation(self.state.eos_counts, metrics, cfg.alarms)
         reason = alarms.should_abort(eos_counts, cfg.alarms, cfg.rl)
@@ -144,20 +143,20 @@ class Training:
                 self.refuse(groups, str(error))
 
     def mine_pool(self) -> None:
-        """Begins a round of stage 2: classifies the whole pool, or for the control takes it as it is."""
+        """Begins a round of stage 2: classifies the pool, or for the control takes all of it."""
         cfg, state = self.cfg, self.state
         if cfg.stage2.sampling == "uniform":
             curriculum.next_round(state, cfg, self.items, None)
             return
         saved = log.checkpoint_path(self.folder, state.step).exists()
         if not distributed.broadcast_from_rank0(saved, self.model.device):
-            self.save()  # an interrupted mining round resumes from here
-        with self.journal.timed("mining", round=state.round + 1), gathered_copy(self.model) as model:
-            passes = self.mine_passes(model)
+            self.save()  # an interrupted round resumes from here
+        with self.journal.timed("mining", round=state.round + 1):
+            passes = self.mine_passes()
         self.append_log("mining.jsonl", curriculum.next_round(state, cfg, self.items, passes))
         self.append_log("metrics.jsonl", [curriculum.mining_metrics(state)])
 
-    def mine_passes(self, model: LanguageModel) -> dict[str, int]:
+    def mine_passes(self) -> dict[str, int]:
         """Returns the correct samples of every item, resuming from the chunks of a killed run."""
         chain, number = self.state.chain, self.state.round + 1  # the chain identifies the round
         parts = self.journal.read("mining.part.jsonl") if distributed.rank() == 0 else []
@@ -166,9 +165,11 @@ class Training:
             if part["chain"] == chain:
                 passes |= part["passes"]
         items = [item for item in self.items.values() if item.id not in passes]
-        with bar(total=len(self.items), initial=len(passes), desc=f"mining {number}") as progress:
+        progress = bar(total=len(self.items), initial=len(passes), desc=f"mining {number}")
+        with gathered_copy(self.model) as model, progress:
             for found in count_passes(model, self.tokenizer, items, self.cfg, number):
-                self.journal.append("mining.part.jsonl", json.dumps({"chain": chain, "passes": found}))
+                line = json.dumps({"chain": chain, "passes": found})
+                self.journal.append("mining.part.jsonl", line)
                 passes |= found
                 progress.update(len(found))
                 self.leave_if_interrupted()
@@ -182,16 +183,12 @@ class Training:
             raise self.hold.received or Terminated()
 
     def start_model(self) -> LanguageModel | None:
-        """Returns the frozen model of the first checkpoint, the reference of the KL term, if there is one."""
+        """Returns the frozen first model, the reference of the KL term, if there is one."""
         if self.cfg.rl.kl_coef > 0 and self.reference is None:
             first = checkpoints(self.origin / "checkpoints")[0] / "model"
-            self.reference = load_for_training(first, self.cfg, self.model.device)
-            self.reference.requires_grad_(False)
+            reference = load_for_training(first, self.cfg, self.model.device)
+            self.reference = reference.requires_grad_(False)
         return self.reference
-
-    def records(self, groups: Groups, step: int) -> list[dict]:
-        seed, device = self.cfg.run.seed, self.model.device
-        return log.gather_records(groups, seed, step, self.item_hashes, device)
 
     def append_log(self, file: str, entries: list[dict]) -> None:
         """Appends links of the chain, which only rank 0 has."""
@@ -201,9 +198,10 @@ class Training:
                 self.journal.append(file, line)
 
     def refuse(self, groups: Groups, reason: str) -> None:
-        """Writes the samples outside the log, for inspection, and raises RunFailed on every rank."""
+        """Writes the samples outside the log and raises RunFailed on every rank."""
         step = self.state.step + 1
-        records = self.records(groups, step)
+        records = log.gather_records(
+            groups, self.cfg.run.seed, step, self.item_hashes, self.model.device)
         path = self.folder / "refused" / log.step_path(self.folder, step).name
         if distributed.rank() == 0:  # the numbers may be NaN, which the log does not allow
             log.write_lines(path, [json.dumps(r, ensure_ascii=False) for r in records])
@@ -213,12 +211,13 @@ class Training:
         """Prints each warning once a stage and round, and writes it to alarms.jsonl."""
         if distributed.rank() != 0:
             return
-        place = {"step": self.state.step, "round": self.state.round}
-        for name, message in found.items():
-            if (self.state.round, name) not in self.warned:
-                self.warned.add((self.state.round, name))
-                tqdm.write(f"minifleming: warning: step {self.state.step}: {message}", file=sys.stderr)
-                self.journal.append("alarms.jsonl", json.dumps(place | {"alarm": name, "words": message}))
+        step, number = self.state.step, self.state.round
+        for name, words in found.items():
+            if (number, name) not in self.warned:
+                self.warned.add((number, name))
+                tqdm.write(f"minifleming: warning: step {step}: {words}", file=sys.stderr)
+                entry = {"step": step, "round": number, "alarm": name, "words": words}
+                self.journal.append("alarms.jsonl", json.dumps(entry))
 
     def save(self) -> None:
         """Writes a checkpoint and deletes those that are no longer needed."""
@@ -226,7 +225,8 @@ class Training:
             home = self.folder / "checkpoints"
             with self.journal.timed("save", step=self.state.step):
                 self.journal.sync()
-                checkpoint.write_folder(log.checkpoint_path(self.folder, self.state.step), self.write_checkpoint)
+                path = log.checkpoint_path(self.folder, self.state.step)
+                checkpoint.write_folder(path, self.write_checkpoint)
                 first = log.step_of(checkpoints(home)[0])
                 needed = {first, log.first_step(self.folder) - 1, self.state.stage1_end}
                 checkpoint.prune(home, self.cfg.run.keep_last, needed.union(self.state.best[:1]))
@@ -236,12 +236,12 @@ class Training:
         distributed.barrier()
 
     def write_checkpoint(self, folder: Path | None) -> None:
-        """Writes model, optimizer and state. All ranks gather sharded tensors; rank 0 has the folder."""
+        """Writes a checkpoint. All ranks gather sharded tensors; rank 0 has the folder."""
         save_model(self.model, self.tokenizer, folder and folder / "model")
         optim.save_optimizer(self.optimizer, self.model, folder)
         if folder:
-            text = json.dumps(dataclasses.asdict(self.state), sort_keys=True)
-            (folder / "state.json").write_text(text + "\n")
+            state = json.dumps(dataclasses.asdict(self.state), sort_keys=True)
+            (folder / "state.json").write_text(state + "\n")
 
     def restore(self, path: Path) -> None:
         """Continues from a checkpoint, and removes the records of later steps."""
@@ -254,7 +254,7 @@ class Training:
         self.warned = {(r["round"], r["alarm"]) for r in self.journal.read("alarms.jsonl")}
 
     def import_checkpoint(self, start: Path) -> None:
-        """Copies another run's checkpoint, and the earlier ones that are needed later, into this run."""
+        """Copies another run's checkpoint, and the earlier ones needed later, into this run."""
         kept = {self.state.step: start}
         if 0 <= self.state.stage1_end < self.state.step:
             kept[self.state.stage1_end] = start.parent / f"step_{self.state.stage1_end:06d}"
@@ -263,7 +263,7 @@ class Training:
         for source in kept.values():
             reason = checkpoint.verify_folder(source)
             if reason:
-                raise BadInput(f"{reason}: this checkpoint is needed as well, and must be complete", source)
+                raise BadInput(f"{reason}: this checkpoint is needed too", source)
         if self.state.stage == "done":
             raise BadInput("the end of a run: there is nothing to continue", start)
         if distributed.rank() == 0:
@@ -278,7 +278,7 @@ def train(cfg: Config, model: LanguageModel, tokenizer: Tokenizer, items: list[I
           start: Path | None = None) -> State:
     """Trains both stages and returns the final state.
 
-    Continues from the newest checkpoint of the folder, or else from ``start``, another run's checkpoint.
+    Continues from the newest checkpoint, or else from ``start``, another run's checkpoint.
     """
     training = Training(cfg, model, tokenizer, items, folder)
     home = folder / "checkpoints"
@@ -288,7 +288,7 @@ def train(cfg: Config, model: LanguageModel, tokenizer: Tokenizer, items: list[I
         newest = str(checkpoint.latest(home) or "") if distributed.rank() == 0 else ""
         newest = distributed.broadcast_from_rank0(newest, model.device)
         if not newest:
-            raise BadInput("no checkpoint is complete; choose another run.out or delete this folder", home)
+            raise BadInput("no checkpoint is complete; choose another run.out", home)
         training.restore(Path(newest))
     elif start is not None:
         training.restore(start)

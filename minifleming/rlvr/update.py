@@ -2,18 +2,18 @@
 
 For each micro-batch, and then once for all of them:
 
-    logprobs = packed_logprobs(model, pack)                               [M] tokens of its completions
-    loss = aggregate(policy_loss(logprobs, old, advantage), ...)          global denominators
+    logprobs = packed_logprobs(model, pack)                        [M] tokens of its completions
+    loss = aggregate(policy_loss(logprobs, old, advantage), ...)   global denominators
     loss.backward()
-    optimizer_step(model, optimizer)                                      sum over ranks, clip, AdamW
+    optimizer_step(model, optimizer)                               sum over ranks, clip, AdamW
 
-By default a step has one such update, so it is exactly on-policy: π_old is the policy itself and every
-ratio is 1. With several (``rl.num_iterations``, ``rl.minibatches``), π_old is the *trainer's* policy before the
-step; the sampler's log-probabilities are only compared with it.
+By default a step has one such update, so it is exactly on-policy: π_old is the policy itself and
+every ratio is 1. With several (``rl.num_iterations``, ``rl.minibatches``), π_old is the *trainer's*
+policy before the step; the sampler's log-probabilities are only compared with it.
 
-Samples with zero advantage have zero gradient: without a KL term they skip both passes and still count in
-every denominator. In every step the trainer's log-probabilities are compared with the sampler's, and a
-number that is not finite stops the step before the weights change, on all ranks.
+Samples with zero advantage have zero gradient: without a KL term they skip both passes and still
+count in every denominator. In every step the trainer's log-probabilities are compared with the
+sampler's, and a number that is not finite stops the step before the weights change, on all ranks.
 
 Shapes: M tokens of a micro-batch, B completions, T tokens of the longest one.
 """
@@ -66,8 +66,9 @@ def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Group
         key: seeds the order of the minibatches.
         fused: let the head compute the gradient where ``fused_loss_spec`` can describe the loss.
 
-    Raises RunFailed on every rank, with the weights unchanged, if a reward, advantage, log-probability,
-    loss or gradient is not finite, or if sampler and trainer differ by more than ``cfg.max_logprob_diff``.
+    Raises RunFailed on every rank, with the weights unchanged, if a reward, advantage,
+    log-probability, loss or gradient is not finite, or if sampler and trainer differ by more than
+    ``cfg.max_logprob_diff``.
     """
     device = model.device
     several = cfg.num_iterations * cfg.minibatches > 1
@@ -78,7 +79,7 @@ def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Group
         check_rewards(groups)
         if cfg.kl_coef > 0:
             score(reference, trainable, cfg, "reference_logprobs")
-        if not with_gradient and not cfg.kl_coef > 0:  # compare sampler and trainer on one group anyway
+        if not with_gradient and not cfg.kl_coef > 0:  # compare with the sampler on one group
             score(model, groups[:1], cfg, "trained_logprobs")
         elif several:
             score(model, trainable, cfg, "trained_logprobs")
@@ -99,7 +100,8 @@ def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Group
             norm = optimizer_step(model, optimizer, cfg.max_grad_norm, loss)
         totals.append((loss, norm, low, high, divergence))
     loss, norm, low, high, divergence = (math.fsum(column) / len(totals) for column in zip(*totals))
-    metrics = {"loss": loss, "grad_norm": norm, "samples_with_gradient": with_gradient, **difference}
+    metrics = {"loss": loss, "grad_norm": norm, "samples_with_gradient": with_gradient}
+    metrics |= difference
     if objective_of(cfg).ratio != "none":
         metrics |= {"clipped_tokens_low": low, "clipped_tokens_high": high}
     if cfg.kl_coef > 0:
@@ -139,17 +141,18 @@ def loss_denominator(r: Rollout, cfg: RL, counts: GlobalCounts) -> int:
     return denominator(mode, counts) * length
 
 
-def backward(model: LanguageModel, groups: Groups, cfg: RL, counts: GlobalCounts, number: int | None,
-             fused: bool = False) -> list[float]:
+def backward(model: LanguageModel, groups: Groups, cfg: RL, counts: GlobalCounts,
+             number: int | None, fused: bool = False) -> list[float]:
     """Computes the gradients of this rank's part of the loss.
 
-    ``number``: which of the step's updates this is; None if it is the only one. Returns that part of
-    the loss, the numbers of tokens clipped from below and above, and the part of the mean KL.
+    ``number``: which of the step's updates this is; None if it is the only one. Returns that part
+    of the loss, the numbers of tokens clipped from below and above, and the part of the mean KL.
     """
     objective = objective_of(cfg)
     totals = [0.0, 0.0, 0.0, 0.0]
     finite = True
-    for micro_batch in pad_batches_across_ranks(micro_batches(groups, cfg.micro_batch_tokens), model):
+    batches = micro_batches(groups, cfg.micro_batch_tokens)
+    for micro_batch in pad_batches_across_ranks(batches, model):
         if micro_batch is None:
             dummy_forward(model).sum().mul(0).backward()
             continue
@@ -189,9 +192,9 @@ def fused_loss_spec(rollouts: list[Rollout], cfg: RL, counts: GlobalCounts, on_p
                     model: LanguageModel) -> TokenLoss | None:
     """Returns the loss per token, for a head that computes its gradient while it holds the logits.
 
-    Returns None if a token's gradient depends on other tokens' log-probabilities or on a reference, or
-    if the head must compute exactly as the sampler does. The head works in fp32, so at the very edge of
-    a clip it may differ from ``policy_loss``.
+    Returns None if a token's gradient depends on other tokens' log-probabilities or on a reference,
+    or if the head must compute exactly as the sampler does. The head works in fp32, so at the very
+    edge of a clip it may differ from ``policy_loss``.
     """
     objective = objective_of(cfg)
     if cfg.kl_coef > 0 or model.batch_invariant or (objective.ratio == "sequence" and not on_policy):
@@ -236,7 +239,8 @@ def logprob_differences(groups: Groups) -> list[float]:
 def score(model: LanguageModel, groups: Groups, cfg: RL, field: str) -> None:
     """Stores the model's log-probabilities of the rollouts under ``field``, without a gradient."""
     finite = True
-    for micro_batch in pad_batches_across_ranks(micro_batches(groups, cfg.micro_batch_tokens), model):
+    batches = micro_batches(groups, cfg.micro_batch_tokens)
+    for micro_batch in pad_batches_across_ranks(batches, model):
         with torch.no_grad():
             if micro_batch is None:
                 dummy_forward(model)

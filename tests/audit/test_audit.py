@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from minifleming.audit import __main__
+from minifleming.audit import verify as verify_module
 from minifleming.audit.reader import read_lines
 from minifleming.audit.verify import verify
 from minifleming.rlvr import train
@@ -43,11 +44,6 @@ def make_run(talker, tokenizer, folder, cfg, start=None):
     return folder
 
 
-@pytest.fixture(scope="module")
-def whole(talker, tokenizer, tmp_path_factory):
-    return make_run(talker, tokenizer, tmp_path_factory.mktemp("audited"), settings())
-
-
 def test_a_whole_run_verifies(whole):
     found = verify(whole)
     assert found.differences == [] and not found.unfinished
@@ -77,6 +73,7 @@ VARIANTS = [settings(objective=name) for name in ("dr_grpo", "grpo", "dapo", "gs
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cfg", VARIANTS, ids=lambda c: "-".join(
     str(x) for x in (c.rl.objective, c.rl.advantage, c.rl.num_iterations, c.rl.minibatches, c.rl.kl_coef)))
 def test_every_variant_verifies_and_replays(talker, tokenizer, tmp_path, cfg):
@@ -94,6 +91,7 @@ def test_every_variant_verifies_and_replays(talker, tokenizer, tmp_path, cfg):
         assert sum(m["clipped_tokens_low"] + m["clipped_tokens_high"] for m in steps) > 0
 
 
+@pytest.mark.slow
 def test_a_control_from_another_run_and_a_run_that_was_interrupted_verify(talker, tokenizer, whole, tmp_path,
                                                                           monkeypatch):
     control = make_run(talker, tokenizer, tmp_path / "control", settings("uniform"),
@@ -127,6 +125,7 @@ def status(folder, capsys) -> tuple[int, str]:
 LOGS = ("metrics.jsonl", "mining.jsonl", "rollouts/step_000002.jsonl.gz", "rollouts/step_000009.jsonl.gz")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOGS)
 @pytest.mark.parametrize("seed", range(12))
 def test_one_changed_byte_in_a_record_is_found(whole, tmp_path, capsys, name, seed):
@@ -142,6 +141,7 @@ def test_one_changed_byte_in_a_record_is_found(whole, tmp_path, capsys, name, se
     assert code == 1 and name in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_one_flipped_bit_of_a_compressed_log_is_found_or_changes_no_record(whole, tmp_path, capsys, seed):
     folder = tmp_path / "run"
@@ -153,6 +153,7 @@ def test_one_flipped_bit_of_a_compressed_log_is_found_or_changes_no_record(whole
     assert status(folder, capsys)[0] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["drop a line", "swap lines", "drop the last lines", "drop a step", "double a line"])
 def test_lost_and_moved_lines_are_found(whole, tmp_path, capsys, change):
     folder = tmp_path / "run"
@@ -198,6 +199,7 @@ def rewrite(folder, change, step: int = 1) -> None:
         shutil.rmtree(folder / "checkpoints" / later)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, value", [
     ("reward", 1.1), ("advantage", 0.9), ("group_mean", 0.7), ("coefficient", 0.5), ("denominator", 15),
     ("pool", "difficult"), ("answer", "?"), ("item_sha256", "0" * 64), ("key", [3, 0, "item-1", 9]),
@@ -281,3 +283,49 @@ def test_bad_arguments_are_one_line_and_exit_2(whole, capsys, arguments, reason)
     code = run_cli(__main__.main, [str(whole) if a == "RUN" else a for a in arguments])
     error = capsys.readouterr().err
     assert code == 2 and reason in error and error.count("\n") == 1
+
+
+def test_a_changed_a_dropped_and_a_forged_record_are_found(whole, tmp_path, capsys):
+    """One case of each kind; the slow tests have many."""
+    folder = tmp_path / "run"
+    missed = []
+    for change in ("byte", "drop", "forge", "no record"):
+        shutil.copytree(whole, folder)
+        path = folder / "metrics.jsonl"
+        lines = path.read_text().splitlines(keepends=True)
+        if change == "byte":
+            path.write_text("".join(lines).replace("0", "1", 1))
+        if change == "drop":
+            path.write_text("".join(lines[:4] + lines[5:]))
+        if change == "forge":
+            rewrite(folder, lambda entry: entry.update(reward=0.5))
+        if change == "no record":
+            step_path(folder, 2).write_bytes(gzip.compress(b"[]\n"))
+        if status(folder, capsys)[0] != 1:
+            missed.append(change)
+        shutil.rmtree(folder)
+    assert missed == []
+
+
+def test_a_log_of_another_format_is_refused_in_one_line(whole, tmp_path, capsys):
+    """A run folder of an older version: its first record has no format number, and its hash is right."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    first, *rest = read_lines(folder / "mining.jsonl")
+    entry = json.loads(first)
+    del entry["hash"], entry["format"]
+    old, _ = append_hash(entry, entry["from"])
+    (folder / "mining.jsonl").write_text("".join(line + "\n" for line in [old, *rest]))
+    for arguments in (["verify", str(folder)], ["replay", str(folder), "--step", "1"]):
+        assert run_cli(__main__.main, arguments) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "a log of format 1" in error
+
+
+def test_an_error_of_the_audit_itself_shows_its_traceback(whole, monkeypatch):
+    def broken(*arguments):
+        raise KeyError("ours")
+
+    monkeypatch.setattr(verify_module, "recompute_update", broken)
+    with pytest.raises(KeyError, match="ours"):
+        run_cli(__main__.main, ["verify", str(whole)])

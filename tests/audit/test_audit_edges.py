@@ -22,11 +22,6 @@ from minifleming.run.fields import RL
 from tests.audit.test_audit import make_run, settings
 
 
-@pytest.fixture(scope="module")
-def whole(talker, tokenizer, tmp_path_factory):
-    return make_run(talker, tokenizer, tmp_path_factory.mktemp("edges"), settings())
-
-
 @pytest.fixture
 def folder(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
@@ -41,6 +36,7 @@ def status(capsys, *arguments) -> tuple[int, str]:
     return code, said[0] if said else ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start, rl", [(5, {"kl_coef": 0.05}), (5, {}), (8, {}), (0, {})])
 def test_a_run_that_goes_on_from_anywhere_in_another_one_verifies_and_replays(talker, tokenizer, tmp_path, start, rl):
     """The middle of stage 2, the end of stage 1 with a KL term to the start, the very beginning."""
@@ -66,6 +62,7 @@ def test_a_step_beyond_the_end_is_found_and_does_not_replay_for_ever(folder, cap
     assert code == 1 and "the run ends at step 11" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["lr", "max_new_tokens", "an item that was never drawn", "another first model",
                                   "the first records"])
 def test_what_the_run_was_made_from_is_part_of_the_chain(talker, folder, capsys, what):
@@ -109,6 +106,7 @@ def test_replay_finds_what_was_forged_in_the_ledger_by_the_hash_after_it(folder,
     assert code == 1 and "its line of the metrics is another (hash)" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["[]", "{}", '{"threads": "abc", "world_size": 1, "device": "cpu", '
                                     '"replay_tolerance": 0.0}', '{"threads": 1, "world_size": 1, "device": "tpu", '
                                     '"replay_tolerance": 0.0}', '{"threads": 1, "world_size": true, "device": "cpu", '
@@ -129,6 +127,7 @@ def test_a_cpu_run_has_no_tolerance_whatever_its_manifest_says(folder, capsys):
     assert status(capsys, "replay", folder, "--step", 1)[0] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [b"", b"[]\n", b"x\n", b'{"item_id": 1}\n'])
 def test_a_log_that_is_none_is_one_line(folder, capsys, text):
     import gzip
@@ -138,6 +137,7 @@ def test_a_log_that_is_none_is_one_line(folder, capsys, text):
     assert status(capsys, "verify", folder)[0] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["step_000000", "step_000005", "step_000011"])
 def test_the_checkpoints_that_are_never_deleted_must_be_there(folder, capsys, step):
     shutil.rmtree(folder / "checkpoints" / step)

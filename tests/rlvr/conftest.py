@@ -1,4 +1,4 @@
-"""A model that has learned the format and a little of the task, made once for all tests of this room."""
+"""A model that has learned the format and a little of the task, trained once for all tests that use it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,17 @@ def colour_items(count: int) -> list[Item]:
                  tier=tiers[i % 3], hops=1 + i % 3) for i in range(count)]
 
 
+MADE: dict = {}  # several conftest.py import these fixtures; each is computed once all the same
+
+
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory) -> Tokenizer:
+    if "tokenizer" not in MADE:
+        MADE["tokenizer"] = make_tokenizer(tmp_path_factory)
+    return MADE["tokenizer"]
+
+
+def make_tokenizer(tmp_path_factory) -> Tokenizer:
     folder = tmp_path_factory.mktemp("tokenizer")
     letters = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     backend = Backend(models.BPE(vocab=letters, merges=[]))
@@ -54,6 +63,13 @@ def tokenizer(tmp_path_factory) -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def talker(tokenizer, tmp_path_factory):
+    """Returns what ``make_talker`` does."""
+    if "talker" not in MADE:
+        MADE["talker"] = make_talker(tokenizer, tmp_path_factory)
+    return MADE["talker"]
+
+
+def make_talker(tokenizer, tmp_path_factory):
     """(make a fresh copy of the model, items): right about every other time, in the strict format nearly always."""
     torch.set_num_threads(1)
     config = ModelConfig("qwen3", tokenizer.backend.get_vocab_size(), 32, 64, 2, 4, 2, 8, 1e-6, 1e4, True, 128)

@@ -144,6 +144,7 @@ def rank_refuses(rank: int, talker, tokenizer, folder, kind: str) -> None:
     (folder / f"{rank}.json").write_text(json.dumps([said, same]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["reward", "logprob", "gradient"])
 def test_every_rank_refuses_what_one_rank_sees(talker, tokenizer, tmp_path, kind):
     assert on_ranks(2, rank_refuses, talker, tokenizer, tmp_path, kind) == [0, 0]

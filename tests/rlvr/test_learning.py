@@ -25,10 +25,12 @@ def reward_after_training(talker, tokenizer, steps: int = 160) -> float:
     return describe(groups)["reward"]
 
 
+@pytest.mark.slow
 def test_two_layers_learn_the_task(talker, tokenizer):
     assert reward_after_training(talker, tokenizer) > THRESHOLD
 
 
+@pytest.mark.slow
 def test_flipped_advantage_fails_the_same_test(talker, tokenizer, monkeypatch):
     straight = rollout.advantages
     monkeypatch.setattr(rollout, "advantages", lambda rewards, *scale: [-a for a in straight(rewards, *scale)])

@@ -55,6 +55,7 @@ def results(folder):
     return [r for r in metrics if r["stage"].startswith("rl_")], rollouts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "cfg"), [
     (2, settings()), (2, settings(0)), (4, settings(2)),
     (2, settings(0, kl_coef=0.1, activation_checkpointing=True, micro_batch_tokens=30))],
@@ -90,6 +91,7 @@ def test_T27_T29_several_ranks_take_the_steps_of_one(talker, base, tokenizer, tm
         assert not verify(tmp_path / name).differences
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [((2, 0), (1, 1)), ((4, 2), (2, 0)), ((1, 1), (4, 0))])
 def test_a_checkpoint_of_some_ranks_goes_on_on_others(talker, base, tokenizer, tmp_path, before, after):
     """A new run from another one's checkpoint (--resume PATH), on another number of ranks and other shards: the same
@@ -138,6 +140,7 @@ VARIANTS = [RL(objective=name) for name in OBJECTIVES] + [
 LAYOUTS = [(2, 1, 16384), (4, 1, 40), (2, 0, 40), (4, 2, 16384), (4, 0, 60)]  # ranks, run.fsdp_size, tokens a micro-batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cfg", VARIANTS, ids=lambda c: f"{c.objective}-{c.advantage}-{c.num_iterations}-{c.kl_coef}")
 def test_T9_T26_gradient_on_1_2_and_4_ranks(talker, base, tokenizer, tmp_path, cfg):
     """Five groups on four ranks, so some have one and one has two, in whole or cut into other micro-batches; the same
@@ -174,6 +177,7 @@ def failing(rank, folder) -> None:
     (folder / str(rank)).write_text(said)
 
 
+@pytest.mark.slow
 def test_a_rank_that_fails_takes_the_others_with_it(tmp_path):
     assert on_ranks(2, failing, tmp_path) == [0, 0]
     assert [(tmp_path / str(rank)).read_text() for rank in (0, 1)] == ["rank 1 saw it"] * 2

@@ -137,6 +137,7 @@ def test_the_control_goes_on_from_the_same_stage_1_without_mining(talker, tokeni
     assert [r["step"] for r in records(tmp_path)] == list(range(6, 12))
 
 
+@pytest.mark.slow
 def test_T37_the_reference_is_the_frozen_start_and_is_loaded_only_for_a_kl_term(talker, tokenizer, tmp_path,
                                                                               monkeypatch):
     """Also when the run is resumed, and when it goes on from another run's second stage."""
@@ -163,6 +164,7 @@ def test_pools_without_a_trainable_tier_are_refused(talker, tokenizer, tmp_path)
         trainer.train(settings(), fresh(), tokenizer, [i for i in items if i.tier == "difficult"], tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, error", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
 def test_an_interrupted_run_saves_between_two_steps_and_goes_on_bit_for_bit(talker, tokenizer, whole, tmp_path,
                                                                             monkeypatch, number, error):
@@ -195,6 +197,7 @@ def test_a_second_signal_strikes_at_once():
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_whole_checkpoint_is_not_begun_again_over_its_records(talker, tokenizer, tmp_path):
     train(talker, tokenizer, tmp_path)
     before = (tmp_path / "metrics.jsonl").read_bytes()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+
 import pytest
 import torch
+from torch.nn.utils import parameters_to_vector
 
 from minifleming.lm.batch_invariant import make_batch_invariant
 from minifleming.lm.optimizer import adamw
-from minifleming.rlvr.rollout import roll_out
-from minifleming.rlvr.update import update
+from minifleming.rlvr.objective import OBJECTIVES
+from minifleming.rlvr.rollout import flatten, roll_out
+from minifleming.rlvr.update import minibatches, update
 from minifleming.run.errors import RunFailed
 from minifleming.run.fields import RL
 from tests.rlvr.conftest import describe
@@ -131,3 +136,64 @@ def test_reward_has_three_values_and_knows_no_length(talker, tokenizer):
     for r in (r for g in groups for r in g):
         assert r.reward in (0.0, 0.1, 1.1)
         assert (r.reward == 1.1) == r.correct and (r.reward > 0) == r.verdict.formatted
+
+
+def weights_after(talker, groups, cfg, shift: float = 0.0, fused: bool = False) -> torch.Tensor:
+    """Weights after SGD steps large enough to leave the policy that sampled. ``shift``: of the sampler's logprobs."""
+    model = talker[0]()
+    groups = copy.deepcopy(groups)
+    for r in flatten(groups):
+        r.logprobs = [p + shift for p in r.logprobs]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    update(model, optimizer, groups, cfg, key=(1, 2), fused=fused)
+    return parameters_to_vector(model.parameters()).detach()
+
+
+def test_T16_the_old_policy_is_the_trainers_and_never_the_samplers(talker, tokenizer):
+    """In the plain loss and in the fused head: other log-probabilities of the sampler change no weight."""
+    _, cfg, groups = rollouts(talker, tokenizer, max_logprob_diff=9.0)
+    for name in ("grpo", "cispo", "gspo"):
+        cfg = dataclasses.replace(cfg, objective=name, minibatches=2)
+        for fused in (False, True):
+            plain = weights_after(talker, groups, cfg, 0.0, fused)
+            assert torch.equal(plain, weights_after(talker, groups, cfg, -0.5, fused)), (name, fused)
+
+
+def test_the_fused_head_takes_the_steps_of_the_plain_loss(talker, tokenizer):
+    _, cfg, groups = rollouts(talker, tokenizer)
+    start = parameters_to_vector(talker[0]().parameters()).detach()
+    for name in OBJECTIVES:
+        for number in (1, 2):
+            if name == "paper" and number == 2:
+                continue  # refused: it has no ratio
+            variant = dataclasses.replace(cfg, objective=name, minibatches=number)
+            plain = weights_after(talker, groups, variant)
+            assert (plain - start).abs().max() > 1e-4
+            assert (weights_after(talker, groups, variant, fused=True) - plain).abs().max() <= 1e-6, (name, number)
+
+
+def test_two_minibatches_are_two_hand_written_steps_of_grpo(talker, tokenizer):
+    """The second step is off-policy: its ratios compare with the policy before the first one."""
+    _, cfg, groups = rollouts(talker, tokenizer, objective="grpo", minibatches=2, max_grad_norm=0.5)
+    model = talker[0]()
+
+    def logprobs(r):
+        ids = torch.tensor([r.prompt_ids + r.completion_ids])
+        rows = model.logits(model(ids)).log_softmax(-1)[0, len(r.prompt_ids) - 1 : -1]
+        return rows.gather(-1, torch.tensor(r.completion_ids)[:, None])[:, 0]
+
+    old = {id(r): logprobs(r).detach() for r in flatten(groups)}
+    for chosen in minibatches(len(groups), cfg, (1, 2)):
+        loss = 0.0
+        for r in flatten([groups[i] for i in chosen]):
+            ratio = (logprobs(r) - old[id(r)]).exp()
+            bounded = ratio.clamp(0.8, 1.2)
+            loss = loss - torch.minimum(ratio * r.advantage, bounded * r.advantage).mean()
+        model.zero_grad()
+        (loss / (8 * len(chosen))).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        with torch.no_grad():
+            for p in model.parameters():
+                p -= 0.3 * p.grad
+    expected = parameters_to_vector(model.parameters()).detach()
+    assert (weights_after(talker, groups, cfg) - expected).abs().max() <= 1e-6
