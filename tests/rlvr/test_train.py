@@ -47,7 +47,7 @@ def whole(talker, tokenizer, tmp_path_factory):
     return folder, *train(talker, tokenizer, folder)
 
 
-@pytest.mark.parametrize("unit", [1, 4, 6, 8, 11])
+@pytest.mark.parametrize("unit", [4, 8, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 6, 11))])
 def test_T34_killed_and_resumed_equals_uninterrupted_bit_for_bit(talker, tokenizer, whole, tmp_path, monkeypatch, unit):
     """Killed after ``unit`` units of work; weights, metrics, ledger and rollouts come out the same."""
     folder, state, weights = whole
