@@ -50,12 +50,12 @@ def scores(model, completions: dict, temperature: float) -> list[list[float]]:
     return results
 
 
-def check_sampler_and_trainer(kind: str, temperature: float) -> None:
+def check_sampler_and_trainer(kind: str, temperature: float, **params) -> None:
     """The recorded log-probabilities have the trainer's bits; outside of the mode some differ."""
     model = invariant_model(kind)
-    completions = sampled(model, temperature=temperature)
+    completions = sampled(model, temperature=temperature, **params)
     recorded = [p for _, logprobs in completions.values() for p in logprobs]
-    assert len(recorded) > 100
+    assert len(recorded) > 40
     for found in scores(model, completions, temperature):
         assert found == recorded
     plain = tiny_model(kind, max_position_embeddings=256, intermediate_size=37)
@@ -63,7 +63,7 @@ def check_sampler_and_trainer(kind: str, temperature: float) -> None:
 
 
 def test_sampler_and_trainer_agree_to_the_bit():
-    check_sampler_and_trainer("qwen3", 0.7)
+    check_sampler_and_trainer("qwen3", 0.7, samples=1, max_new_tokens=14)
 
 
 @pytest.mark.slow
@@ -79,20 +79,20 @@ def test_every_family_and_thread_count_agrees_to_the_bit(kind, temperature, thre
         torch.set_num_threads(before)
 
 
-def check_batches(model, rows: int, temperature: float) -> None:
-    reference = sampled(model, temperature=temperature)
-    assert sampled(model, temperature=temperature, max_num_seqs=rows) == reference
+def check_batches(model, rows: int, **params) -> None:
+    reference = sampled(model, **params)
+    assert sampled(model, **params, max_num_seqs=rows) == reference
     order = random.Random(rows).sample(range(len(PROMPTS)), len(PROMPTS))
     prompts, keys = [PROMPTS[i] for i in order], [KEYS[i] for i in order]
-    shuffled = sampled(model, prompts, keys, temperature=temperature)
+    shuffled = sampled(model, prompts, keys, **params)
     assert {at: shuffled[at] for at in reference} == reference
-    single = sampled(model, [PROMPTS[2]], [KEYS[2]], temperature=temperature)
+    single = sampled(model, [PROMPTS[2]], [KEYS[2]], **params)
     assert single == {at: c for at, c in reference.items() if at[0] == KEYS[2]}
 
 
 def test_T23_any_batch_gives_the_same_bits():
     """Batch size, order of the prompts, a prompt by itself: equal ids and log-probabilities."""
-    check_batches(invariant_model("qwen2"), 7, 1.0)
+    check_batches(invariant_model("qwen2"), 3, samples=2, max_new_tokens=8)
 
 
 @pytest.mark.slow
@@ -101,7 +101,7 @@ def test_T23_any_batch_gives_the_same_bits_in_every_family(kind):
     model = invariant_model(kind)
     for rows in (3, 7, 100):
         for temperature in (1.0, 0.0):
-            check_batches(model, rows, temperature)
+            check_batches(model, rows, temperature=temperature)
 
 
 def test_the_mode_computes_the_same_model(kind):

@@ -1,4 +1,4 @@
-"""Sharded over ranks, a model is the same model: weights, gradients, steps, checkpoints, log-probabilities, samples."""
+"""Tests for lm/fsdp.py: a sharded model has the weights, gradients, steps, checkpoints and samples of one rank."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from minifleming.run import distributed
 from minifleming.run.errors import BadInput
 from tests.lm.conftest import group_logprobs
 from tests.ranks import on_ranks
+
+pytestmark = pytest.mark.slow  # several processes each
 
 CPU = torch.device("cpu")
 PROMPTS = [[5, 6, 7], [9, 8], [3, 3, 3, 3], [11]]

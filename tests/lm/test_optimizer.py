@@ -1,4 +1,4 @@
-"""AdamW by its formula, its schedule, a state that resumes bit for bit, and Muon's orthogonal updates."""
+"""Tests for lm/optimizer.py: AdamW by its formula, its schedule, and a state that resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from minifleming.extras.tiny_base.muon import Muon, orthogonalise
 from minifleming.lm.optimizer import adamw, cosine_schedule, load_optimizer, save_optimizer, set_lr
 from minifleming.run.errors import BadInput
 
@@ -142,35 +141,6 @@ def test_set_lr_reaches_every_group(tiny):
     optimizer = adamw(tiny(), **SETTINGS)
     set_lr(optimizer, 0.25)
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
-
-
-@pytest.mark.parametrize("shape", [(12, 12), (8, 30), (30, 8)])
-def test_muon_orthogonalises(shape):
-    """U S V^T keeps its singular vectors and loses its singular values, whatever its shape and scale."""
-    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
-    matrix = u @ torch.diag(torch.linspace(0.3, 3.0, min(shape))) @ vh
-    found = orthogonalise(matrix)
-    inside = u.T @ found @ vh.T
-    assert (inside - inside.diag().diag()).abs().max() < 1e-4
-    assert 0.6 < inside.diag().min() and inside.diag().max() < 1.3
-    torch.testing.assert_close(orthogonalise(matrix * 1e3), found, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(orthogonalise(matrix.T), found.T, atol=1e-5, rtol=1e-4)
-
-
-def test_muon_goes_down():
-    """It moves against the gradient and lowers a quadratic, wide and tall alike."""
-    for shape in ((4, 9), (9, 4)):
-        goal = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-        weight = torch.nn.Parameter(torch.zeros(shape))
-        optimizer, losses = Muon([weight], lr=0.05), []
-        for _ in range(60):
-            optimizer.zero_grad()
-            loss = (weight - goal).square().sum()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        assert losses[1] < losses[0] and losses[-1] < 0.5 * losses[0]
 
 
 def test_T32_training_in_16_bits_is_refused(tiny):

@@ -23,7 +23,7 @@ from minifleming.lm.pack import (
     packed_logprobs,
     packed_loss,
 )
-from tests.lm.conftest import KINDS, row_sums, tiny_model
+from tests.lm.conftest import row_sums, tiny_model
 from tests.padded import collate
 
 END = 1
@@ -111,8 +111,8 @@ def test_longer_examples_are_dropped_and_counted():
 
 def test_T14_T19_log_probabilities_by_a_second_way(kind):
     """Each document scores as by itself, one prefix at a time; the temperature divides the logits."""
-    model, given = tiny_model(kind), examples(8, 9)
-    for temperature in (1.0, 0.7, 1.6):
+    model, given = tiny_model(kind), examples(8, 6)
+    for temperature in (0.7, 1.6):
         with torch.no_grad():
             logprobs, sequence_ids = packed_logprobs(model, one_pack(given), temperature)
         assert sequence_ids.tolist() == [i for i, example in enumerate(given) for _ in example.completion]
@@ -240,12 +240,12 @@ def check_isolation(kind: str, invariant: bool) -> None:
 
 
 def test_T20_changing_one_document_leaves_the_bits_of_the_others():
-    for kind in KINDS:
-        check_isolation(kind, invariant=False)
+    check_isolation("qwen3", invariant=False)
 
 
 @pytest.mark.slow
-def test_T20_changing_one_document_leaves_the_bits_of_the_others_in_batch_invariant_mode(kind):
+def test_T20_every_family_and_the_batch_invariant_mode_isolate_documents(kind):
+    check_isolation(kind, invariant=False)
     check_isolation(kind, invariant=True)
 
 
@@ -293,7 +293,7 @@ def test_T17_the_end_token_is_learned():
 def test_T32_log_probabilities_of_a_bfloat16_model_are_fp32():
     """fp32 log-softmax over bf16 logits: never above 0, and probabilities that sum to 1."""
     model = tiny_model().to(torch.bfloat16)
-    values = torch.cat([packed_logprobs(model, one_pack([Example([3, 4], [t])]))[0] for t in range(41)])
+    values, _ = packed_logprobs(model, one_pack([Group([3, 4], [[t] for t in range(41)])]))
     assert values.dtype == torch.float32 and values.max() <= 0
     assert abs(values.exp().sum().item() - 1) < 1e-5
 

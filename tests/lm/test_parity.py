@@ -1,4 +1,4 @@
-"""Side by side with transformers: equal logits for equal weights, and folders that go both ways.
+"""Tests against transformers: equal logits for equal weights, and folders that each can load.
 
 Skipped where transformers is not installed (`pip install -e '.[parity]'`).
 """
@@ -15,6 +15,7 @@ from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, save_model
 
 transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.slow
 IDS = torch.tensor([[3, 7, 40, 0, 12, 9]])
 SCALINGS = {
     "none": None,
