@@ -10,7 +10,9 @@ import torch
 
 from minifleming.lm.batch_invariant import make_batch_invariant
 from minifleming.lm.model import LanguageModel, ModelConfig
+from minifleming.lm.pack import Example
 from minifleming.run.errors import BadInput
+from tests.padded import collate, completion_logprobs
 
 
 def logits_of(model, ids):
@@ -119,6 +121,23 @@ def test_T18_contents_of_right_padding_change_nothing(tiny, kind):
         batch = torch.randint(0, 41, (3, 11), generator=torch.Generator().manual_seed(seed))
         batch[1, :4] = row
         torch.testing.assert_close(logits_of(model, batch)[1, :4], alone, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("poison", [1e3, -1e15])
+def test_T18_poisoned_padding(tiny, kind, poison):
+    """Padding is id 0: a poisoned embedding of id 0 reaches no row, in value or gradient.
+
+    The poison is finite: the fused causal attention multiplies masked values by an exact 0, and 0 · NaN is NaN.
+    """
+    model, batch = tiny(kind), collate([Example([3, 4], [5, 1]), Example([9, 8, 7, 6, 5, 4], [2, 3, 1])])
+    before, _ = completion_logprobs(model, batch)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[0] = poison
+    after, _ = completion_logprobs(model, batch)
+    torch.testing.assert_close(after, before, atol=1e-6, rtol=0)
+    after.sum().backward()
+    assert model.model.embed_tokens.weight.grad[0].abs().max() == 0
+    assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_rotary_depends_on_relative_positions_only(tiny, kind):
