@@ -101,7 +101,10 @@ def pack_groups(groups: list[Group] | list[Example], max_tokens: int) -> list[Pa
             room.append(max_tokens)
         rows[row].append(i)
         room[row] -= size
-    return [build_pack([groups[i] for i in row], row) for row in rows]
+    packs = []
+    for row in rows:
+        packs.append(build_pack([groups[i] for i in row], row))
+    return packs
 
 
 def as_group(example: Group | Example) -> Group:
