@@ -610,7 +610,7 @@ def optimizer_step(model, optimizer):
 # ---- 10. Cold start: supervised fine-tuning on the traces (§3.2) --------------------------------
 
 
-def cold_start(model, items, graph, seed, epochs=2, batch=16, peak=5e-3):
+def cold_start(model, items, graph, seed, epochs=3, batch=16, peak=5e-3):
     """Minimizes -log π of the traces' tokens, on average over the tokens of a batch."""
     pairs = []
     for item in items:
@@ -640,14 +640,15 @@ def shuffled_cycle(values, rng):
 
 
 def tier_pools(items):
-    """Stage 1: moderate : easy = 1 : 1."""
-    return [(1, [item for item in items if item["tier"] == "moderate"]),
+    """Stage 1: hard : simple = 1 : 1 (Fig. 2; §3.3 has moderate : easy, and so leaves out the items
+    with long chains)."""
+    return [(1, [item for item in items if item["tier"] != "easy"]),
             (1, [item for item in items if item["tier"] == "easy"])]
 
 
 def mine(model, items, key):
     """Stage 2: right : wrong = 1 : 2. An item is right if both of two new samples of it are; all
-    training items are sampled, also those that stage 1 left out."""
+    training items are sampled."""
     right = []
     wrong = []
     for item, group in zip(items, sample(model, items, 2, key)):
