@@ -39,7 +39,7 @@ def labels() -> set[Fact]:
 
 def predictions() -> set[Fact]:
     graph = load_graph("embedded")
-    found = extract(read_pages(PAGES), lexicon(graph), [PatternRelator(graph)])
+    found = extract(read_pages(PAGES), lexicon(graph), PatternRelator(graph))
     return {(row.sentence.page, row.sentence.number, row.triple) for row in found}
 
 

@@ -1,12 +1,13 @@
-"""Relations within one sentence: clause by clause, each named thing finds its partner.
+"""Finds relations within one sentence, clause by clause.
 
     "Gout, which affects the joints, presents with fever and is treated with colchicine."
      [gout] [which affects the joints] [presents with fever] [and is treated with colchicine]
 
-Names that form a list are one group and share the relation. A group looks for a partner in three places, and stops at
-the first that gives a triple: its own clause (the nearest), the subject that its clause inherits (the name before
-"which", else the sentence's first group), and the page's topic. Types and a cue word in the clause decide whether a
-pair is a triple (cues.py). What lies in a dead span (clauses.py) gives nothing.
+Names that form a list are one group and share the relation. A group looks for a partner in three
+places and stops at the first that gives a triple: its own clause (the nearest), the subject that
+its clause inherits (the name before "which", else the sentence's first group), and the page's
+topic. Types and a cue word decide whether a pair is a triple (cues.py). Negated spans (clauses.py)
+give no triple.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ from typing import NamedTuple
 from minifleming.extras.extract.clauses import (
     LONGEST,
     Span,
-    assumed,
     clause_spans,
-    dead_spans,
+    is_assumed,
+    negated_spans,
     touches,
 )
-from minifleming.extras.extract.cues import ALSO, TREATMENT, Signature, rank, relation_of, signatures
+from minifleming.extras.extract.cues import TREATMENT, precedence, relation_of, signatures
+from minifleming.extras.extract.english import pattern
 from minifleming.extras.extract.lexicon import Mention
 from minifleming.extras.extract.pages import Sentence
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Triple
 
-NEAR = 8  # groups: how far a partner in the same clause may be
-# Types that one list may mix: "fever and leukocytosis".
-KINDS = [{"Symptom", "LabFinding", "ImagingFinding", "AdverseEffect", "Condition"},
-         {"Drug", "Procedure", "Diet", "SupportiveCare"}, {"Pathogen", "Gene", "Cause", "Deficiency", "Exposure"}]
-SEPARATOR = re.compile(r"\s*(?:[,;:/+&]|(?:,\s*)?\b(?:and|or|as well as|along with|plus)\b)\s*(?:[\w-]+\s+){0,3}", re.I)
-SHOWS = re.compile(r"\b(?:shows?|reveals?|demonstrates?|displays?|finds?)\b", re.IGNORECASE)
-PRONOUN = re.compile(r"\W*(?:and|but|or|as|because|since)?\s*\b(?:it|they|this|these|those)\b", re.IGNORECASE)
-RELATIVE = re.compile(r",?\s*\b(?:which|who|whose|that)\b", re.IGNORECASE)
+NEAR = 8  # groups: maximum distance of a partner in the same clause
+# types that one list may mix: "fever and leukocytosis"
+MIXED = [{"Symptom", "LabFinding", "ImagingFinding", "AdverseEffect", "Condition"},
+         {"Drug", "Procedure", "Diet", "SupportiveCare"},
+         {"Pathogen", "Gene", "Cause", "Deficiency", "Exposure"}]
+SEPARATOR, PRONOUN, RELATIVE = pattern("separator"), pattern("pronoun"), pattern("relative")
+SHOWS, FURTHER = pattern("shows"), pattern("further")
 
 
 class Group(NamedTuple):
@@ -47,126 +48,164 @@ class Group(NamedTuple):
     end: int
     mentions: tuple[Mention, ...]
 
-    @property
-    def implied(self) -> bool:
-        return self.start == self.end
-
 
 class Clause(NamedTuple):
     start: int
     end: int
-    text: str  # with its cues; of a clause without a verb ("but by infection") also the clause before
+    text: str  # for a clause without a verb ("but by infection") with the clause before it
     groups: list[Group]
-    subject: Group | None  # the one that it inherits
-    offset: int  # where its text starts in the sentence
+    subject: Group | None  # inherited
+    offset: int  # where ``text`` starts in the sentence
 
 
 class PatternRelator:
-    """Triples by types and cues. ``counts`` says why candidates were refused."""
-
-    how = "pattern"
+    """Finds triples by types and cues."""
 
     def __init__(self, graph: Graph):
         self.types = dict(zip(graph.names, graph.types))
-        self.signature: Signature = signatures(graph)
-        self.counts: Counter[str] = Counter()
+        self.signature = signatures(graph)
+        self.counts: Counter[str] = Counter()  # refused candidates by reason
 
-    def relate(self, sentence: Sentence, entities: list[Mention]) -> list[Triple]:
+    def relate(self, sentence: Sentence, mentions: list[Mention]) -> list[Triple]:
         text = sentence.text
-        if len(text) > LONGEST or assumed(text):
-            self.counts["too long" if len(text) > LONGEST else "asked or supposed"] += bool(entities)
+        if len(text) > LONGEST or is_assumed(text):
+            reason = "too long" if len(text) > LONGEST else "asked or supposed"
+            self.counts[reason] += bool(mentions)
             return []
-        dead = dead_spans(text, entities)
+        negated = negated_spans(text, mentions)
+        topics = [Group(m.start, m.end, (m,)) for m in mentions if m.implied][:1]
+        named = [m for m in mentions if not m.implied]
         found: list[Triple] = []
-        topics = [Group(m.start, m.end, (m,)) for m in entities if m.end == m.start][:1]
-        named = [m for m in entities if m.end > m.start]
-        for clause in clauses(text, named, dead, self.types):
-            found += self._clause(clause, dead, topics)
+        for clause in clauses(text, named, negated, self.types):
+            found += self._relate_clause(clause, negated, topics)
         return list(dict.fromkeys(found))
 
-    def _clause(self, clause: Clause, dead: list[Span], topics: list[Group]) -> list[Triple]:
-        """The triples of a clause: partners within it, then the inherited subject, then the topic."""
-        live = [group for group in clause.groups if not touches(dead, group.start, group.end)]
-        self.counts["denied"] += len(clause.groups) - len(live)
-        found, joined = self._within(clause, live)
-        if touches(dead, clause.start, clause.end):
+    def _relate_clause(self, clause: Clause, negated: list[Span],
+                       topics: list[Group]) -> list[Triple]:
+        """Joins groups of the clause, then the others with the inherited subject or the topic."""
+        groups = [g for g in clause.groups if not touches(negated, g.start, g.end)]
+        self.counts["denied"] += len(clause.groups) - len(groups)
+        found, joined = self._join_within(clause, groups)
+        if touches(negated, clause.start, clause.end):
             return found
-        outside = [clause.subject] if clause.subject and not touches(dead, *clause.subject[:2]) else []
-        topics = [] if PRONOUN.match(clause.text) and clause.start else topics
-        for group in (g for i, g in enumerate(live) if i not in joined):
-            found += next(filter(None, (self._join(other, group, clause) for other in (*outside, *topics))), [])
+        partners = []
+        if clause.subject and not touches(negated, clause.subject.start, clause.subject.end):
+            partners.append(clause.subject)
+        if not (PRONOUN.match(clause.text) and clause.start):
+            partners += topics
+        for i, group in enumerate(groups):
+            if i in joined:
+                continue
+            for partner in partners:
+                triples = self._join(partner, group, clause)
+                if triples:
+                    found += triples
+                    break
         return found
 
-    def _within(self, clause: Clause, live: list[Group]) -> tuple[list[Triple], set[int]]:
-        """Each group as a tail takes one head, by precedence and nearness; the triples and the groups in them."""
+    def _join_within(self, clause: Clause, groups: list[Group]) -> tuple[list[Triple], set[int]]:
+        """Gives each group, as a tail, one head: by precedence of the relation, then the nearest.
+
+        Returns the triples and the indices of the groups in them.
+        """
         found: list[Triple] = []
         joined: set[int] = set()
-        for i, tail in enumerate(live):
+        for i, tail in enumerate(groups):
+            names = {name for mention in tail.mentions for name in mention.names}
             options = []
-            for j in range(max(0, i - NEAR), min(len(live), i + NEAR + 1)):
-                triples = [] if i == j else self._join(live[j], tail, clause)
-                names = {name for mention in tail.mentions for name in mention.names}
+            for j in range(max(0, i - NEAR), min(len(groups), i + NEAR + 1)):
+                triples = self._join(groups[j], tail, clause) if i != j else []
                 if triples and triples[0][2] in names:
-                    options.append((rank(triples[0][1]), abs(i - j), j, triples))
-            if options:
-                *_, j, triples = min(options)
-                found += triples
-                shown = triples[0][1] == "detects" and SHOWS.search(clause.text)  # the patient has it, too
-                joined |= {j} if shown else {i, j}
+                    options.append((precedence(triples[0][1]), abs(i - j), j, triples))
+            if not options:
+                continue
+            *_, j, triples = min(options)
+            found += triples
+            joined.add(j)
+            if triples[0][1] != "detects" or not SHOWS.search(clause.text):
+                joined.add(i)  # a finding that a test shows is the patient's, too
         return found, joined
 
     def _join(self, left: Group, right: Group, clause: Clause) -> list[Triple]:
-        """Every pair of two groups that types and cues join; a name of two nodes must fit in exactly one way."""
+        """Returns the triples of every pair of mentions; ambiguous pairs give none."""
         found: list[Triple] = []
         for a in left.mentions:
             for b in right.mentions:
-                fits = [(x, fit, y) for x in a.names for y in b.names if x != y
-                        if (fit := relation_of(self.types[x], self.types[y], clause.text, self.signature))]
+                fits = self._fits(a, b, clause.text)
                 self.counts["ambiguous"] += len(fits) > 1
-                for x, (relation, forward), y in fits if len(fits) == 1 else ():
-                    head, tail, group, drug = (x, y, right, b) if forward else (y, x, left, a)
-                    if relation in TREATMENT:
-                        relation = TREATMENT[further(clause, group, drug)]
-                    found.append((head, relation, tail))
+                if len(fits) != 1:
+                    continue
+                (head, relation, tail), forward = fits[0]
+                if relation in TREATMENT:
+                    further = is_further(clause, right, b) if forward \
+                        else is_further(clause, left, a)
+                    relation = TREATMENT[further]
+                found.append((head, relation, tail))
+        return found
+
+    def _fits(self, a: Mention, b: Mention, text: str) -> list[tuple[Triple, bool]]:
+        """Returns the possible triples of two mentions, and whether ``a`` is the head."""
+        found = []
+        for x in a.names:
+            for y in b.names:
+                fit = relation_of(self.types[x], self.types[y], text, self.signature)
+                if fit and x != y:
+                    relation, forward = fit
+                    found.append(((x, relation, y) if forward else (y, relation, x), forward))
         return found
 
 
-def further(clause: Clause, group: Group, drug: Mention) -> bool:
-    """Is this drug of a list one more besides the first: "A, alternatively B"? All that follow it are, too."""
+def is_further(clause: Clause, group: Group, drug: Mention) -> bool:
+    """Says whether a drug of a list is not the first choice: "A, alternatively B"."""
     before = clause.text[: max(0, drug.start - clause.offset)]
-    after = clause.text[drug.end - clause.offset :] if drug == group.mentions[-1] and not group.implied else ""
-    later = min((g.start for g in clause.groups if g.start > drug.start), default=None)
-    if later is not None:  # words before the next name may be that name's
-        after = re.split(r"[,;]|\b(?:and|or|with)\b", after[: max(0, later - drug.end)])[0]
-    return ALSO.search(before + " " + after) is not None
+    after = ""
+    if drug == group.mentions[-1] and not drug.implied:
+        after = clause.text[drug.end - clause.offset :]
+    later = [g.start for g in clause.groups if g.start > drug.start]
+    if later:  # words before the next name may belong to it
+        between = after[: max(0, min(later) - drug.end)]
+        after = re.split(r"[,;]|\b(?:and|or|with)\b", between)[0]
+    return FURTHER.search(before + " " + after) is not None
 
 
-def clauses(text: str, named: list[Mention], dead: list[Span], types: dict[str, str]) -> Iterator[Clause]:
-    """The clauses of a sentence with their groups and the subject that each inherits."""
+def clauses(text: str, named: list[Mention], negated: list[Span],
+            types: dict[str, str]) -> Iterator[Clause]:
+    """Yields the clauses of a sentence with their groups and the subject that each inherits."""
     first: Group | None = None
     last: Group | None = None
     before = ""
-    for start, end, complete in clause_spans(text, named):
-        groups = grouped(text, [m for m in named if start <= m.start < end], dead, types)
+    for start, end, has_verb in clause_spans(text, named):
+        mentions = [m for m in named if start <= m.start < end]
+        groups = group_lists(text, mentions, negated, types)
         words = text[start:end]
-        yield Clause(start, end, words if complete else before + words, groups,
-                     last if RELATIVE.match(words) else first, start if complete else start - len(before))
-        first, last, before = first or next(iter(groups), None), groups[-1] if groups else last, words
+        subject = last if RELATIVE.match(words) else first
+        if has_verb:
+            yield Clause(start, end, words, groups, subject, start)
+        else:
+            yield Clause(start, end, before + words, groups, subject, start - len(before))
+        if groups:
+            first = first or groups[0]
+            last = groups[-1]
+        before = words
 
 
-def grouped(text: str, mentions: list[Mention], dead: list[Span], types: dict[str, str]) -> list[Group]:
-    """Lists of like mentions as one group each; a list does not go on over the edge of a dead span."""
+def group_lists(text: str, mentions: list[Mention], negated: list[Span],
+                types: dict[str, str]) -> list[Group]:
+    """Groups the mentions of each list; a list ends at the edge of a negated span."""
     groups: list[Group] = []
     for mention in mentions:
+        start = mention.start
         last = groups[-1] if groups else None
-        if last and alike(last.mentions[-1], mention, types) and SEPARATOR.fullmatch(text, last.end, mention.start) \
-                and touches(dead, last.start, last.end) == touches(dead, mention.start, mention.end):
+        if (last and same_kind(last.mentions[-1], mention, types)
+                and SEPARATOR.fullmatch(text, last.end, start)
+                and touches(negated, last.start, last.end) == touches(negated, start, mention.end)):
             groups[-1] = Group(last.start, mention.end, (*last.mentions, mention))
         else:
-            groups.append(Group(mention.start, mention.end, (mention,)))
+            groups.append(Group(start, mention.end, (mention,)))
     return groups
 
 
-def alike(a: Mention, b: Mention, types: dict[str, str]) -> bool:
-    first, second = {types[name] for name in a.names}, {types[name] for name in b.names}
-    return bool(first & second) or any(first & kind and second & kind for kind in KINDS)
+def same_kind(a: Mention, b: Mention, types: dict[str, str]) -> bool:
+    first = {types[name] for name in a.names}
+    second = {types[name] for name in b.names}
+    return bool(first & second) or any(first & kinds and second & kinds for kinds in MIXED)
