@@ -1,1 +1,1 @@
-"""§3.1, Fig. 2: curation of public question banks, from files as published to items that may be trained on."""
+"""Curation of public question banks into training items (arXiv:2509.15279 §3.1, Fig. 2)."""

@@ -1,12 +1,13 @@
-"""Mixing by ratio: so much of each source, language and tier (the redistribution of Fig. 2, arXiv:2509.15279).
+"""Mixes items by ratios of source, language and tier (redistribution, arXiv:2509.15279 Fig. 2).
 
     blend(items, 300, {"source": {"medqa": 2, "kg": 1}, "tier": {"easy": 1, "difficult": 1}})
-        ->  100 easy and 100 difficult ones of medqa, 50 and 50 of kg
+        ->  100 easy and 100 difficult items of medqa, 50 and 50 of kg
 
-Classes are the combinations of the ratios that are given, each with the product of its shares; what has no share is
-left out. Whole numbers by the largest remainder. A class that has fewer items gives all of them: none is repeated, and
-what is short is reported, not made up from elsewhere. Which items of a class: those with the smallest sha256 of (seed,
-id), so that the choice depends on neither the order nor the company, and a larger n only adds items.
+A class is a combination of values; its share is the product of their shares. Items without a share
+are left out. Counts are rounded by the largest remainder. A class with too few items gives all of
+them; no item is repeated, and the deficit is reported. Within a class the items with the smallest
+sha256 of (seed, id) are drawn: the choice does not depend on other items, and a larger n only adds
+items.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from minifleming.rods.item import Item
 
 STEP = "blend"
 FIELDS = ("source", "language", "tier")
-Ratios = dict[str, dict[str, Fraction]]  # field -> value -> share, e.g. {"tier": {"easy": 1, "difficult": 2}}
+Ratios = dict[str, dict[str, Fraction]]  # share by field and value: {"tier": {"easy": 1}}
 
 
 @dataclass(frozen=True, slots=True)
 class Class:
-    """What a class was asked for and what it had."""
+    """How many items of a class were requested, and how many there are."""
 
     values: tuple[str, ...]
     asked: int
@@ -43,10 +44,11 @@ class Blend:
         return sum(max(0, c.asked - c.had) for c in self.classes)
 
 
-def blend_step(items: list[Item], n: int, ratios: Ratios, seed: int, report: Blend | None = None) -> Result:
-    """``n`` items, in an order drawn by the seed; the others leave with the reason that they were not drawn.
+def blend_step(items: list[Item], n: int, ratios: Ratios, seed: int,
+               report: Blend | None = None) -> Result:
+    """Draws ``n`` items, in an order that the seed determines; the others are dropped.
 
-    ``report``, where given, is filled with what every class was asked for and had.
+    ``report``, if given, receives the classes.
     """
     fields = [name for name in FIELDS if ratios.get(name)]
     members = defaultdict(list)
@@ -55,8 +57,11 @@ def blend_step(items: list[Item], n: int, ratios: Ratios, seed: int, report: Ble
     shares = class_shares(fields, ratios)
     asked = dict(zip(shares, largest_remainder(list(shares.values()), n)))
     if report is not None:
-        report.classes = [Class(values, count, len(members[values])) for values, count in asked.items()]
-    drawn = {place for values, count in asked.items() for place in draw(items, members[values], count, seed)}
+        for values, count in asked.items():
+            report.classes.append(Class(values, count, len(members[values])))
+    drawn = set()
+    for values, count in asked.items():
+        drawn.update(draw(items, members[values], count, seed))
     kept = sorted(drawn, key=lambda place: ticket(items[place], seed))
     left = [not_drawn(item, tuple(getattr(item, name) for name in fields) in asked)
             for place, item in enumerate(items) if place not in drawn]
@@ -64,19 +69,22 @@ def blend_step(items: list[Item], n: int, ratios: Ratios, seed: int, report: Ble
 
 
 def most(items: list[Item], ratios: Ratios) -> int:
-    """The largest n for which no class is short."""
+    """Returns the largest n for which every class has enough items."""
     fields = [name for name in FIELDS if ratios.get(name)]
     had = Counter(tuple(getattr(item, name) for name in fields) for item in items)
     shares = class_shares(fields, ratios)
     n = min((had[values] + 1) * sum(shares.values()) // share for values, share in shares.items())
     n = min(n, sum(had[values] for values in shares))
-    while n and any(had[v] < count for v, count in zip(shares, largest_remainder(list(shares.values()), n))):
+    while n:
+        counts = largest_remainder(list(shares.values()), n)
+        if all(had[values] >= count for values, count in zip(shares, counts)):
+            break
         n -= 1
     return n
 
 
 def class_shares(fields: list[str], ratios: Ratios) -> dict[tuple[str, ...], Fraction]:
-    """The product of the shares of every combination of values; shares of 0 make no class."""
+    """Returns the share of every combination of values; a share of 0 makes no class."""
     shares = {}
     for values in product(*(ratios[name] for name in fields)):
         share = Fraction(1)
@@ -88,7 +96,7 @@ def class_shares(fields: list[str], ratios: Ratios) -> dict[tuple[str, ...], Fra
 
 
 def largest_remainder(shares: list[Fraction], n: int) -> list[int]:
-    """Whole numbers with the sum n, none further than 1 from its share of n; among equal remainders the first gains."""
+    """Rounds the shares of n to integers with the sum n; the first of equal remainders gains."""
     total = sum(shares)
     exact = [share * n / total for share in shares]
     counts = [int(x) for x in exact]

@@ -1,38 +1,38 @@
-"""Items that a benchmark holds, too: as they are, or lightly edited.
+"""Finds items that a benchmark contains, too: unchanged or lightly edited.
 
-    "8-grams of medqa-test-226 cover 0.76 of the question"       evidence: the longest run of shared words
-    "near copy of mmlu-anatomy-17"                               evidence: similarity of the question, of the options
-    "the question of mmlu-anatomy-17 under other options"        evidence: its words, the options shared
+    "8-grams of medqa-test-226 cover 0.76 of the question"     evidence: the longest shared run
+    "near copy of mmlu-anatomy-17"                             evidence: both similarities
+    "the question of mmlu-anatomy-17 under other options"      evidence: its words, shared options
 
-A shared 8-gram is where the search begins, not a verdict. Vignettes share stock phrases ("physical examination shows no
-abnormalities"): one 8-gram that stands in at most three benchmark items is shared with the MedQA test by four in five
-of MedQA's own development items. So shared words are weighed by log(N / items that have the word), in nats, each word
-once ("mmol/L" of a list of laboratory values tells nothing a second time), and an item is contaminated if
+A shared 8-gram starts the comparison and decides nothing. Vignettes share stock phrases ("physical
+examination shows no abnormalities"): four of five of MedQA's development items share an 8-gram that
+occurs in at most three benchmark items with the MedQA test. Therefore words are weighted by
+log(N / items with the word), in nats, each word once. An item is contaminated if
 
-    equal     the questions are equal but for case, punctuation and white space, and they have eight words, or the
-              answer is the same, or half of the options are; a question that more than three benchmark items have
-              ("Which of the following is true?") needs the latter at any length; or
-    covered   shared 8-grams cover at least 0.6 of the weight of the shorter question, and at least 50 nats; or
-    near      question + options >= 1.6, where question = the weight of shared character 5-grams as a part of the
-              lighter question (at least 0.5), options = their weighted Jaccard similarity; or
-    retouched options >= 0.9, and the questions differ in one word, and one more for every thirty; where the shorter has
-              fewer than four words, the options must also weigh 50 nats
+    equal     the questions are equal except for case, punctuation and white space, and have eight
+              words, or the same answer, or half of the options in common; a question of more than
+              three benchmark items ("Which of the following is true?") needs one of the latter two
+    covered   shared 8-grams cover at least 0.6 of the weight of the shorter question, and 50 nats
+    near      question + options >= 1.6; question = weight of shared character 5-grams relative to
+              the lighter question (at least 0.5), options = their weighted Jaccard similarity
+    retouched options >= 0.9, and the questions differ in one word, plus one for every thirty; if
+              the shorter has fewer than four words, the options must also weigh 50 nats
 
-The 50 nats are those of the 3,170 benchmark items that they were measured on, 6.2 words that stand in one item each; a
-smaller or larger index asks for as many words: 50 * log N / log 3170. Two ideographs count as one word here.
+The 50 nats were measured on 3,170 benchmark items (6.2 words that occur in one item each); for
+another index they scale as log N / log 3170. Two ideographs count as one word.
 
-The last two read the options, because the questions of a template differ in a finding only. Where the shared options
-weigh less than 10 nats ("yes", "no") they tell nothing: then a question of 0.8 is near by itself. Numbers of a
-question count as "0": another age makes no other item. But other laboratory values can: where both questions have
-numbers of their own, and the answers differ, the item waits in quarantine. An item is judged alone, against the
-benchmarks alone, so the order and the company of the items change nothing.
+"near" and "retouched" read the options because the questions of a template differ in one finding
+only. Shared options under 10 nats ("yes", "no") are ignored; then a question of 0.8 is near.
+Numbers of a question count as "0": another age does not make another item. Other laboratory values
+may: if both questions have numbers of their own and the answers differ, the item is quarantined. Each item
+is compared with the benchmarks only, so the order of the items has no effect.
 
-Not seen: translations, paraphrases, and a rewritten stem of few words. An item whose own words are mostly one long
-sentence that stands in a benchmark item, too, is an alarm, be that sentence stock elsewhere.
+Not found: translations, paraphrases, and a rewritten stem of few words. False alarm: an item that
+is mostly one long sentence which a benchmark item contains, too.
 
     index = Index([("medqa", items), ...]);  index.match(item)  ->  Match(...) or None
 
-arXiv:2509.15279 §3.1 (benchmark decontamination); 8-grams as in Brown et al. 2020 (arXiv:2005.14165, appendix C).
+arXiv:2509.15279 §3.1 (benchmark decontamination); 8-grams as in arXiv:2005.14165, appendix C.
 """
 
 from __future__ import annotations
@@ -57,19 +57,20 @@ from minifleming.extras.curate.text import (
 from minifleming.rods.item import Item
 
 STEP = "contamination"
-CHARACTERS = 5  # of a gram: a word of English with its spaces, two or three ideographs
-FLOOR = 0.1  # nats of what stands in every item
-TELLING = 10.0  # nats of shared options: two or three rare grams; "yes", "no", "maybe" have 1
-MEASURED = 3170  # benchmark items that the default number of nats was measured on
-STEM = 8  # words of a question that is a copy under any options: fewer may be asked by two people
-REFERRING = re.compile(r"(?:all|none|any|both|either|neither|each)(?: of)?(?: the)?(?: above| these| them| options)?"
-                       r"|yes|no|maybe|true|false")  # an option that is the same under every question
-SMALLEST = 20  # items: in a smaller benchmark, what stands in one item is no more telling than that
+CHARACTERS = 5  # of a gram: an English word with its spaces, two or three ideographs
+FLOOR = 0.1  # nats of a word that every item contains
+TELLING = 10.0  # minimum nats of shared options: two or three rare grams; "yes" and "no" have 1
+MEASURED = 3170  # benchmark items on which the default number of nats was measured
+STEM = 8  # words; an equal question of this length is a copy under any options
+REFERRING = re.compile(  # options that occur under any question
+    r"(?:all|none|any|both|either|neither|each)(?: of)?(?: the)?(?: above| these| them| options)?"
+    r"|yes|no|maybe|true|false")
+SMALLEST = 20  # items; weights of a smaller benchmark are computed as if it had this many
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When an item counts as contaminated; why these numbers: the module's docstring."""
+    """Thresholds of contamination; the module's docstring explains them."""
 
     size: int = 8
     common: int = 3
@@ -83,35 +84,44 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What is compared of an item."""
+    """The features of an item that are compared."""
 
     tokens: list[str]  # of the question, numbers masked
-    runs: list[tuple[str, ...]]  # its 8-grams, in order
-    question: frozenset[str]  # its character grams
-    options: frozenset[str]
-    stem: str  # the question in plain words, numbers as they are
+    runs: list[tuple[str, ...]]  # 8-grams of the question, in order
+    question: frozenset[str]  # character grams of the question
+    options: frozenset[str]  # character grams of the options
+    stem: str  # the question in plain words, numbers unmasked
     answer: str
-    named: frozenset[str]  # the options that say something by themselves
+    named: frozenset[str]  # options with a meaning of their own
     numbers: Counter  # of the question
 
     @staticmethod
     def of(item: Item, size: int) -> Text:
-        said = words(item.question)
-        tokens = mask_numbers(said)
+        unmasked = words(item.question)
+        tokens = mask_numbers(unmasked)
         options = [character_grams(words(text), CHARACTERS) for text in item.options.values()]
-        return Text(tokens, grams(tokens, size), frozenset(character_grams(tokens, CHARACTERS)),
-                    frozenset().union(*options), " ".join(said), answer_key(item),
-                    frozenset(name for name in map(plain, item.options.values()) if not REFERRING.fullmatch(name)),
-                    Counter(token for token in said if token[0].isdigit()))
+        names = map(plain, item.options.values())
+        return Text(
+            tokens=tokens,
+            runs=grams(tokens, size),
+            question=frozenset(character_grams(tokens, CHARACTERS)),
+            options=frozenset().union(*options),
+            stem=" ".join(unmasked),
+            answer=answer_key(item),
+            named=frozenset(name for name in names if not REFERRING.fullmatch(name)),
+            numbers=Counter(token for token in unmasked if token[0].isdigit()),
+        )
 
     @property
     def length(self) -> float:
-        """In words, of which two ideographs make one."""
+        """Returns the number of words; two ideographs count as one."""
         return len(self.tokens) - sum(map(ideograph, self.tokens)) / 2
 
     def other_values(self, other: Text) -> bool:
-        """Has each question numbers that the other lacks, and another answer? An excerpt lacks some, and has none."""
-        return bool(self.answer != other.answer and self.numbers - other.numbers and other.numbers - self.numbers)
+        """Says whether the answers differ and each question has numbers that the other lacks."""
+        if self.answer == other.answer:
+            return False
+        return bool(self.numbers - other.numbers and other.numbers - self.numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +130,11 @@ class Match:
     id: str
     rule: str  # equal, covered, near, retouched
     evidence: dict
-    doubtful: bool = False  # other numbers, another answer
+    doubtful: bool = False  # the numbers and the answer differ
 
 
 class Weights:
-    """log(N / number of items that have it), in nats, of words or grams; what is in none weighs log N."""
+    """Weights log(N / items that contain it) of words or grams, in nats; log N if none does."""
 
     def __init__(self, sets: list[frozenset]):
         self.total = max(len(sets), SMALLEST)
@@ -134,14 +144,15 @@ class Weights:
         return max(FLOOR, math.log(self.total / max(1, self.counts.get(x, 0))))
 
     def sum(self, xs) -> float:
-        """The same to the last bit in whatever order a set gives its elements."""
+        """Returns the sum of weights; exact, so the order of a set has no effect."""
         return math.fsum(map(self.__getitem__, xs))
 
 
 class Index:
-    """The benchmarks' items, by what they share with an item."""
+    """An index of the benchmarks' items by the features that an item may share."""
 
-    def __init__(self, benchmarks: list[tuple[str, list[Item]]], limits: Limits = Limits()):  # noqa: B008
+    def __init__(self, benchmarks: list[tuple[str, list[Item]]], limits: Limits | None = None):
+        limits = limits or Limits()
         self.limits = limits
         self.names = [(name, item.id) for name, items in benchmarks for item in items]
         self.texts = [Text.of(item, limits.size) for _, items in benchmarks for item in items]
@@ -152,7 +163,9 @@ class Index:
         self.weight_of_question = [self.questions.sum(text.question) for text in self.texts]
         self.nats = limits.nats * math.log(self.words.total) / math.log(MEASURED)
         self.runs = [frozenset(text.runs) for text in self.texts]
-        self.by_run, self.by_option, self.by_question = defaultdict(list), defaultdict(list), defaultdict(list)
+        self.by_run = defaultdict(list)
+        self.by_option = defaultdict(list)
+        self.by_question = defaultdict(list)
         self.by_stem = defaultdict(list)
         counts = Counter(run for runs in self.runs for run in runs)
         for i, text in enumerate(self.texts):
@@ -167,8 +180,10 @@ class Index:
                     self.by_question[gram].append(i)
 
     def prefix(self, options: frozenset[str]) -> list[str]:
-        """The rarest grams of the options, so many that the rest weighs too little for the smallest similarity that
-        counts. Grams in more than a tenth of the items ("yes", "no") lead to no comparison."""
+        """Returns the rarest grams of the options; similar sets of options share one.
+
+        Grams in more than a tenth of the items ("yes", "no") start no comparison.
+        """
         ordered = sorted(options, key=lambda gram: (self.options.counts.get(gram, 0), gram))
         rest = self.options.sum(options)
         needed = rest * min(self.limits.near - 1, self.limits.retouched) * (1 - 1e-9)
@@ -178,22 +193,38 @@ class Index:
                 break
             taken.append(gram)
             rest -= self.options[gram]
-        return [gram for gram in taken if self.options.counts.get(gram, 0) <= 0.1 * self.options.total]
+        limit = 0.1 * self.options.total
+        return [gram for gram in taken if self.options.counts.get(gram, 0) <= limit]
 
     def candidates(self, text: Text) -> list[int]:
-        """The benchmark items that share the question, an 8-gram that counts, a telling gram of the options, or four
-        rare grams of the question; in the order of the benchmarks."""
-        found = {i for run in text.runs for i in self.by_run.get(run, ())} | set(self.by_stem.get(text.stem, ()))
-        found |= {i for gram in self.prefix(text.options) for i in self.by_option.get(gram, ())}
-        rare = Counter(i for gram in text.question for i in self.by_question.get(gram, ()))
-        return sorted(found | {i for i, count in rare.items() if count >= 4})
+        """Returns the benchmark items to compare with, in order.
+
+        They share the question, a rare 8-gram, a rare gram of the options, or four rare grams of
+        the question.
+        """
+        found = set(self.by_stem.get(text.stem, ()))
+        for run in text.runs:
+            found.update(self.by_run.get(run, ()))
+        for gram in self.prefix(text.options):
+            found.update(self.by_option.get(gram, ()))
+        rare: Counter = Counter()
+        for gram in text.question:
+            rare.update(self.by_question.get(gram, ()))
+        found.update(i for i, count in rare.items() if count >= 4)
+        return sorted(found)
 
     def match(self, item: Item) -> Match | None:
-        """The first benchmark item that this one is a copy of; else the first but for numbers and answer; or None."""
-        text, doubtful = Text.of(item, self.limits.size), None
-        weight = self.words.sum(set(text.tokens)), self.questions.sum(text.question)
+        """Returns the first benchmark item of which this one is a copy, or None.
+
+        A copy with other numbers and another answer counts only if there is no other.
+        """
+        text = Text.of(item, self.limits.size)
+        doubtful = None
+        words_weight = self.words.sum(set(text.tokens))
+        question_weight = self.questions.sum(text.question)
         for i in self.candidates(text):
-            found = self.equal(text, i) or self.covered(text, i, weight[0]) or self.near(text, i, weight[1])
+            found = (self.equal(text, i) or self.covered(text, i, words_weight)
+                     or self.near(text, i, question_weight))
             if found and not text.other_values(self.texts[i]):
                 return Match(*self.names[i], *found)
             if found and doubtful is None:
@@ -209,21 +240,26 @@ class Index:
         half = len(shared) >= 2 and 2 * len(shared) >= min(len(text.named), len(other.named))
         same = text.answer == other.answer and text.answer in shared
         if same or half or (text.length >= STEM and not stock):
-            return "equal", {"words": text.stem[:200], "options shared": len(shared), "same answer": same}
+            return "equal", {"words": text.stem[:200], "options shared": len(shared),
+                             "same answer": same}
         return None
 
     def covered(self, text: Text, i: int, weight: float) -> tuple[str, dict] | None:
         places = [place for place, run in enumerate(text.runs) if run in self.runs[i]]
         if not places:
             return None
-        inside = sorted({place + k for place in places for k in range(self.limits.size)})
+        inside = set()
+        for place in places:
+            inside.update(range(place, place + self.limits.size))
+        inside = sorted(inside)
         shared = {text.tokens[place] for place in inside}
         whole = self.words.sum(shared)
-        part, nats = whole / min(weight, self.weight_of_words[i]), whole - self.words.sum(filter(ideograph, shared)) / 2
+        part = whole / min(weight, self.weight_of_words[i])
+        nats = whole - self.words.sum(filter(ideograph, shared)) / 2
         if part < self.limits.covered or nats < self.nats:
             return None
-        return "covered", {"covered": round(part, 4), "nats": round(nats, 1),
-                           "words": " ".join(text.tokens[place] for place in longest_run(inside))[:200]}
+        run = " ".join(text.tokens[place] for place in longest_run(inside))
+        return "covered", {"covered": round(part, 4), "nats": round(nats, 1), "words": run[:200]}
 
     def near(self, text: Text, i: int, weight: float) -> tuple[str, dict] | None:
         other, limits = self.texts[i], self.limits
@@ -231,7 +267,8 @@ class Index:
         options = both / self.options.sum(text.options | other.options)
         if options < min(limits.near - 1, limits.retouched):
             return None
-        question = self.questions.sum(text.question & other.question) / min(weight, self.weight_of_question[i])
+        question = self.questions.sum(text.question & other.question)
+        question /= min(weight, self.weight_of_question[i])
         evidence = {"question": round(question, 4), "options": round(options, 4)}
         telling = both >= TELLING
         least = limits.question if telling else limits.near / 2
@@ -247,7 +284,7 @@ class Index:
 
 
 def longest_run(places: list[int]) -> list[int]:
-    """The longest stretch of consecutive numbers, the first among equals."""
+    """Returns the longest run of consecutive numbers, the first among equals."""
     best: list[int] = []
     run: list[int] = []
     for place in places:
@@ -257,7 +294,7 @@ def longest_run(places: list[int]) -> list[int]:
 
 
 def distance(a: list[str], b: list[str], limit: int) -> int:
-    """Words to insert, delete or replace (Levenshtein); ``limit`` + 1 if it is more than ``limit``."""
+    """Returns the Levenshtein distance in words, at most ``limit`` + 1."""
     if abs(len(a) - len(b)) > limit:
         return limit + 1
     row = list(range(len(b) + 1))
@@ -281,4 +318,5 @@ def judge(item: Item, index: Index) -> Item | Dropped:
         return noted(item, STEP)
     reason = f"in {found.benchmark}" + (", but for numbers and answer" if found.doubtful else "")
     evidence = {"benchmark": found.benchmark, "id": found.id, "rule": found.rule, **found.evidence}
-    return Dropped(noted(item, STEP, reason=reason), STEP, reason, evidence, quarantined=found.doubtful)
+    item = noted(item, STEP, reason=reason)
+    return Dropped(item, STEP, reason, evidence, quarantined=found.doubtful)

@@ -21,18 +21,18 @@ from minifleming.rods.item import LABELS, TIERS, Item
 
 NOTES = """Research data, not for clinical use. No text was checked by a physician in this process.
 
-Licence: as upstream, file by file; check before you pass anything on. Anonymisation goes by the form of identifiers: it
-finds none that looks like ordinary text, and is no proof that there is none."""
+Licence: that of each source file; check before you pass anything on. Anonymisation recognises
+identifiers by their form: it finds none that looks like ordinary text, and proves nothing."""
+NO_BENCHMARK = "No benchmark was given: contamination was not checked."
 
 
-def data_card(name: str, curated: Curated, sources: list[Source], against: list[Source], arguments: dict[str, str],
-              examples: int = 0) -> str:
+def data_card(name: str, curated: Curated, sources: list[Source], against: list[Source],
+              arguments: dict[str, str], examples: int = 0) -> str:
     """Returns the card as Markdown. ``arguments``: settings as text, by name."""
     parts = [
         f"# {name}\n\n{len(curated.items)} items, curated by minifleming {__version__}.\n\n{NOTES}",
         "## What went in\n\n" + source_table(sources) + unusable_table(sources),
-        "## Held apart\n\n" + (source_table(against) if against else "No benchmark was given: contamination was not "
-                               "looked for."),
+        "## Held apart\n\n" + (source_table(against) if against else NO_BENCHMARK),
         "## Funnel\n\n" + funnel_table(curated),
         "## What is in it\n\n" + "\n\n".join([*distributions(curated), *uneven(curated.items)]),
         "## Agreement of the tiers\n\n" + agreement_table(curated),
@@ -49,7 +49,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence]) -> str:
 
 
 def cell(value) -> str:
-    """A value that cannot break the table or become markup."""
+    """Returns a value as text that cannot break the table or become markup."""
     text = " ".join(str(value).split())
     for sign, harmless in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("`", "'")):
         text = text.replace(sign, harmless)
@@ -62,20 +62,30 @@ def source_table(sources: list[Source]) -> str:
 
 
 def unusable_table(sources: list[Source]) -> str:
-    rows = [(s.name, s.file, reason, count) for s in sources for reason, count in s.unusable.items()]
+    rows = []
+    for s in sources:
+        rows += [(s.name, s.file, reason, count) for reason, count in s.unusable.items()]
     return "\n\n" + table(["set", "file", "unusable because", "rows"], rows) if rows else ""
 
 
 def funnel_table(curated: Curated) -> str:
-    done = {s.step: (s.step, s.came, s.dropped, s.quarantined, s.kept,
-                     "; ".join(f"{reason}: {count}" for reason, count in s.reasons.items())) for s in curated.stages}
-    rows = [done.get(step) or (step, "", "", "", "", f"left out: {LEFT_OUT[step]}") for step in ORDER]
-    return table(["step", "in", "dropped", "quarantined", "out", "by reason"], rows) + facts(curated)
+    stages = {stage.step: stage for stage in curated.stages}
+    rows = []
+    for step in ORDER:
+        if step not in stages:
+            rows.append((step, "", "", "", "", f"left out: {LEFT_OUT[step]}"))
+            continue
+        s = stages[step]
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in s.reasons.items())
+        rows.append((step, s.came, s.dropped, s.quarantined, s.kept, reasons))
+    head = ["step", "in", "dropped", "quarantined", "out", "by reason"]
+    return table(head, rows) + facts(curated)
 
 
 def facts(curated: Curated) -> str:
-    """What the steps did without dropping anything."""
-    replaced, unverified = Counter(), 0
+    """Returns the numbers of replaced identifiers and of unverified labels."""
+    replaced = Counter()
+    unverified = 0
     for item in [*curated.items, *(dropped.item for dropped in curated.left)]:
         entries = {entry["step"]: entry for entry in item.provenance["lineage"] if "step" in entry}
         replaced.update(entries.get("anonymise", {}).get("replaced", {}))
@@ -83,7 +93,8 @@ def facts(curated: Curated) -> str:
         entries = [entry for entry in item.provenance["lineage"] if entry.get("step") == "labels"]
         unverified += not (entries and entries[-1].get("verified"))
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(replaced.items())) or "none"
-    return f"\n\nIdentifiers replaced: {kinds}. Items whose label no model has verified: {unverified}."
+    unverified = f"Items whose label no model has verified: {unverified}."
+    return f"\n\nIdentifiers replaced: {kinds}. {unverified}"
 
 
 def distributions(curated: Curated) -> list[str]:
@@ -102,9 +113,10 @@ def in_order(counts: Counter, order: Iterable[str]) -> list[tuple[str, int]]:
 
 
 def uneven(items: list[Item]) -> list[str]:
-    """One line if the answers' places are far from even (chi-square test, p < 0.001), among items of as many options.
+    """Returns a warning if the positions of answers are uneven (chi-square test, p < 0.001).
 
-    A model can score above chance by a place that is right too often.
+    Items with different numbers of options are tested separately. A model can score above chance by
+    choosing a position that is too often correct.
     """
     groups: dict[int, Counter] = {}
     for item in items:
@@ -114,9 +126,11 @@ def uneven(items: list[Item]) -> list[str]:
         even = counts.total() / size
         value = sum((counts[place] - even) ** 2 / even for place in range(size))
         if even >= 5 and chi_square_tail(value, size - 1) < 0.001:
-            most, least = (choose(range(size), key=lambda place: counts[place]) for choose in (max, min))
-            lines.append(f"The answers of items with {size} options are far from even: {LABELS[most]} "
-                         f"{counts[most] / counts.total():.1%}, {LABELS[least]} {counts[least] / counts.total():.1%}, "
+            shares = [counts[place] / counts.total() for place in range(size)]
+            most, least = max(shares), min(shares)
+            lines.append(f"The answers of items with {size} options are far from even: "
+                         f"{LABELS[shares.index(most)]} {most:.1%}, "
+                         f"{LABELS[shares.index(least)]} {least:.1%}, "
                          f"even is {1 / size:.1%} (chi-square {value:.1f}, p < 0.001).")
     return ["\n".join(lines)] if lines else []
 
@@ -124,8 +138,11 @@ def uneven(items: list[Item]) -> list[str]:
 def chi_square_tail(value: float, degrees: int) -> float:
     """P(X > value) of the chi-square distribution (Abramowitz and Stegun 26.4.4 and 26.4.5)."""
     half = value / 2
-    tail, start = (math.erfc(math.sqrt(half)), 1) if degrees % 2 else (math.exp(-half), 2)
-    terms = (math.exp(k / 2 * math.log(half) - half - math.lgamma(k / 2 + 1)) for k in range(start, degrees, 2) if half)
+    tail = math.erfc(math.sqrt(half)) if degrees % 2 else math.exp(-half)
+    terms = []
+    for k in range(1 if degrees % 2 else 2, degrees, 2):
+        if half:
+            terms.append(math.exp(k / 2 * math.log(half) - half - math.lgamma(k / 2 + 1)))
     return tail + sum(terms)
 
 
@@ -135,14 +152,17 @@ def agreement_table(curated: Curated) -> str:
 
 
 def blend_table(curated: Curated) -> str:
-    rows = [(", ".join(c.values) or "all", c.asked, c.had, min(c.asked, c.had), max(0, c.asked - c.had))
-            for c in curated.blend.classes]
+    rows = []
+    for c in curated.blend.classes:
+        given = min(c.asked, c.had)
+        rows.append((", ".join(c.values) or "all", c.asked, c.had, given, c.asked - given))
     return table(["class", "asked", "had", "given", "short"], rows)
 
 
 def example_table(curated: Curated, examples: int) -> str:
-    """The first few of every step and reason."""
-    seen, rows = Counter(), []
+    """Returns the first few dropped items of every step and reason."""
+    seen = Counter()
+    rows = []
     for d in curated.left:
         seen[d.step, d.reason] += 1
         if seen[d.step, d.reason] <= examples:

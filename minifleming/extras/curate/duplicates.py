@@ -1,12 +1,12 @@
 """Drops duplicate items and quarantines items with contradicting answers.
 
-    exact      same words in the question, same set of options, same answer           -> the later one is dropped
-    near       both Jaccard similarities >= 0.8 (join.py), same answer                -> the later one is dropped
-    conflict   same question and options as an exact duplicate, but another answer    -> all of them to quarantine
+    exact      same words in the question, same options, same answer      the later one is dropped
+    near       both Jaccard similarities >= 0.8 (join.py), same answer    the later one is dropped
+    conflict   same question and options, different answers               all are quarantined
 
-Question and options count: under the stem "Which of the following is true?" stand many items. Near items with
-different answers are different items ("is true" and "is not true"), and both stay. The first in the order of the input
-is kept, so the order of the sets on the command line is the order of trust.
+Question and options are compared: many items share the stem "Which of the following is true?".
+Near items with different answers are different items ("is true", "is not true") and stay. The first
+item in the order of the input stays, so list trusted sets first on the command line.
 """
 
 from __future__ import annotations
@@ -24,26 +24,29 @@ NEAR = "0.8"  # one word of fifteen may differ, five of seventy-five
 
 
 def duplicates_step(items: list[Item], *, near: str | Fraction = NEAR) -> Result:
-    """``near``: the threshold as an exact decimal, above 0, at most 1."""
+    """``near``: the threshold as a decimal above 0, at most 1."""
     threshold = Fraction(near)
     if not 0 < threshold <= 1:
         raise ValueError("the threshold must be above 0 and at most 1")
     outcomes = exact(items)
     left = [i for i, outcome in enumerate(outcomes) if outcome is None]
-    sets, answers = [features(items[i]) for i in left], [answer_key(items[i]) for i in left]
+    sets = [features(items[i]) for i in left]
+    answers = [answer_key(items[i]) for i in left]
     found = greedy(sets, threshold, lambda a, b: answers[a] == answers[b])
     for place, (i, match) in enumerate(zip(left, found)):
         if match is None:
             outcomes[i] = noted(items[i], STEP)
         else:
-            similarity = {"question": round(jaccard(sets[place].question, sets[match].question), 4),
-                          "options": round(jaccard(sets[place].options, sets[match].options), 4)}
-            outcomes[i] = drop(items[i], "near duplicate", {"of": items[left[match]].id, "similarity": similarity})
+            one, other = sets[place], sets[match]
+            similarity = {"question": round(jaccard(one.question, other.question), 4),
+                          "options": round(jaccard(one.options, other.options), 4)}
+            evidence = {"of": items[left[match]].id, "similarity": similarity}
+            outcomes[i] = drop(items[i], "near duplicate", evidence)
     return divide(outcomes)
 
 
 def exact(items: list[Item]) -> list[Dropped | None]:
-    """What becomes of copies and contradictions; None for an item that is neither."""
+    """Returns the outcome of copies and conflicts; None for other items."""
     groups: dict[tuple, list[int]] = defaultdict(list)
     for i, item in enumerate(items):
         groups[exact_key(item)].append(i)
@@ -52,7 +55,8 @@ def exact(items: list[Item]) -> list[Dropped | None]:
         answers = {items[i].id: items[i].options[items[i].answer] for i in members}
         if len({answer_key(items[i]) for i in members}) > 1:
             for i in members:
-                outcomes[i] = drop(items[i], "label conflict", {"answers": answers}, quarantined=True)
+                evidence = {"answers": answers}
+                outcomes[i] = drop(items[i], "label conflict", evidence, quarantined=True)
         else:
             for i in members[1:]:
                 outcomes[i] = drop(items[i], "exact duplicate", {"of": items[members[0]].id})

@@ -1,7 +1,7 @@
 """Drops malformed items: duplicate options, no real question, broken characters.
 
-    {"question": "Which drug?", "options": {"A": "Aspirin", "B": "aspirin."}, ...}  ->  duplicate options
-    "The patientâ€™s fever"                                                         ->  mojibake
+    options {"A": "Aspirin", "B": "aspirin."}  ->  duplicate options
+    "The patientâ€™s fever"                     ->  mojibake
 
 Nothing is repaired, because the original character is unknown (arXiv:2509.15279 §3.1).
 """
@@ -20,16 +20,20 @@ STEP = "format"
 SHORTEST = 6  # characters that are no white space: "ANUG is" asks something, "Q.12" does not
 SHORTEST_IDEOGRAPHS = 3  # an ideograph says as much as a short word
 
-CP1252 = "\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122"
+CP1252 = ("\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc"
+          "\u2013-\u203a\u20ac\u2122")
 MOJIBAKE = re.compile(
     rf"[ÂÃÎÏ][{CP1252}]"  # two bytes of UTF-8 read as Latin-1: é, β, ±
-    rf"|â[€\u0080][{CP1252}]|â[‰ˆ†][{CP1252}]|ï[¬¼»½][{CP1252}]|[äåæçèé][{CP1252}]{{2}}"  # three: quotes, ≥, ﬁ, Chinese
+    rf"|â[€\u0080][{CP1252}]|â[‰ˆ†][{CP1252}]|ï[¬¼»½][{CP1252}]"  # three bytes: quotes, ≥, ﬁ
+    rf"|[äåæçèé][{CP1252}]{{2}}"  # Chinese
     "|\ufffd|[\ue000-\uf8ff]|锟斤拷|烫烫烫|[\udc80-\udcff]"  # lost, or a symbol font's private characters
 )
-TAG = re.compile(r"</?(?:p|br|b|i|u|a|em|strong|sub|sup|div|span|font|img|table|tbody|tr|td|th|ul|ol|li|h[1-6])"
-                 r"(?:\s+[\w-]+\s*=\s*[\"'][^<>]{0,300})?\s*/?>", re.IGNORECASE)
-ENTITY = re.compile(r"&(?:nbsp|amp|lt|gt|le|ge|quot|apos|deg|micro|alpha|beta|gamma|#\d{1,6}|#x[0-9a-fA-F]{1,5});")
-EMPTY = {"nan", "null", "undefined", "n/a", "#n/a"}  # a table's missing value; "none" can be an answer
+TAG = re.compile(
+    r"</?(?:p|br|b|i|u|a|em|strong|sub|sup|div|span|font|img|table|tbody|tr|td|th|ul|ol|li|h[1-6])"
+    r"(?:\s+[\w-]+\s*=\s*[\"'][^<>]{0,300})?\s*/?>", re.IGNORECASE)
+ENTITY = re.compile(
+    r"&(?:nbsp|amp|lt|gt|le|ge|quot|apos|deg|micro|alpha|beta|gamma|#\d{1,6}|#x[0-9a-fA-F]{1,5});")
+EMPTY = {"nan", "null", "undefined", "n/a", "#n/a"}  # missing values; "none" can be an answer
 IDEOGRAPHS = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 
 
@@ -62,7 +66,7 @@ def fault(item: Item, shortest: int = SHORTEST) -> tuple[str, dict] | None:
 
 
 def control(text: str) -> str:
-    """The first control character, named; line ends and tabulators are none."""
+    """Returns the first control character as U+XXXX; line ends and tabs are allowed."""
     bad = next((c for c in text if c not in "\n\t" and unicodedata.category(c) == "Cc"), "")
     return f"U+{ord(bad):04X}" if bad else ""
 
@@ -90,13 +94,15 @@ def too_short(question: str, shortest: int) -> bool:
 
 
 def is_empty(text: str) -> bool:
-    """Nothing but punctuation, or a table's missing value. A sign such as "+" or "↑" is an answer."""
+    """Says whether a text is punctuation or a missing value. "+" or "↑" is an answer."""
     bare = text.strip().casefold()
-    return bare in EMPTY or not any(c.isalnum() or unicodedata.category(c)[0] == "S" or c in "-−" for c in bare)
+    if bare in EMPTY:
+        return True
+    return not any(c.isalnum() or unicodedata.category(c)[0] == "S" or c in "-−" for c in bare)
 
 
 def doubled(options: dict[str, str]) -> tuple[str, dict] | None:
-    """Two options with the same words. Texts without words, such as "!" and "?", are compared as they are."""
+    """Finds two options with the same words; options without words are compared literally."""
     seen: dict[str, str] = {}
     for label, text in options.items():
         key = plain(text) or text.strip()

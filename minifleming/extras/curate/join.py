@@ -1,14 +1,14 @@
 """Finds near-duplicate items without comparing all pairs.
 
-An item is two sets of word features, one of its question and one of its options: single words and pairs of neighbours.
-Two items are near if both Jaccard similarities reach the threshold t: |A & B| / |A | B| >= t for the questions and for
-the options. Then the union of the two sets reaches t as well, and so, with the features ordered from the rarest to the
-commonest, the first n - ceil(t n) + 1 of n features of the two share one (prefix filtering: Chaudhuri et al. 2006;
-Bayardo et al. 2007). Only items that share one are compared; no near pair is missed.
+An item has two sets of features, words and pairs of adjacent words: one of its question, one of its
+options. Two items are near if both Jaccard similarities |A & B| / |A | B| reach the threshold t.
+Then the similarity of the united sets reaches t as well. With features ordered from the rarest to
+the most frequent, two near items share one of their first n - ceil(t n) + 1 features (prefix
+filtering: Chaudhuri et al. 2006; Bayardo et al. 2007). Only items that share one are compared.
 
-    greedy([features, ...], Fraction(4, 5), same)  ->  [None, None, 0, ...]    item 2 is near item 0, which came first
+    greedy([features, ...], Fraction(4, 5), same)  ->  [None, None, 0]    item 2 is near item 0
 
-All arithmetic is in whole numbers.
+All arithmetic is exact.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ class Features:
 
 
 def features(item: Item) -> Features:
-    return Features(phrase(item.question), frozenset().union(*(phrase(text) for text in item.options.values())))
+    options = [phrase(text) for text in item.options.values()]
+    return Features(phrase(item.question), frozenset().union(*options))
 
 
 def phrase(text: str) -> frozenset[Feature]:
-    """The words and the pairs of neighbours of a text; the text itself where it has no words."""
+    """Returns words and pairs of adjacent words of a text; the text itself if it has no words."""
     tokens = words(text) or [text.strip()]
     return frozenset([*grams(tokens, 1), *grams(tokens, 2)])
 
@@ -55,16 +56,26 @@ def near(a: Features, b: Features, threshold: Fraction) -> bool:
             and jaccard_at_least(a.question, b.question, threshold))
 
 
-def greedy(sets: list[Features], threshold: Fraction, same: Callable[[int, int], bool]) -> list[int | None]:
-    """For each item the first one kept before it that is near it and the ``same``; None: it is kept itself."""
+def greedy(sets: list[Features], threshold: Fraction,
+           same: Callable[[int, int], bool]) -> list[int | None]:
+    """Returns for each item the first earlier kept item that is near and the ``same``.
+
+    None: there is none, and the item is kept.
+    """
     ranked = rank(sets)
     index: dict[int, list[int]] = defaultdict(list)
     found: list[int | None] = []
     for i, ranks in enumerate(ranked):
-        size, prefix = len(ranks), ranks[: prefix_length(len(ranks), threshold)]
-        candidates = {j for feature in prefix for j in index[feature]}
-        match = next((j for j in sorted(candidates) if fits(size, len(ranked[j]), threshold) and same(i, j)
-                      and near(sets[i], sets[j], threshold)), None)
+        prefix = ranks[: prefix_length(len(ranks), threshold)]
+        candidates = set()
+        for feature in prefix:
+            candidates.update(index[feature])
+        match = None
+        for j in sorted(candidates):
+            possible = fits(len(ranks), len(ranked[j]), threshold) and same(i, j)
+            if possible and near(sets[i], sets[j], threshold):
+                match = j
+                break
         found.append(match)
         if match is None:
             for feature in prefix:
@@ -73,11 +84,17 @@ def greedy(sets: list[Features], threshold: Fraction, same: Callable[[int, int],
 
 
 def rank(sets: list[Features]) -> list[list[int]]:
-    """The features of each item as numbers, rising from the rarest feature to the commonest."""
-    tagged = [[*((0, *f) for f in s.question), *((1, *f) for f in s.options)] for s in sets]
-    counts = Counter(feature for one in tagged for feature in one)
-    number = {feature: n for n, feature in enumerate(sorted(counts, key=lambda f: (counts[f], f)))}
-    return [sorted(number[feature] for feature in one) for one in tagged]
+    """Returns the features of each item as numbers; 0 is the rarest feature."""
+    tagged = []
+    counts: Counter = Counter()
+    for s in sets:
+        one = [(0, *feature) for feature in s.question]
+        one += [(1, *feature) for feature in s.options]
+        counts.update(one)
+        tagged.append(one)
+    ordered = sorted(counts, key=lambda feature: (counts[feature], feature))
+    number = dict(zip(ordered, range(len(ordered))))
+    return [sorted(map(number.get, one)) for one in tagged]
 
 
 def prefix_length(size: int, threshold: Fraction) -> int:
@@ -86,5 +103,5 @@ def prefix_length(size: int, threshold: Fraction) -> int:
 
 
 def fits(a: int, b: int, threshold: Fraction) -> bool:
-    """Sets of these sizes can be near: the smaller is at least t of the larger."""
+    """Says whether sets of these sizes can be near: the smaller is at least t of the larger."""
     return min(a, b) * threshold.denominator >= max(a, b) * threshold.numerator

@@ -1,7 +1,8 @@
 """Verifies labels with a model that answers each item several times.
 
     python generate.py --model DIR --items F --samples 5 --temperature 1 --out votes.jsonl
-    {"id": "medmcqa-1", "sample": 0, "text": "<think>...</think><answer>B</answer><|im_end|>", "finish_reason": "stop"}
+    {"id": "medmcqa-1", "sample": 0, "text": "<think>...</think><answer>B</answer><|im_end|>",
+     "finish_reason": "stop"}
 
 If none of five answers is right, the label is in doubt and the item is quarantined with the chosen
 letters; it may also be a hard item, so it is not dropped. An item with fewer votes is kept as
@@ -10,6 +11,7 @@ unverified. A completion that the strict parser cannot read is a vote for no let
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -26,11 +28,14 @@ Votes = dict[str, list[str]]  # item id -> the letters chosen, in the order of t
 
 
 def read_votes(path: Path, items: list[Item]) -> Votes:
-    """The letters by item. Items that are not in ``items`` are passed over: the file may know more than is left.
+    """Returns the letters by item. Votes on items that are not in ``items`` are ignored.
 
-    Raises BadInput for a line that is no completion, and for a file without a vote on any of ``items``.
+    Raises BadInput for a line that is not a completion, and for a file without a vote on ``items``.
     """
-    labels, found, seen = {item.id: item.labels for item in items}, {}, {}
+    labels = {item.id: item.labels for item in items}
+    found: dict[str, dict[int, str]] = {}
+    seen = set()
+    first = ""
     for number, record in read_jsonl(path):
         for name, kind in (("id", str), ("sample", int), ("text", str), ("finish_reason", str)):
             if type(record.get(name)) is not kind:
@@ -38,37 +43,42 @@ def read_votes(path: Path, items: list[Item]) -> Votes:
         at = record["id"], record["sample"]
         if at in seen:
             raise BadInput(f"sample {at[1]} of '{at[0]}' stands there twice", path, number)
-        seen[at] = True
+        seen.add(at)
+        first = first or at[0]
         if at[0] in labels:
             letter = vote(record["text"], record["finish_reason"], labels[at[0]])
             found.setdefault(at[0], {})[at[1]] = letter
     if not seen:
         raise BadInput("no votes", path)
     if not found:
-        raise BadInput(f"no vote is on any of the {len(items)} items; the first is on '{next(iter(seen))[0]}'", path)
-    return {name: [letters[sample] for sample in sorted(letters)] for name, letters in found.items()}
+        reason = f"no vote is on any of the {len(items)} items; the first is on '{first}'"
+        raise BadInput(reason, path)
+    votes = {}
+    for name, letters in found.items():
+        votes[name] = [letters[sample] for sample in sorted(letters)]
+    return votes
 
 
 def vote(text: str, finish_reason: str, labels: str) -> str:
-    """The letter of a completion, or "-"."""
+    """Returns the letter of a completion, or "-"."""
     finished = finish_reason == "stop"
     return parse_strict(without_end(text) if finished else text, labels, finished).label or "-"
 
 
 def without_end(text: str) -> str:
-    """The text before its end token, which the file keeps: one special token, "<|im_end|>" or "</s>", at the very end.
+    """Returns the text without the end token, such as "<|im_end|>" or "</s>".
 
-    Only what has the form of a special token directly after the answer is taken off, so other words there still count
-    against the format.
+    Other text after the answer stays and violates the format.
     """
     head, closed, tail = text.rpartition(CLOSE)
     token = tail.strip()
-    one = token.startswith("<") and token.endswith(">") and token.count("<") == token.count(">") == 1
-    return head + closed if closed and one and not any(c.isspace() for c in token) else text
+    is_token = re.fullmatch(r"<[^<>\s]*>", token) is not None
+    return head + closed if closed and is_token else text
 
 
-def labels_step(items: list[Item], votes: Votes, *, samples: int = SAMPLES, least: int = 1) -> Result:
-    """Fewer than ``least`` of at least ``samples`` votes for the label -> quarantine."""
+def labels_step(items: list[Item], votes: Votes, *, samples: int = SAMPLES,
+                least: int = 1) -> Result:
+    """Quarantines items with fewer than ``least`` of ``samples`` votes for the label."""
     return divide(judge(item, votes.get(item.id, []), samples, least) for item in items)
 
 
@@ -80,5 +90,5 @@ def judge(item: Item, letters: list[str], samples: int, least: int) -> Item | Dr
         return noted(item, STEP, verified=True, right=right, votes=len(letters))
     chosen = dict(sorted(Counter(letters).items()))
     item = noted(item, STEP, verified=False, right=right, votes=len(letters))
-    return Dropped(item, STEP, f"the label has fewer than {least} votes", {"label": item.answer, "chosen": chosen},
-                   quarantined=True)
+    return Dropped(item, STEP, f"the label has fewer than {least} votes",
+                   {"label": item.answer, "chosen": chosen}, quarantined=True)

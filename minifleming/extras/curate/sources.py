@@ -1,6 +1,6 @@
-"""Reads the inputs of the curation: NAME=PATH, a public benchmark of evaluation/benchmarks.py or a JSONL file of our items.
+"""Reads the inputs of the curation: NAME=PATH, a public benchmark or a JSONL file of items.
 
-    medqa=train.jsonl kg=items.jsonl  ->  [Source("medqa", "train.jsonl", sha256, rows=10178, unusable={...}), ...]
+    medqa=train.jsonl  ->  Source("medqa", "train.jsonl", sha256, items=10178, unusable={...})
 """
 
 from __future__ import annotations
@@ -45,28 +45,33 @@ def read_sources(arguments: list[str]) -> tuple[list[tuple[str, list[Item]]], li
     """Returns the items and the source of each argument, in order."""
     pairs, sources = [], []
     for name, path in map(parse, arguments):
-        items, unusable = read_set(name, path) if name in BENCHMARKS else (own_items(name, path), [])
+        if name in BENCHMARKS:
+            items, unusable = read_set(name, path)
+        else:
+            items, unusable = own_items(name, path), []
         check(items, path)
-        reasons = Counter(row.reason for row in unusable)
         pairs.append((name, items))
-        sources.append(Source(name, path.name, digest(path), len(items), dict(sorted(reasons.items()))))
+        reasons = dict(sorted(Counter(row.reason for row in unusable).items()))
+        sources.append(Source(name, path.name, digest(path), len(items), reasons))
     return pairs, sources
 
 
 def own_items(name: str, path: Path) -> list[Item]:
-    """A file of our items. Raises BadInput with the nearest reader's name: a slip in it looks like a broken file."""
+    """Reads a file of items. Raises BadInput; for a misspelt benchmark, with its name."""
     try:
         return read_items(path)
     except BadInput as error:
         near = difflib.get_close_matches(name.lower(), BENCHMARKS, 1)
         if not near:
             raise
-        raise BadInput(f"{error}; no public set is called '{name}': did you mean '{near[0]}'?") from None
+        hint = f"no public set is called '{name}': did you mean '{near[0]}'?"
+        raise BadInput(f"{error}; {hint}") from None
 
 
 def pool(pairs: list[tuple[str, list[Item]]]) -> list[Item]:
-    """Returns all items in one list with unique ids: a repeated id gets the suffix "~2", "~3" ..."""
-    items, taken = [], Counter()
+    """Returns all items with unique ids: a repeated id gets the suffix "~2", "~3" ..."""
+    items = []
+    taken = Counter()
     for name, group in pairs:
         for item in group:
             new = item.id
@@ -75,22 +80,26 @@ def pool(pairs: list[tuple[str, list[Item]]]) -> list[Item]:
                 new = f"{item.id}~{taken[item.id]}"
             taken[new] += 1
             was = {"was": item.id} if new != item.id else {}
-            items.append(noted(dataclasses.replace(item, id=new, source=item.source or name), "read", set=name, **was))
+            item = dataclasses.replace(item, id=new, source=item.source or name)
+            items.append(noted(item, "read", set=name, **was))
     return items
 
 
 def check(items: list[Item], path: Path) -> None:
     """Raises BadInput for a lineage or tiers that the steps cannot extend."""
     for item in items:
-        lineage, tiers = item.provenance.get("lineage", []), item.provenance.get("tiers", {})
+        lineage = item.provenance.get("lineage", [])
         if not isinstance(lineage, list) or not all(isinstance(entry, dict) for entry in lineage):
-            raise BadInput(f"item '{item.id}': 'provenance.lineage' must be a list of objects", path)
-        if not isinstance(tiers, dict) or not all(isinstance(t, str) and t in TIERS for t in tiers.values()):
-            raise BadInput(f"item '{item.id}': 'provenance.tiers' must map sources to {', '.join(TIERS)}", path)
+            reason = "'provenance.lineage' must be a list of objects"
+            raise BadInput(f"item '{item.id}': {reason}", path)
+        tiers = item.provenance.get("tiers", {})
+        if not isinstance(tiers, dict) or not all(tier in TIERS for tier in tiers.values()):
+            reason = f"'provenance.tiers' must map sources to {', '.join(TIERS)}"
+            raise BadInput(f"item '{item.id}': {reason}", path)
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file; of a folder, that of its files' names and digests."""
+    """Returns the sha256 of a file; for a folder, of its files' names and digests."""
     if not path.is_dir():
         return sha256(path)
     lines = [f"{file.name} {sha256(file)}\n" for file in sorted(path.iterdir()) if file.is_file()]

@@ -1,7 +1,7 @@
 """The result of a curation step: the items kept, and those dropped, each with a reason.
 
     kept, left = format_step(items)
-    left[0]  ->  Dropped(item, step="format", reason="duplicate options", evidence={"labels": ["A", "C"]})
+    left[0]  ->  Dropped(item, step="format", reason="duplicate options", evidence={...})
 
 Every step is a pure function that returns each input item either as kept or as dropped.
 ``item.provenance["lineage"]`` records what the steps did to an item: one dict per step, in order.
@@ -18,7 +18,7 @@ from functools import partial
 
 from minifleming.rods.item import Item
 
-CHUNK = 64  # items handed to a worker at a time: enough to hide the cost of sending, few enough to share evenly
+CHUNK = 64  # items sent to a worker at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ def divide(outcomes: Iterable[Item | Dropped]) -> Result:
     return kept, left
 
 
-def each(judge: Callable[[Item], Item | Dropped], items: list[Item], workers: int = 1) -> list[Item | Dropped]:
+def each(judge: Callable[[Item], Item | Dropped], items: list[Item],
+         workers: int = 1) -> list[Item | Dropped]:
     """Returns ``judge(item)`` for every item, in order; the result does not depend on ``workers``.
 
     With fork the workers share the data of ``judge`` (an index of benchmarks) without a copy.
@@ -61,10 +62,11 @@ def each(judge: Callable[[Item], Item | Dropped], items: list[Item], workers: in
     global _JUDGE
     _JUDGE = judge
     try:
-        with context.Pool(workers, initializer=partial(_hold, None if "fork" in methods else judge)) as pool:
+        initialise = partial(_hold, None if "fork" in methods else judge)
+        with context.Pool(workers, initializer=initialise) as pool:
             outcomes = list(pool.imap(_call, items, chunksize=CHUNK))
             pool.close()
-            pool.join()  # leaving the block ends the workers with SIGTERM, which those still alive would report
+            pool.join()  # before the block ends and terminates the workers
         return outcomes
     finally:
         _JUDGE = None

@@ -74,47 +74,58 @@ class Curated:
 def curate(items: list[Item], settings: Settings, *, against: Iterable[tuple[str, list[Item]]] = (),
            votes: Votes | None = None, verdicts: dict[str, str] | None = None, workers: int = 1,
            progress: Callable[[list], Iterable] = lambda x: x) -> Curated:
-    """All steps. ``against``: benchmarks by name; ``votes``: letters by item id; ``verdicts``: tiers by item id."""
+    """Runs all steps.
+
+    ``against``: benchmarks by name; ``votes``: letters by item id; ``verdicts``: tiers by item id.
+    """
     curated = Curated(items)
-    for name, step in progress(plan(settings, list(against), votes, verdicts or {}, workers, curated.blend)):
+    steps = plan(settings, list(against), votes, verdicts or {}, workers, curated.blend)
+    for name, step in progress(steps):
         came = curated.items
         curated.items, left = step(came)
         if len(curated.items) + len(left) != len(came):
-            raise RunFailed(f"{name}: {len(came)} items came, {len(curated.items)} + {len(left)} went: this is a bug")
+            went = f"{len(curated.items)} + {len(left)}"
+            raise RunFailed(f"{name}: {len(came)} items came, {went} went: this is a bug")
         curated.left += left
         reasons = Counter(dropped.reason for dropped in left)
-        curated.stages.append(Stage(name, len(came), len(curated.items), dict(sorted(reasons.items())),
-                                    sum(dropped.quarantined for dropped in left)))
+        quarantined = sum(dropped.quarantined for dropped in left)
+        curated.stages.append(Stage(name, len(came), len(curated.items),
+                                    dict(sorted(reasons.items())), quarantined))
     return curated
 
 
-def plan(settings: Settings, against: list[tuple[str, list[Item]]], votes: Votes | None, verdicts: dict[str, str],
-         workers: int, report: Blend) -> list[tuple[str, Callable[[list[Item]], Result]]]:
-    """(name, step) in order."""
+def plan(settings: Settings, against: list[tuple[str, list[Item]]], votes: Votes | None,
+         verdicts: dict[str, str], workers: int,
+         report: Blend) -> list[tuple[str, Callable[[list[Item]], Result]]]:
+    """Returns (name, step) in order."""
     s = settings
     steps = [("anonymise", partial(anonymise_step, workers=workers)),
              ("format", partial(format_step, shortest=s.shortest, workers=workers)),
              ("duplicates", partial(duplicates_step, near=s.near))]
     if against:
-        steps.append(("contamination", partial(decontaminate, against=against, limits=s.limits, workers=workers)))
+        step = partial(decontaminate, against=against, limits=s.limits, workers=workers)
+        steps.append(("contamination", step))
     if votes is not None:
-        steps.append(("labels", partial(labels_step, votes=votes, samples=s.samples, least=s.least)))
-    steps.append(("tiers", partial(tiers_step, verdicts=verdicts, votes=votes or {}, easy=s.easy,
-                                   difficult=s.difficult)))
+        step = partial(labels_step, votes=votes, samples=s.samples, least=s.least)
+        steps.append(("labels", step))
+    step = partial(tiers_step, verdicts=verdicts, votes=votes or {}, easy=s.easy,
+                   difficult=s.difficult)
+    steps.append(("tiers", step))
     if s.ratios or s.n is not None:
         steps.append(("blend", partial(mixed, settings=s, report=report)))
     return steps
 
 
-def decontaminate(items: list[Item], *, against: list[tuple[str, list[Item]]], limits: contamination.Limits,
-                  workers: int) -> Result:
+def decontaminate(items: list[Item], *, against: list[tuple[str, list[Item]]],
+                  limits: contamination.Limits, workers: int) -> Result:
     """Anonymises the benchmarks like the items, so that placeholders do not hide a copy."""
-    index = Index([(name, anonymise_step(group, workers=workers)[0]) for name, group in against], limits)
-    return contamination_step(items, index, workers=workers)
+    benchmarks = [(name, anonymise_step(group, workers=workers)[0]) for name, group in against]
+    return contamination_step(items, Index(benchmarks, limits), workers=workers)
 
 
 def mixed(items: list[Item], *, settings: Settings, report: Blend) -> Result:
     n = most(items, settings.ratios) if settings.n is None else settings.n
     if n == 0:
-        raise RunFailed("--mix, --languages, --tiers: a class with a share has no items; --n takes what there is")
+        reason = "a class with a share has no items; --n takes what there is"
+        raise RunFailed(f"--mix, --languages, --tiers: {reason}")
     return blend_step(items, n, settings.ratios, settings.seed, report)

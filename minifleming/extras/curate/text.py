@@ -1,9 +1,9 @@
 """Tokenises a text for comparison: words, and single characters of scripts without spaces.
 
-    words("Na+ is 140 mEq/L, T-cells; 血压高")  ->  ["na", "+", "is", "140", "meq", "l", "t", "cells", "血", "压", "高"]
+    words("Na+ is 140 mEq/L; 血压")  ->  ["na", "+", "is", "140", "meq", "l", "血", "压"]
 
-A Chinese or Japanese character is a word. Punctuation and white space separate; signs that carry meaning stay:
-"Rh+" and "Rh-" are different options, and so are "1.5" and "15", "< 5" and "> 5".
+A Chinese or Japanese character is a word. Punctuation and white space separate words; signs with a
+meaning stay: "Rh+" and "Rh-" are different options, and so are "1.5" and "15", "< 5" and "> 5".
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from minifleming.rods.item import Item
 
 IDEOGRAPH = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 WORD = re.compile(
-    rf"\d+(?:[.,]\d+)+|[{IDEOGRAPH}]|[^\W_{IDEOGRAPH}]+"  # 1.5 and 1,000; an ideograph; a run of letters and digits
-    r"|[<>≤≥=+%±↑↓]|(?<!\w)[-−](?=[\d.])|(?<=\w)[-−](?![\w-])(?=\s*(?:$|[,;)/]))"  # a minus: -5, "Rh-", "ER-/PR-"
+    rf"\d+(?:[.,]\d+)+|[{IDEOGRAPH}]|[^\W_{IDEOGRAPH}]+"  # 1.5 and 1,000; an ideograph; letters and digits
+    r"|[<>≤≥=+%±↑↓]"
+    r"|(?<!\w)[-−](?=[\d.])|(?<=\w)[-−](?![\w-])(?=\s*(?:$|[,;)/]))"  # -5, "Rh-", "ER-/PR-"
 )
 ALONE = re.compile(f"[{IDEOGRAPH}]")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -42,23 +43,23 @@ def plain(text: str) -> str:
 
 
 def grams(tokens: list[str], size: int) -> list[tuple[str, ...]]:
-    """Every run of ``size`` words, in order."""
+    """Returns every run of ``size`` words, in order."""
     return [tuple(tokens[i : i + size]) for i in range(len(tokens) - size + 1)]
 
 
 def character_grams(tokens: list[str], size: int) -> set[str]:
-    """Every run of ``size`` characters of the words, the spaces around and between them included."""
+    """Returns every run of ``size`` characters of the words, spaces included."""
     text = f" {' '.join(tokens)} "
     return {text[i : i + size] for i in range(max(1, len(text) - size + 1))}
 
 
 def mask_numbers(tokens: Iterable[str]) -> list[str]:
-    """A number becomes "0": "a 45 year old man" is the same phrase at every age."""
+    """Replaces numbers by "0": "a 45 year old man" is the same phrase at every age."""
     return [NUMBER.sub("0", token) if token[0].isdigit() else token for token in tokens]
 
 
 def exact_key(item: Item) -> tuple[str, tuple[str, ...]]:
-    """Equal for items that differ in case, punctuation, white space and the order of the options only."""
+    """Returns a key that ignores case, punctuation, white space and the order of options."""
     return plain(item.question), tuple(sorted(plain(text) for text in item.options.values()))
 
 
@@ -67,6 +68,6 @@ def answer_key(item: Item) -> str:
 
 
 def cut(text: str, size: int = 120) -> str:
-    """One line of at most ``size`` characters."""
+    """Returns one line of at most ``size`` characters."""
     line = " ".join(text.split())
     return line if len(line) <= size else line[: size - 3] + "..."

@@ -1,13 +1,12 @@
 """Assigns a difficulty tier (easy, moderate, difficult) from up to three sources.
 
-    votes      a model's three verdicts on the item, {"id": "medmcqa-1", "tiers": ["easy", "moderate", "easy"]}; the one
-               with at least two, moderate if there is none
-    pass rate  measured: the share of the completions with the right letter; >= 0.75 easy, <= 0.25 difficult
-    structure  of synthetic items: what the walk through the graph said, the tier that the item came with
+    votes      a model's verdicts, {"id": "medmcqa-1", "tiers": ["easy", "moderate", "easy"]}: the
+               majority, or moderate if there is none
+    pass rate  share of the completions with the correct letter: >= 0.75 easy, <= 0.25 difficult
+    structure  the tier that a synthetic item has from the graph walk
 
-The first that there is, in this order, is the item's tier: verdicts were asked for on purpose, a pass rate depends on
-the model that answered, and structure does not look at the words. All are kept in ``provenance["tiers"]``, and how well
-they agree is reported as Cohen's kappa. Fig. 2 of arXiv:2509.15279: difficulty stratification.
+The first available source determines the tier. All are kept in ``provenance["tiers"]``; their
+agreement is reported as Cohen's kappa. Difficulty stratification, arXiv:2509.15279 Fig. 2.
 """
 
 from __future__ import annotations
@@ -29,12 +28,13 @@ EASY, DIFFICULT = 0.75, 0.25  # of four completions: at most one wrong; at most 
 
 
 def read_tiers(path: Path) -> dict[str, str]:
-    """The majority by item id."""
+    """Returns the majority of verdicts by item id."""
     found = {}
     for number, record in read_jsonl(path):
         name, tiers = record.get("id"), record.get("tiers")
-        if not isinstance(name, str) or not isinstance(tiers, list) or not tiers or not set_of_tiers(tiers):
-            raise BadInput(f"must be {{\"id\": ..., \"tiers\": [of {', '.join(TIERS)}]}}", path, number)
+        if not isinstance(name, str) or not is_list_of_tiers(tiers):
+            reason = f"must be {{\"id\": ..., \"tiers\": [of {', '.join(TIERS)}]}}"
+            raise BadInput(reason, path, number)
         if name in found:
             raise BadInput(f"'{name}' stands there twice", path, number)
         found[name] = majority(tiers)
@@ -43,12 +43,12 @@ def read_tiers(path: Path) -> dict[str, str]:
     return found
 
 
-def set_of_tiers(values: list) -> bool:
-    return all(isinstance(value, str) and value in TIERS for value in values)
+def is_list_of_tiers(values) -> bool:
+    return isinstance(values, list) and bool(values) and all(value in TIERS for value in values)
 
 
 def majority(tiers: Sequence[str]) -> str:
-    """More than half; otherwise the middle, the smallest error whichever was meant."""
+    """Returns the tier with more than half of the verdicts, else moderate."""
     tier, count = Counter(tiers).most_common(1)[0]
     return tier if 2 * count > len(tiers) else TIERS[1]
 
@@ -59,42 +59,50 @@ def by_pass_rate(rate: float, easy: float = EASY, difficult: float = DIFFICULT) 
 
 def tiers_step(items: list[Item], verdicts: dict[str, str], votes: Votes, *, easy: float = EASY,
                difficult: float = DIFFICULT) -> Result:
-    """Nothing is dropped; an item without any source keeps an empty tier."""
-    return [stratify(item, verdicts.get(item.id), votes.get(item.id), easy, difficult) for item in items], []
+    """Drops no item; an item without any source keeps an empty tier."""
+    kept = []
+    for item in items:
+        verdict, letters = verdicts.get(item.id), votes.get(item.id)
+        kept.append(stratify(item, verdict, letters, easy, difficult))
+    return kept, []
 
 
-def stratify(item: Item, verdict: str | None, letters: list[str] | None, easy: float, difficult: float) -> Item:
+def stratify(item: Item, verdict: str | None, letters: list[str] | None, easy: float,
+             difficult: float) -> Item:
     found = dict(item.provenance.get("tiers", {}))
     if verdict:
         found["votes"] = verdict
     if letters:
-        found["pass rate"] = by_pass_rate(letters.count(item.answer) / len(letters), easy, difficult)
+        rate = letters.count(item.answer) / len(letters)
+        found["pass rate"] = by_pass_rate(rate, easy, difficult)
     if item.tier and not judged(item):
         found["structure"] = item.tier
-    source = next((name for name in SOURCES if name in found), "")
-    item = dataclasses.replace(item, tier=found[source] if source else item.tier,
-                               provenance={**item.provenance, "tiers": {n: found[n] for n in SOURCES if n in found}})
+    tiers = {name: found[name] for name in SOURCES if name in found}
+    source = next(iter(tiers), "")
+    provenance = {**item.provenance, "tiers": tiers}
+    item = dataclasses.replace(item, tier=tiers.get(source, item.tier), provenance=provenance)
     return noted(item, STEP, tier=item.tier, by=source)
 
 
 def judged(item: Item) -> bool:
-    """Has this step chosen the tier before? Then it says nothing about structure."""
+    """Says whether this step has set the tier before; then the tier is not the structure's."""
     return any(entry.get("step") == STEP for entry in item.provenance.get("lineage", []))
 
 
 def agreement(items: list[Item]) -> list[tuple[str, str, int, float | None]]:
-    """(source, source, items with both, Cohen's kappa) for every pair of sources."""
+    """Returns (source, source, items with both, Cohen's kappa) of every pair of sources."""
     rows = []
     for a, b in combinations(SOURCES, 2):
-        both = [tiers for item in items if a in (tiers := item.provenance.get("tiers", {})) and b in tiers]
+        tiers = [item.provenance.get("tiers", {}) for item in items]
+        both = [t for t in tiers if a in t and b in t]
         rows.append((a, b, len(both), kappa([t[a] for t in both], [t[b] for t in both])))
     return rows
 
 
 def kappa(a: Sequence[str], b: Sequence[str]) -> float | None:
-    """(p_o - p_e) / (1 - p_e): Cohen 1960. None without items, and where both always say the same one thing.
+    """Returns (p_o - p_e) / (1 - p_e), Cohen 1960; None without items or if p_e is 1.
 
-    In whole numbers until the last division: n^2 p_o = n * agreements, n^2 p_e = the sum of products of counts.
+    Computed from integers: n^2 p_o = n * agreements, n^2 p_e = the sum of products of counts.
     """
     n, left, right = len(a), Counter(a), Counter(b)
     agree = n * sum(x == y for x, y in zip(a, b))

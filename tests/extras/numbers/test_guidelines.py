@@ -44,7 +44,7 @@ def test_a_file_is_read(file, ends, bom):
     (HEADER + "x\t ; \tb\tc\n", 2, "must not be empty"),
     (HEADER + "x\ta\t\t;\n", 2, "must not be empty"),
     (HEADER + "\ta\tb\tc\n", 2, "must not be empty"),
-    (HEADER + ROW + ROW, 3, "stands on an earlier line"),
+    (HEADER + ROW + ROW, 3, "is on an earlier line"),
     (HEADER.encode() + b"x\ta\t\xff\t\n", None, "not UTF-8"),
 ])
 def test_a_bad_row_is_refused_with_its_line(file, text, line, reason):
