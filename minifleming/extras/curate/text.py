@@ -16,7 +16,7 @@ from minifleming.rods.item import Item
 
 IDEOGRAPH = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 WORD = re.compile(
-    rf"\d+(?:[.,]\d+)+|[{IDEOGRAPH}]|[^\W_{IDEOGRAPH}]+"  # 1.5 and 1,000; an ideograph; letters and digits
+    rf"\d+(?:[.,]\d+)+|[{IDEOGRAPH}]|[^\W_{IDEOGRAPH}]+"  # 1.5, 1,000; ideograph; letters
     r"|[<>≤≥=+%±↑↓]"
     r"|(?<!\w)[-−](?=[\d.])|(?<=\w)[-−](?![\w-])(?=\s*(?:$|[,;)/]))"  # -5, "Rh-", "ER-/PR-"
 )
