@@ -21,7 +21,7 @@ from minifleming.rods.item import LABELS, TIERS, Item
 
 NOTES = """Research data, not for clinical use. No text was checked by a physician in this process.
 
-Licence: that of each source file; check before you pass anything on. Anonymisation recognises
+Licence: as upstream, file by file; check before you pass anything on. Anonymisation recognises
 identifiers by their form: it finds none that looks like ordinary text, and proves nothing."""
 NO_BENCHMARK = "No benchmark was given: contamination was not checked."
 
