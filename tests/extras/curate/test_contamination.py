@@ -17,9 +17,8 @@ from minifleming.extras.curate.contamination import (
     Text,
     Weights,
     contamination_step,
-    distance,
-    longest_run,
 )
+from minifleming.extras.curate.distance import distance, longest_run
 from minifleming.rods.item import LABELS
 from minifleming.rods.readers import load_graph
 from tests.rods.items import HELD_OUT, TRAIN, synthesise
