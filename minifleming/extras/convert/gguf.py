@@ -125,20 +125,14 @@ def model_config(source: Source) -> ModelConfig:
             raise BadInput(f"metadata 'llama.{key}' is {number(key)}, where a head is {head_dim} wide", source.path)
     if number("block_count") > len(source.tensors):
         raise BadInput(f"{number('block_count')} blocks, but {len(source.tensors)} tensors", source.path)
-    fields = dict(
-        model_type="llama",
-        vocab_size=len(source.value("tokenizer.ggml.tokens", list)),
-        hidden_size=width,
-        intermediate_size=number("feed_forward_length"),
-        num_hidden_layers=number("block_count"),
-        num_attention_heads=heads,
-        num_key_value_heads=number("attention.head_count_kv", heads),
-        head_dim=head_dim,
-        rms_norm_eps=real("attention.layer_norm_rms_epsilon"),
-        rope_theta=real("rope.freq_base", 10000.0),
-        tie_word_embeddings="output.weight" not in source.tensors,
-        max_position_embeddings=number("context_length"),
-    )
+    fields = dict(model_type="llama", vocab_size=len(source.value("tokenizer.ggml.tokens", list)),
+                  hidden_size=width, intermediate_size=number("feed_forward_length"),
+                  num_hidden_layers=number("block_count"), num_attention_heads=heads,
+                  num_key_value_heads=number("attention.head_count_kv", heads), head_dim=head_dim,
+                  rms_norm_eps=real("attention.layer_norm_rms_epsilon"),
+                  rope_theta=real("rope.freq_base", 10000.0),
+                  tie_word_embeddings="output.weight" not in source.tensors,
+                  max_position_embeddings=number("context_length"))
     try:
         return ModelConfig(**fields)
     except BadInput as error:
