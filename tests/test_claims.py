@@ -25,8 +25,18 @@ def test_the_seeds_tables_of_the_docs_are_those_of_the_newest_measurement():
     assert len(result["seeds"]) == 5
 
 
-def test_the_readme_shows_the_table_that_the_default_run_printed():
-    assert newest("tiny_run_*.md").read_text() in (ROOT / "README.md").read_text()
+def test_the_docs_show_the_table_that_the_default_run_printed():
+    assert newest("tiny_run_*.md").read_text() in (ROOT / "docs" / "results.md").read_text()
+
+
+def test_the_readme_shows_three_columns_of_that_table():
+    """Held-out and four-hop accuracy without the change in brackets, and supported reasoning."""
+    readme = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| (Base|\+ [^|]+) \|(.+)\|$", newest("tiny_run_*.md").read_text(), re.MULTILINE)
+    assert len(rows) == 4
+    for name, cells in rows:
+        cells = [cell.split("(")[0].strip() for cell in cells.split("|")]
+        assert f"| {name} | {cells[0]} | {cells[1]} | {cells[4]} |" in readme, name
 
 
 def test_the_docs_show_what_the_audit_of_that_run_printed():
