@@ -106,7 +106,6 @@ def test_every_python_file_named_in_text_exists():
     assert not failed, "\n".join(failed)
 
 
-@pending
 def test_every_module_named_in_text_exists():
     """`minifleming.package.module`, also with an attribute behind it, and `python -m` commands."""
     failed = []
