@@ -1,6 +1,6 @@
 """The Fleming-R1 recipe (arXiv:2509.15279, Fig. 2) in one file: one graph and one tiny base model.
 
-    python microfleming.py            # three minutes on two cores
+    python microfleming.py            # about 210 CPU seconds
     python microfleming.py --seed 1
 
 Read it from top to bottom:
