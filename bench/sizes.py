@@ -17,6 +17,7 @@ import io
 import json
 import tokenize
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +57,7 @@ class Size:
         return 100 * self.comprehensions / max(1, self.statements)
 
 
+@cache
 def size_of(path: Path) -> Size:
     """The counts of one Python file."""
     text = path.read_text(encoding="utf-8")

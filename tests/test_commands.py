@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 import eval as evaluation
 import generate
 import synth_kg
@@ -67,6 +69,7 @@ def test_a_chat_says_what_it_is_and_ends_with_the_input(monkeypatch, capsys):
     assert "not for clinical use" in said and "answer:" in said
 
 
+@pytest.mark.slow
 def test_a_killed_sft_run_is_not_gone_on_with_under_other_settings(tmp_path, capsys, monkeypatch):
     """The differing keys are named, and nothing is touched; with the old settings it goes on."""
     monkeypatch.chdir(tmp_path)

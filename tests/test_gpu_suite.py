@@ -165,6 +165,7 @@ def whats(out) -> list[str]:
     return [row["what"] for row in json.loads((out / "gpu.json").read_text())["rows"]]
 
 
+@pytest.mark.slow
 def test_what_a_killed_part_had_measured_survives(parts, tmp_path, capsys):
     parts(quick=2, slow=2, last=6)
     assert run_cli(suite.main, ["--out", str(tmp_path), "--limit", "10"]) == 1

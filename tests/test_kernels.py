@@ -43,6 +43,7 @@ def test_kernels_is_a_folder_and_no_package():
     assert "minifleming.kernels" in packages and "kernels" not in packages
 
 
+@pytest.mark.slow
 def test_an_installed_distribution_named_kernels_is_not_shadowed(tmp_path):
     """With the checkout before it on the path, ``import kernels`` still finds the installed regular
     package."""
@@ -52,6 +53,7 @@ def test_an_installed_distribution_named_kernels_is_not_shadowed(tmp_path):
     assert run(code, [ROOT, tmp_path]) == "True minifleming.kernels.reference"
 
 
+@pytest.mark.slow
 def test_every_room_imports_without_triton_and_without_a_gpu():
     """Every room imports with triton and transformers blocked; of the kernels, the reference alone
     must."""

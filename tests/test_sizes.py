@@ -30,6 +30,7 @@ def test_the_counter_on_a_small_file(tmp_path, monkeypatch):
     found = sizes.size_of(path)
     assert (found.lines, found.code, found.functions, found.comprehensions) == (10, 4, 1, 1)
     assert found.nested == ["a.py:10"] and found.wide == [] and found.longest == 47
+    path = tmp_path / "b.py"
     path.write_text("def f(self, a, b, c, d, e, g, h, i): pass\ndef g(a, b, c, d, e, f, *, h, i, j): pass\n")
     assert [place.split()[1] for place in sizes.size_of(path).wide] == ["g"]
 

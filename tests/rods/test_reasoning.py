@@ -114,13 +114,15 @@ def test_a_listing(names, text):
     assert listing(names) == text
 
 
-@pytest.mark.parametrize("piece, end", [
+REPETITIONS = (
     ("fever , ", "fever point to tuberculosis ."), ("fever and ", "fever point to tuberculosis ."),
     ("fever points to tuberculosis . ", ""), (" . ", ""), ("a", ""), ("wait , ", ""), (" is treated with", ""),
     ("tuberculosis is treated with ", ""), (" ", "."), (": ", ""),
-])
-def test_a_model_that_repeats_itself_is_read_in_time_linear_in_the_text(piece, end):
-    """Four times the text in far less than sixteen times the time: a quadratic reader fails at the second length."""
+)
+
+
+def assert_linear_time(piece: str, end: str, lengths: tuple[int, ...]) -> None:
+    """Four times the text takes far less than sixteen times the time."""
     def seconds(length: int) -> float:
         text = (piece * (length // len(piece)))[-length:] + end
         start = time.process_time()
@@ -128,7 +130,18 @@ def test_a_model_that_repeats_itself_is_read_in_time_linear_in_the_text(piece, e
         stated_hops(text.title().replace(" .", "."), GRAPH)
         return time.process_time() - start
 
-    best = [min(seconds(4_000) for _ in range(3))]
-    for length in (16_000, 64_000, 256_000):
+    best = [min(seconds(lengths[0]) for _ in range(3))]
+    for length in lengths[1:]:
         best.append(min(seconds(length) for _ in range(2)))
-        assert best[-1] < 8 * max(best[-2], 0.002)
+        assert best[-1] < 8 * max(best[-2], 0.002), (piece, end, length)
+
+
+def test_repeated_text_is_read_in_linear_time():
+    for piece, end in REPETITIONS[:3]:
+        assert_linear_time(piece, end, (4_000, 16_000))
+
+
+@pytest.mark.slow
+def test_long_repeated_text_is_read_in_linear_time():
+    for piece, end in REPETITIONS:
+        assert_linear_time(piece, end, (4_000, 16_000, 64_000, 256_000))
