@@ -1,6 +1,6 @@
 """The Fleming-R1 recipe (arXiv:2509.15279, Fig. 2) in one file: one graph and one tiny base model.
 
-    python microfleming.py            # about 210 CPU seconds
+    python microfleming.py            # about two minutes on two cores
     python microfleming.py --seed 1
 
 Read it from top to bottom:
@@ -541,9 +541,8 @@ def parse_answer(text, item):
     if any(text.count(tag) != 1 for tag in TAGS):
         return None
     found = re.fullmatch(FORMAT, text, re.DOTALL)
-    if found and found[1].strip() and found[2] in item["options"]:
-        return found[2]
-    return None
+    valid = found and found[1].strip() and found[2] in item["options"]
+    return found[2] if valid else None
 
 
 def reward_of(text, finished, item):
@@ -658,7 +657,7 @@ def mine(model, items, key):
     return [(1, right), (2, wrong)]
 
 
-def plateaued(constant, window=10, min_steps=20, threshold=0.5):
+def plateaued(constant, window=10, min_steps=15, threshold=0.5):
     """Has stage 1 plateaued, by reward sparsity: are most groups all right or all wrong?"""
     return len(constant) >= min_steps and mean(constant[-window:]) >= threshold
 
@@ -757,6 +756,7 @@ def run(cfg):
     optimizer = torch.optim.AdamW(model.weights.values(), 8e-4, (0.9, 0.95), weight_decay=0.0)
     reinforce(model, optimizer, tier_pools(train), cfg, "stage 1", 8, cfg.max_steps)
     results["+ RL stage 1"] = evaluate(model, held_out)
+    optimizer.param_groups[0]["lr"] = 4e-4
     for stage in ("stage 2, round 1", "stage 2, round 2"):
         pools = mine(model, train, (cfg.seed, stage, "mining"))
         reinforce(model, optimizer, pools, cfg, stage, 16, cfg.round_steps)
@@ -773,14 +773,14 @@ def run(cfg):
 def arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0, help="seed of items, order and sampling")
-    parser.add_argument("--diseases", type=int, default=30, help="diseases asked about")
+    parser.add_argument("--diseases", type=int, default=50, help="diseases asked about")
     parser.add_argument("--options", type=int, default=6, help="options of each question")
     parser.add_argument("--train", type=int, default=600, help="training items")
     parser.add_argument("--held-out", type=int, default=450, help="held-out items")
     parser.add_argument("--traces", type=int, default=500, help="traces of the cold start")
     parser.add_argument("--prompts", type=int, default=16, help="prompts of an RL step")
-    parser.add_argument("--max-steps", type=int, default=40, help="most steps of RL stage 1")
-    parser.add_argument("--round-steps", type=int, default=10, help="steps of a round of stage 2")
+    parser.add_argument("--max-steps", type=int, default=24, help="most steps of RL stage 1")
+    parser.add_argument("--round-steps", type=int, default=18, help="steps of a round of stage 2")
     return parser.parse_args(argv)
 
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "trials"), [("KILL", 16), ("TERM", 3), ("INT", 2)])
+@pytest.mark.parametrize(("how", "trials"), [("KILL", 8), ("TERM", 1), ("INT", 1)])
 def test_killed_at_random_instants_the_run_ends_as_if_nobody_had(how, trials, tmp_path):
     """kill -9, every fourth time inside a save; and asked to end, with status 143 or 130 after a unit of work."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "TMPDIR": str(tmp_path)}
@@ -26,4 +26,4 @@ def test_killed_at_random_instants_the_run_ends_as_if_nobody_had(how, trials, tm
     assert told["not_bit_identical"] == told["not_ended"] == told["other_status"] == 0
     assert told["longest_until_end"] < 10
     if how == "KILL":
-        assert told["in_a_save"] >= 3 and len(told["by_stage"]) >= 3
+        assert told["in_a_save"] >= 2 and len(told["by_stage"]) >= 2

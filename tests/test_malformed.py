@@ -299,10 +299,10 @@ PROCESSES = {
 
 
 @pytest.mark.slow
-def test_as_a_process(workplace):
+def test_every_third_file_given_to_a_process(workplace):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
     failed = []
-    for name, (script, argv, file, data) in PROCESSES.items():
+    for name, (script, argv, file, data) in list(PROCESSES.items())[::3]:
         path = workplace / file
         saved = path.read_bytes() if path.exists() else None
         path.write_bytes(data)

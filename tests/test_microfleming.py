@@ -293,7 +293,6 @@ def test_greedy_completions_are_those_of_the_package(items, model, package_model
 # ---- learning ----
 
 
-@pytest.mark.xfail(run=False, reason="stage 2 does not yet improve accuracy on both seeds")
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_each_stage_improves_the_accuracy(seed, capsys):
