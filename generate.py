@@ -11,7 +11,6 @@ Research software. Not for clinical use.
 
 from pathlib import Path
 
-from minifleming.lm.categorical import Truncation
 from minifleming.lm.config import ModelConfig
 from minifleming.lm.sampler import SamplingParams
 from minifleming.lm.tensor_files import weight_files
@@ -36,9 +35,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="with --items or --prompts: the JSONL file to write")
     parser.add_argument("--samples", type=int, default=1, help="with --out: completions of each prompt")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
-    parser.add_argument("--top-k", type=int, default=0, help="draw from the k most likely tokens; 0: all")
-    parser.add_argument("--top-p", type=float, default=1.0, help="draw from the most likely tokens with this mass")
-    parser.add_argument("--min-p", type=float, default=0.0, help="leave out tokens below this share of the likeliest")
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--history", action="store_true", help="chat: go on with the conversation, not line by line")
     parser.add_argument("--no-thinking", action="store_true",
@@ -60,8 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     device = distributed.pick_device(cfg.run.device)
     model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
     params = SamplingParams(args.max_new_tokens, tokenizer.end_ids, samples=args.samples,
-                            temperature=args.temperature, seed=cfg.run.seed, max_num_seqs=cfg.rl.max_num_seqs,
-                            truncation=Truncation(args.top_k, args.top_p, args.min_p))
+                            temperature=args.temperature, seed=cfg.run.seed,
+                            max_num_seqs=cfg.rl.max_num_seqs)
     if prompts is None:
         return talk(model, tokenizer, params, system=args.system, history=args.history,
                     thinking=not args.no_thinking)
@@ -69,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     run_fingerprint = {"model": {file.name: sha256(file) for file in files}, "dtype": cfg.model.dtype,
                        "seed": cfg.run.seed, "deterministic": cfg.run.deterministic,
                        "end_ids": tokenizer.end_ids}
-    for name in ("temperature", "top_k", "top_p", "min_p", "max_new_tokens", "samples"):
+    for name in ("temperature", "max_new_tokens", "samples"):
         run_fingerprint[name] = getattr(args, name)
     kept = resume(args.out, prompts, args.samples, run_fingerprint)
     with bar(total=len(prompts) * args.samples, desc="generate") as progress:

@@ -33,7 +33,6 @@ def step_seconds(b: Bench, model: LanguageModel, prompts: int, samples: int, pro
     for at in range(0, prompts, 8):
         some = torch.randint(model.config.vocab_size, (min(8, prompts - at), prompt)).tolist()
         engine.prefill(some, torch.randint(2**62, (len(some) * samples,)).tolist())
-    engine.reserve(own + 2 * steps)
     for layer in (*engine.keys, *engine.values):
         layer.normal_()
 

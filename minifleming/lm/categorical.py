@@ -12,7 +12,6 @@ N rows, V vocabulary.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,20 +23,6 @@ from minifleming.run.errors import RunFailed
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 BLOCK = 64  # tokens whose probability mass is summed before the sums are searched
-
-
-@dataclass(frozen=True)
-class Truncation:
-    """Which tokens may be drawn, applied in this order after the temperature; for serving only."""
-
-    top_k: int = 0  # the k most likely; 0: all
-    # the smallest set of the most likely whose mass reaches p (Holtzman et al. 2020)
-    top_p: float = 1.0
-    # those of at least min_p times the mass of the most likely (Nguyen et al. 2024)
-    min_p: float = 0.0
-
-    def __bool__(self) -> bool:
-        return self != Truncation()
 
 
 def rng_key(seed: int, step: int, prompt_id: str, sample: int) -> int:
@@ -60,8 +45,7 @@ def uniform_at(keys: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return (z >> np.uint64(11)) * 2.0**-53
 
 
-def sample_inverse_cdf(logits: Tensor, u: Tensor, temperature: float,
-                       truncation: Truncation | None = None) -> tuple[Tensor, Tensor]:
+def sample_inverse_cdf(logits: Tensor, u: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """One token per row, where its cumulative distribution passes u; the arg-max at temperature 0.
 
     Args:
@@ -70,20 +54,16 @@ def sample_inverse_cdf(logits: Tensor, u: Tensor, temperature: float,
 
     Returns:
         The ids [N], and their log-probabilities [N] under the distribution drawn from:
-        softmax(logits / temperature), truncated if asked for. At temperature 0 the log-probability
-        is that of softmax(logits).
+        softmax(logits / temperature). At temperature 0 the log-probability is that of
+        softmax(logits).
     """
     if temperature == 0:
         ids = arg_max(logits)
         return ids, check_finite(token_logprobs(logits, ids))
     scaled = logits if temperature == 1 else logits / temperature
-    if truncation:
-        scaled = truncate(scaled, truncation)
     top = check_finite(scaled.amax(-1, keepdim=True))
     mass = (scaled - top).exp_()  # [N, V], unnormalized
-    if mass.shape[1] % BLOCK:
-        mass = F.pad(mass, (0, -mass.shape[1] % BLOCK))
-    blocks = mass.unflatten(1, (-1, BLOCK))
+    blocks = F.pad(mass, (0, -mass.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
     block_sums = blocks.sum(-1).cumsum(-1, dtype=torch.float64)  # [N, V / BLOCK]
     total = block_sums[:, -1:]
     block = first_above(block_sums, u[:, None] * total)  # [N, 1]
@@ -110,25 +90,6 @@ def arg_max(logits: Tensor) -> Tensor:
     if logits.device.type == "cpu":
         return torch.from_numpy(logits.numpy().argmax(-1))
     return logits.argmax(-1)
-
-
-def truncate(logits: Tensor, truncation: Truncation) -> Tensor:
-    """-inf for the tokens that may not be drawn; at least one most likely token stays. [N, V] ->
-    [N, V]"""
-    excluded = float("-inf")
-    if 0 < truncation.top_k < logits.shape[-1]:
-        values, ids = logits.topk(truncation.top_k)
-        logits = torch.full_like(logits, excluded).scatter(1, ids, values)
-    if truncation.top_p < 1:
-        ordered, order = logits.sort(descending=True, stable=True)
-        mass = ordered.softmax(-1)
-        beyond = mass.cumsum(-1) - mass >= truncation.top_p  # more likely tokens reach p already
-        logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), excluded)
-    if truncation.min_p > 0:
-        probability = logits.softmax(-1)
-        least = truncation.min_p * probability.amax(-1, keepdim=True)
-        logits = logits.masked_fill(probability < least, excluded)
-    return logits
 
 
 def check_finite(values: Tensor) -> Tensor:

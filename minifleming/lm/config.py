@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from minifleming.lm.rope import RopeScaling
-from minifleming.run.checkpoint import read_json
+from minifleming.run.checkpoint import read_json_dict
 from minifleming.run.errors import BadInput
 
 ARCHITECTURES = {
@@ -20,14 +20,13 @@ ARCHITECTURES = {
 SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
          "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings")
 MAX_SIZES = {"num_hidden_layers": 1024, "max_position_embeddings": 2**31}  # others: 2**24
-# Keys that would change the computation and are not implemented: key, harmless values, description.
-UNSUPPORTED = (
-    ("hidden_act", ("silu",), "an activation other than silu"),
-    ("use_sliding_window", (False,), "sliding windows"),
-    ("mlp_bias", (False,), "a bias in the MLP"),
-    ("partial_rotary_factor", (1, 1.0), "rotary on a part of the head"),
-    ("pretraining_tp", (0, 1), "split pre-training products"),
-)
+HARMLESS = {  # values of keys whose other values ask for a computation that is not implemented
+    "hidden_act": ("silu",),
+    "use_sliding_window": (False,),
+    "mlp_bias": (False,),
+    "partial_rotary_factor": (1,),
+    "pretraining_tp": (0, 1),
+}
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,8 @@ class ModelConfig:
         for name in SIZES:
             value = getattr(self, name)
             most = MAX_SIZES.get(name, 2**24)
-            if type(value) is not int or value < 1:
-                raise BadInput(f"config.json: '{name}' must be a positive whole number")
-            if value > most:
-                raise BadInput(f"config.json: '{name}' is {value}, more than {most}")
+            if type(value) is not int or not 1 <= value <= most:
+                raise BadInput(f"config.json: '{name}' must be a whole number from 1 to {most}")
         if self.head_dim % 2:
             raise BadInput("config.json: 'head_dim' must be even: rotary turns pairs")
         if self.num_attention_heads % self.num_key_value_heads:
@@ -71,11 +68,8 @@ class ModelConfig:
 
         Raises BadInput if a key is missing, mistyped or not supported.
         """
-        raw = read_json(path)
-        if not isinstance(raw, dict):
-            raise BadInput("not a JSON object", path)
         try:
-            return cls.from_json(raw)
+            return cls.from_json(read_json_dict(path))
         except BadInput as error:
             raise BadInput(str(error), path) from None
         except KeyError as error:
@@ -85,9 +79,9 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, raw: dict) -> ModelConfig:
-        check_supported(raw)
         # "rope_parameters" is of transformers 5, "rope_scaling" of transformers 4
         rope = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
+        check_supported(raw | rope)
         heads = raw["num_attention_heads"]
         positions = raw.get("max_position_embeddings", 32768)
         original_positions = raw.get("original_max_position_embeddings") or positions
@@ -110,27 +104,27 @@ class ModelConfig:
     def to_json(self, dtype: torch.dtype, end_ids: list[int]) -> str:
         """A ``config.json`` that transformers 4 and 5 both read."""
         scaling = self.rope_scaling.to_json() if self.rope_scaling else None
-        raw = dict(vars(self))
-        raw["architectures"] = [ARCHITECTURES[self.model_type]["hf_class"]]
-        raw["attention_bias"] = ARCHITECTURES[self.model_type]["qkv_bias"]
-        raw["rope_scaling"] = scaling
-        raw["rope_parameters"] = scaling or {"rope_type": "default"}
-        raw["rope_parameters"] = raw["rope_parameters"] | {"rope_theta": self.rope_theta}
-        raw["hidden_act"] = "silu"
-        raw["torch_dtype"] = str(dtype).removeprefix("torch.")
-        raw["eos_token_id"] = end_ids[0] if len(end_ids) == 1 else end_ids
-        raw["use_cache"] = True
+        rope = (scaling or {"rope_type": "default"}) | {"rope_theta": self.rope_theta}
+        architecture = ARCHITECTURES[self.model_type]
+        raw = vars(self) | {
+            "architectures": [architecture["hf_class"]],
+            "attention_bias": architecture["qkv_bias"],
+            "rope_scaling": scaling,
+            "rope_parameters": rope,
+            "hidden_act": "silu",
+            "torch_dtype": str(dtype).removeprefix("torch."),
+            "eos_token_id": end_ids[0] if len(end_ids) == 1 else end_ids,
+            "use_cache": True,
+        }
         return json.dumps(raw, indent=2, sort_keys=True) + "\n"
 
 
 def check_supported(raw: dict) -> None:
     """Raises BadInput for a key whose value asks for another computation."""
-    for key, harmless, description in UNSUPPORTED:
-        if raw.get(key) is not None and raw[key] not in harmless:
-            raise BadInput(f"{description} ('{key}': {json.dumps(raw[key])}) is not supported")
+    faults = [key for key, values in HARMLESS.items() if raw.get(key) not in (None, *values)]
     if raw["model_type"] != "qwen2" and raw.get("attention_bias"):
-        raise BadInput("a bias on every attention projection ('attention_bias') is not supported")
-    layer_types = raw.get("layer_types") or ()
-    if any(kind != "full_attention" for kind in layer_types):
-        raise BadInput(f"layers other than full attention ('layer_types': {layer_types}) "
-                       "are not supported")
+        faults.append("attention_bias")
+    if set(raw.get("layer_types") or ()) - {"full_attention"}:
+        faults.append("layer_types")
+    for key in faults:
+        raise BadInput(f"'{key}': {json.dumps(raw[key])} is not supported")

@@ -20,12 +20,7 @@ from functools import partial
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import (
-    CPUOffloadPolicy,
-    MixedPrecisionPolicy,
-    OffloadPolicy,
-    fully_shard,
-)
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
@@ -35,35 +30,28 @@ from minifleming.run import distributed
 from minifleming.run.errors import BadInput
 
 
-def apply_fsdp(model: LanguageModel, size: int, compute_dtype: torch.dtype, device: torch.device,
-               offload: bool = False) -> None:
-    """Shards every block, then the rest of the model (embedding, last norm, head). ``model`` may be
-    on "meta".
+def apply_fsdp(model: LanguageModel, size: int, compute_dtype: torch.dtype,
+               device: torch.device) -> None:
+    """Shards every block, then the rest of the model (embedding, last norm, head), which may be on
+    "meta".
 
     Args:
         size: ``run.fsdp_size``.
         compute_dtype: dtype of gathered weights and of matrix products; sums over ranks are in
-        fp32.
-        offload: keep weights, gradients and optimizer state in CPU memory.
+            fp32.
 
     Raises BadInput if ``size`` does not divide the number of ranks.
     """
-    offload_policy = CPUOffloadPolicy() if offload and device.type == "cuda" else OffloadPolicy()
-    settings = {
-        "mesh": fsdp_mesh(distributed.world_size(), size, device),
-        "mp_policy": MixedPrecisionPolicy(compute_dtype, torch.float32, cast_forward_inputs=False),
-        "offload_policy": offload_policy,
-    }
-    for block in model.model.layers:
-        fully_shard(block, **settings, reshard_after_forward=True)
-    # The head runs after the forward pass has ended, so the root must keep its weights.
-    fully_shard(model, **settings, reshard_after_forward=False)
+    mesh = fsdp_mesh(distributed.world_size(), size, device)
+    precision = MixedPrecisionPolicy(compute_dtype, torch.float32, cast_forward_inputs=False)
     for module in (*model.model.layers, model):
+        # The head runs after the forward pass has ended, so the root must keep its weights.
+        fully_shard(module, mesh=mesh, mp_policy=precision,
+                    reshard_after_forward=module is not model)
         module.set_gradient_divide_factor(1.0)  # sum, not mean: denominators are global already
         module.set_force_sum_reduction_for_comms(True)
     model.sharded = True
     model.compute_dtype = compute_dtype
-    model.compute_device = device
 
 
 def fsdp_mesh(ranks: int, size: int, device: torch.device) -> DeviceMesh:
@@ -79,8 +67,9 @@ def fsdp_mesh(ranks: int, size: int, device: torch.device) -> DeviceMesh:
     return init_device_mesh(device.type, (ranks // size, size), mesh_dim_names=("copy", "shard"))
 
 
-def local_row_range(parameter: Tensor, rows: int) -> slice:
-    """The part of the ``rows`` of dimension 0 that this rank holds."""
+def local_row_range(parameter: Tensor) -> slice:
+    """The part of dimension 0 that this rank holds."""
+    rows = parameter.shape[0]
     if not isinstance(parameter, DTensor):
         return slice(0, rows)
     mesh = parameter.device_mesh
@@ -97,14 +86,6 @@ def to_local(tensor: Tensor) -> Tensor:
 def full_tensor(tensor: Tensor) -> Tensor:
     """All rows, on every rank. A collective if the tensor is sharded."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def shard_like(rows: Tensor, parameter: Tensor) -> Tensor:
-    """This rank's rows as a tensor that is sharded like ``parameter``."""
-    if not isinstance(parameter, DTensor):
-        return rows
-    return DTensor.from_local(rows, parameter.device_mesh, parameter.placements, run_check=False,
-                              shape=parameter.shape, stride=parameter.stride())
 
 
 def is_first_replica(parameter: Tensor) -> bool:
@@ -165,15 +146,9 @@ def activation_checkpointing(model: LanguageModel, enabled: bool = True) -> Iter
     """
     blocks = list(model.model.layers) if enabled else []
     for block in blocks:
-        block.forward = partial(forward_checkpointed, block.forward)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     try:
         yield
     finally:
         for block in blocks:
             del block.forward
-
-
-def forward_checkpointed(forward, *inputs):
-    if not torch.is_grad_enabled():
-        return forward(*inputs)
-    return checkpoint(forward, *inputs, use_reentrant=False)

@@ -17,12 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from minifleming.lm.model import LanguageModel, causal_attention
-
-INITIAL_TOKENS = 256  # allocated for each row at first; doubled when it is full
 
 
 @dataclass(frozen=True)
@@ -35,26 +33,60 @@ class Capacity:
     new_tokens: int
 
 
-class ActiveRows:
-    """Which prompt slot each active row reads, and how many sampled tokens it has."""
+class KVCache:
+    """The cache and the two model calls that fill it, for prompts and for one more token of each
+    row.
 
-    def __init__(self, num_slots: int):
-        self.slots: list[int] = []
-        self.lengths: list[int] = []
-        self.free_slots = list(range(num_slots))[::-1]
+    Decoding here is the forward pass of a batch-invariant model; the fast engines are subclasses
+    that replace it.
+    """
 
-    def __len__(self) -> int:
-        return len(self.slots)
+    def __init__(self, model: LanguageModel, capacity: Capacity):
+        c = model.config
+        self.model, self.capacity = model, capacity
+        self.K, self.D = c.num_key_value_heads, c.head_dim
+        layers = range(c.num_hidden_layers)
+        stored = (2, capacity.prompts, self.K, capacity.prompt_tokens, self.D)
+        self.prompts = [self.zeros(*stored) for _ in layers]
+        self.keys = [self.new_keys() for _ in layers]
+        self.values = [self.zeros(*keys.shape) for keys in self.keys]
+        self.slots: list[int] = []  # of each active row
+        self.lengths: list[int] = []  # sampled tokens of each active row
+        self.free_slots = list(range(capacity.prompts))[::-1]
+        self.prompt_lengths = [0] * capacity.prompts
+        self.prefill_slots: list[int] | None = None  # set while the model reads prompts
 
-    def add(self, slots: list[int], samples: int) -> None:
-        """Append ``samples`` rows for each slot."""
-        for slot in slots:
+    def zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=self.model.dtype, device=self.model.device)
+
+    def new_keys(self) -> Tensor:
+        return self.zeros(self.capacity.rows, self.K, self.capacity.new_tokens, self.D)
+
+    def forward_prompts(self, prompts: list[list[int]], samples: int) -> Tensor:
+        """Run each prompt once and add ``samples`` rows for it. Returns its last hidden state,
+        [prompts, C]."""
+        device = self.model.device
+        ids = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True)
+        last = [i * ids.shape[1] + len(prompt) - 1 for i, prompt in enumerate(prompts)]
+        self.prefill_slots = [self.free_slots.pop() for _ in prompts]
+        hidden = self.model(ids.to(device), attention=self,
+                            output_positions=torch.tensor(last, device=device))
+        for slot, prompt in zip(self.prefill_slots, prompts):
+            self.prompt_lengths[slot] = len(prompt)
             self.slots += [slot] * samples
             self.lengths += [0] * samples
+        self.prefill_slots = None
+        self.arrange()
+        return hidden
 
-    def remove(self, finished: list[int]) -> list[int]:
-        """Remove these rows. Returns the old index of every row that remains."""
-        kept = list(range(len(self)))
+    def forward_tokens(self, ids: Tensor) -> Tensor:
+        """Feed one token per row, ids [n]. Returns hidden states [n, C]."""
+        positions = self.begin_step()
+        return self.model(ids[:, None], positions[:, None], self)[:, 0]
+
+    def release(self, finished: list[int]) -> list[int]:
+        """Free these rows. Returns the old index of every row that remains."""
+        kept = list(range(len(self.slots)))
         for row in sorted(finished, reverse=True):
             kept[row] = kept[-1]
             kept.pop()
@@ -62,86 +94,10 @@ class ActiveRows:
         self.slots = [self.slots[i] for i in kept]
         self.lengths = [self.lengths[i] for i in kept]
         self.free_slots += sorted(before - set(self.slots), reverse=True)
-        return kept
-
-    def by_slot(self, num_slots: int) -> list[list[int]]:
-        """The active rows of each of the first ``num_slots`` slots."""
-        groups: list[list[int]] = [[] for _ in range(num_slots)]
-        for row, slot in enumerate(self.slots):
-            groups[slot].append(row)
-        return groups
-
-
-class KVCache:
-    """The cache and the two model calls that fill it, for prompts and for one more token of each
-    row.
-
-    Decoding here is the model's own forward pass; the fast engines are subclasses that replace it.
-    """
-
-    def __init__(self, model: LanguageModel, capacity: Capacity):
-        c = model.config
-        self.model, self.capacity = model, capacity
-        self.num_layers = c.num_hidden_layers
-        self.K, self.D = c.num_key_value_heads, c.head_dim
-        self.rows = ActiveRows(capacity.prompts)
-        shape = (2, capacity.prompts, self.K, capacity.prompt_tokens, self.D)
-        self.prompts = [self.zeros(*shape) for _ in range(self.num_layers)]
-        self.prompt_lengths = [0] * capacity.prompts
-        self.prefill_slots: list[int] | None = None  # set while the model reads prompts
-        self.keys = [self.zeros(capacity.rows, self.K, 0, self.D) for _ in range(self.num_layers)]
-        self.values = list(self.keys)
-        self.allocated = 0
-        self.reserve(min(capacity.new_tokens, INITIAL_TOKENS))
-
-    def zeros(self, *shape: int) -> Tensor:
-        return torch.zeros(shape, dtype=self.model.dtype, device=self.model.device)
-
-    def new_keys(self, tokens: int) -> Tensor:
-        return self.zeros(self.capacity.rows, self.K, tokens, self.D)
-
-    def reserve(self, tokens: int) -> None:
-        """Make room for at least this many sampled tokens per row."""
-        if tokens <= self.allocated:
-            return
-        self.allocated = min(self.capacity.new_tokens, max(tokens, 2 * self.allocated))
-        for layer in range(self.num_layers):
-            keys = self.new_keys(self.allocated)
-            values = self.zeros(self.capacity.rows, self.K, self.allocated, self.D)
-            held = self.keys[layer].shape[2]
-            keys[:, :, :held] = self.keys[layer]
-            values[:, :, :held] = self.values[layer]
-            self.keys[layer], self.values[layer] = keys, values
-
-    def forward_prompts(self, prompts: list[list[int]], samples: int) -> Tensor:
-        """Run each prompt once and add ``samples`` rows for it. Returns its last hidden state,
-        [prompts, C]."""
-        ids, lengths = pad_right(prompts, self.model.device)
-        slots = [self.rows.free_slots.pop() for _ in prompts]
-        for slot, prompt in zip(slots, prompts):
-            self.prompt_lengths[slot] = len(prompt)
-        self.prefill_slots = slots
-        hidden = self.model(ids, attention=self, output_positions=last_positions(ids, lengths))
-        self.prefill_slots = None
-        self.rows.add(slots, samples)
-        self.arrange()
-        return hidden
-
-    def forward_tokens(self, ids: Tensor) -> Tensor:
-        """Feed one token per row, ids [n]. Returns hidden states [n, C]."""
-        positions = self.begin_step()
-        hidden = self.model(ids[:, None], positions[:, None], self)[:, 0]
-        self.end_step()
-        return hidden
-
-    def release(self, finished: list[int]) -> list[int]:
-        """Free these rows. Returns the old index of every row that remains."""
-        kept = self.rows.remove(finished)
         moved = [i for i, old in enumerate(kept) if i != old]
         source = [kept[i] for i in moved]
-        if moved:
-            for tensor in self.row_tensors():
-                tensor[moved] = tensor[source]
+        for tensor in self.row_tensors() if moved else ():
+            tensor[moved] = tensor[source]
         if kept:
             self.arrange()
         return kept
@@ -150,61 +106,61 @@ class KVCache:
         """Tensors [rows, ...] whose entries move with their row."""
         return [*self.keys, *self.values]
 
+    def rows_by_slot(self, num_slots: int) -> list[list[int]]:
+        """The active rows of each of the first ``num_slots`` slots."""
+        groups: list[list[int]] = [[] for _ in range(num_slots)]
+        for row, slot in enumerate(self.slots):
+            groups[slot].append(row)
+        return groups
+
     def arrange(self) -> None:
         """Recompute what depends on which row reads which prompt."""
-        lengths = [self.prompt_lengths[slot] for slot in self.rows.slots]
+        lengths = [self.prompt_lengths[slot] for slot in self.slots]
         self.max_prompt_len = max(lengths)
         self.prompt_len = torch.tensor(lengths, device=self.model.device)  # [n]
 
     def begin_step(self) -> Tensor:
-        """Make room for one more token per row. Returns the positions of these tokens, [n]."""
-        self.max_len = max(self.rows.lengths) + 1
-        self.reserve(self.max_len)
-        self.own_len = torch.tensor(self.rows.lengths, device=self.model.device)  # [n]
+        """Count one more token per row. Returns the positions of these tokens, [n]."""
+        self.own_len = torch.tensor(self.lengths, device=self.model.device)  # [n], before the token
+        self.lengths = [length + 1 for length in self.lengths]
+        self.max_len = max(self.lengths)
         return self.prompt_len + self.own_len
-
-    def end_step(self) -> None:
-        self.rows.lengths = [length + 1 for length in self.rows.lengths]
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Store the new token's key and value of each row. k, v [n, K, D]"""
-        row = torch.arange(len(self.rows), device=k.device)
+        row = torch.arange(len(k), device=k.device)
         self.keys[layer][row, :, self.own_len] = k
         self.values[layer][row, :, self.own_len] = v
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """What the model calls. q [B, H, T, D]; k, v [B, K, T, D] -> [B, H, T, D]
+        """Attention of B prompts during a prefill. q [B, H, T, D]; k, v [B, K, T, D] -> as q
 
-        During a prefill B are prompts of T tokens; otherwise B are the active rows with one token
-        each.
+        Decode steps that call the model are only those of the batch-invariant mode, which attends
+        by itself to what ``update`` returns.
         """
-        keys, values, num_keys = self.update(layer, k, v)
-        if self.prefill_slots is not None:
-            return causal_attention(q, keys, values)
-        mask = torch.arange(keys.shape[2], device=q.device) < num_keys
-        return F.scaled_dot_product_attention(q, keys, values, mask[:, None, None], enable_gqa=True)
+        keys, values, _ = self.update(layer, k, v)
+        return causal_attention(q, keys, values)
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Stores the new keys and values [B, K, T, D].
+        """Stores the new keys and values [B, K, T, D]: of B prompts in a prefill, otherwise of one
+        token of each active row.
 
         Returns all keys and values of each row, [B, K, L, D], and how many of them each query sees,
         [B, T].
         """
         B, _, T, _ = k.shape
         if self.prefill_slots is not None:
-            stored = self.prompts[layer]
-            stored[0, self.prefill_slots, :, :T] = k.to(stored.dtype)
-            stored[1, self.prefill_slots, :, :T] = v.to(stored.dtype)
+            self.prompts[layer][:, self.prefill_slots, :, :T] = torch.stack((k, v))
             return k, v, torch.arange(1, T + 1, device=k.device).expand(B, T)
         self.write(layer, k[:, :, 0], v[:, :, 0])
-        prompt_keys, prompt_values = self.prompts[layer][:, self.rows.slots]
+        prompt_keys, prompt_values = self.prompts[layer][:, self.slots]
         keys = self.join(prompt_keys, self.keys[layer])
         values = self.join(prompt_values, self.values[layer])
         return keys, values, (self.prompt_len + self.own_len + 1)[:, None]
 
     def join(self, prompt: Tensor, own: Tensor) -> Tensor:
         """Each row's prompt followed by its sampled tokens, without a gap. -> [n, K, P + T, D]"""
-        own = own[: len(self.rows), :, : self.max_len]
+        own = own[: len(self.slots), :, : self.max_len]
         both = torch.cat((prompt[:, :, : self.max_prompt_len], own), dim=2)
         return remove_padding_gap(both, self.prompt_len, self.max_prompt_len)
 
@@ -219,17 +175,3 @@ def remove_padding_gap(x: Tensor, lengths: Tensor, padded: int) -> Tensor:
     source = torch.where(columns < lengths[:, None], columns, columns + (padded - lengths[:, None]))
     source = source.clamp_(max=x.shape[2] - 1)[:, None, :, None]
     return x.gather(2, source.expand(-1, x.shape[1], -1, x.shape[3]))
-
-
-def pad_right(sequences: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Right-padded ids [B, T] and their lengths [B]."""
-    lengths = [len(sequence) for sequence in sequences]
-    ids = torch.zeros(len(sequences), max(lengths), dtype=torch.int64)
-    for row, sequence in zip(ids, sequences):
-        row[: len(sequence)] = torch.tensor(sequence)
-    return ids.to(device), torch.tensor(lengths, device=device)
-
-
-def last_positions(ids: Tensor, lengths: Tensor) -> Tensor:
-    """The flattened position of each row's last token. ids [B, T], lengths [B] -> [B]"""
-    return torch.arange(len(ids), device=ids.device) * ids.shape[1] + lengths - 1

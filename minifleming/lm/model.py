@@ -64,17 +64,14 @@ class Attention(nn.Module):
     def __init__(self, c: ModelConfig):
         super().__init__()
         architecture = ARCHITECTURES[c.model_type]
-        bias = architecture["qkv_bias"]
+        bias, has_norm = architecture["qkv_bias"], architecture["qk_norm"]
         H, K, self.D = c.num_attention_heads, c.num_key_value_heads, c.head_dim
         self.q_proj = nn.Linear(c.hidden_size, H * self.D, bias=bias)
         self.k_proj = nn.Linear(c.hidden_size, K * self.D, bias=bias)
         self.v_proj = nn.Linear(c.hidden_size, K * self.D, bias=bias)
         self.o_proj = nn.Linear(H * self.D, c.hidden_size, bias=False)
-        self.q_norm: nn.Module = nn.Identity()
-        self.k_norm: nn.Module = nn.Identity()
-        if architecture["qk_norm"]:
-            self.q_norm = RMSNorm(self.D, c.rms_norm_eps)
-            self.k_norm = RMSNorm(self.D, c.rms_norm_eps)
+        self.q_norm = RMSNorm(self.D, c.rms_norm_eps) if has_norm else nn.Identity()
+        self.k_norm = RMSNorm(self.D, c.rms_norm_eps) if has_norm else nn.Identity()
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [..., C] -> q [..., H, D], k and v [..., K, D], before the rotary embedding."""
@@ -142,10 +139,9 @@ class Decoder(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """The decoder and its head. Four attributes are set from outside; they change only rounding.
+    """The decoder and its head. Three attributes are set from outside; they change only rounding.
 
     compute_dtype    dtype of matrix products and hidden states, if it is not that of the weights
-    compute_device   device of the computation, if the weights are stored on another one
     sharded          the weights are spread over the ranks (fsdp.py)
     batch_invariant  a token's values have the same bits in any batch (batch_invariant.py)
     """
@@ -154,7 +150,6 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype: torch.dtype | None = None
-        self.compute_device: torch.device | None = None
         self.sharded = False
         self.batch_invariant = False
         self.model = Decoder(config)
@@ -225,7 +220,7 @@ class LanguageModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.compute_device or self.model.embed_tokens.weight.device
+        return self.model.embed_tokens.weight.device
 
     @property
     def dtype(self) -> torch.dtype:

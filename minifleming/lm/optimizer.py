@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from minifleming.lm.fsdp import full_tensor, local_row_range, shard_like, to_local
+from minifleming.lm.fsdp import full_tensor, local_row_range, to_local
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.tensor_files import MAX_FILE_BYTES, stored_tensors, write_tensors
+from minifleming.lm.tensor_files import stored_tensors, write_tensors
+from minifleming.lm.weights import check_shapes
 from minifleming.run import distributed
 from minifleming.run.errors import BadInput, RunFailed
 
@@ -20,7 +21,7 @@ STEM = "optimizer"
 def adamw(model: nn.Module, lr: float, betas: tuple[float, float],
           weight_decay: float) -> torch.optim.AdamW:
     """Raises BadInput for 16-bit weights: steps of 1e-6 would round to nothing (trap T32)."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = list(model.parameters())
     if any(p.dtype in (torch.bfloat16, torch.float16) for p in parameters):
         raise BadInput("model.dtype: training needs float32 weights; "
                        "small steps round away in 16 bits")
@@ -66,8 +67,8 @@ def optimizer_step(model: LanguageModel, optimizer: torch.optim.Optimizer, max_g
     return norm
 
 
-def save_optimizer(optimizer: torch.optim.AdamW, model: LanguageModel, folder: Path | None,
-                   max_file_bytes: int = MAX_FILE_BYTES) -> None:
+def save_optimizer(optimizer: torch.optim.AdamW, model: LanguageModel,
+                   folder: Path | None) -> None:
     """Writes moments and step counts as "PARAMETER|MOMENT" to ``optimizer.safetensors`` (or
     several).
 
@@ -77,9 +78,8 @@ def save_optimizer(optimizer: torch.optim.AdamW, model: LanguageModel, folder: P
     state = {}
     for name, parameter in model.named_parameters():
         for moment, value in optimizer.state.get(parameter, {}).items():
-            state[f"{name}|{moment}"] = value.detach()
-    sizes = {key: value.numel() * value.element_size() for key, value in state.items()}
-    write_tensors(folder, sizes, lambda key: full_tensor(state[key]), STEM, max_file_bytes)
+            state[f"{name}|{moment}"] = value
+    write_tensors(folder, state, torch.float32, STEM)
 
 
 def load_optimizer(optimizer: torch.optim.AdamW, model: LanguageModel, folder: Path) -> None:
@@ -88,27 +88,20 @@ def load_optimizer(optimizer: torch.optim.AdamW, model: LanguageModel, folder: P
     An empty file is the state before the first step. Raises BadInput if the state is not the
     model's.
     """
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    check_state(parameters, folder)
-    for stored in stored_tensors(folder, STEM):
-        name, _, moment = stored.name.rpartition("|")
+    parameters = dict(model.named_parameters())
+    wanted = {}
+    for name, parameter in parameters.items():
+        shape = list(parameter.shape)
+        wanted |= {f"{name}|step": [], f"{name}|exp_avg": shape, f"{name}|exp_avg_sq": shape}
+    found = [(key, stored.get_shape()) for key, stored in stored_tensors(folder, STEM)]
+    if found:
+        check_shapes(wanted, found, folder / f"{STEM}.safetensors")
+    for key, stored in stored_tensors(folder, STEM):
+        name, _, moment = key.rpartition("|")
         parameter = parameters[name]
-        rows = local_row_range(parameter, stored.shape[0]) if stored.shape else None
-        value = stored.read(rows).to(to_local(parameter).device)
-        optimizer.state[parameter][moment] = shard_like(value, parameter) if stored.shape else value
-
-
-def check_state(parameters: dict[str, nn.Parameter], folder: Path) -> None:
-    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
-    for stored in stored_tensors(folder, STEM):
-        name, _, moment = stored.name.rpartition("|")
-        shapes.setdefault(name, {})[moment] = stored.shape
-    if not shapes:
-        return
-    file = folder / f"{STEM}.safetensors"
-    for name in sorted(shapes.keys() ^ parameters.keys()):
-        raise BadInput(f"{name} is in the model or in this state, not in both", file)
-    for name, found in shapes.items():
-        shape = tuple(parameters[name].shape)
-        if found != {"step": (), "exp_avg": shape, "exp_avg_sq": shape}:
-            raise BadInput(f"{name} has other moments, or of another shape", file)
+        if moment == "step":
+            value = stored[...].to(parameter.device)
+        else:
+            value = torch.zeros_like(parameter)
+            to_local(value).copy_(stored[local_row_range(parameter)])
+        optimizer.state[parameter][moment] = value

@@ -89,18 +89,17 @@ def pack_groups(groups: list[Group] | list[Example], max_tokens: int) -> list[Pa
 
     A group longer than ``max_tokens`` gets a row of its own.
     """
-    groups = [as_group(group) for group in groups]
+    sizes = [len(as_group(group)) for group in groups]
     rows: list[list[int]] = []  # group indices
     room: list[int] = []  # tokens left in each row
-    for i in sorted(range(len(groups)), key=lambda i: -len(groups[i])):
-        size = len(groups[i])
-        fitting = (row for row, left in enumerate(room) if left >= size)
+    for i in sorted(range(len(groups)), key=lambda i: -sizes[i]):
+        fitting = (row for row, left in enumerate(room) if left >= sizes[i])
         row = next(fitting, len(rows))
         if row == len(rows):
             rows.append([])
             room.append(max_tokens)
         rows[row].append(i)
-        room[row] -= size
+        room[row] -= sizes[i]
     packs = []
     for row in rows:
         packs.append(build_pack([groups[i] for i in row], row))
@@ -113,50 +112,37 @@ def as_group(example: Group | Example) -> Group:
 
 def build_pack(groups: list[Group] | list[Example], group_ids: list[int]) -> Pack:
     """One row with these groups, in order."""
-    row = PackBuilder()
-    for group in groups:
-        row.add(as_group(group))
-    return Pack(torch.tensor([row.ids]), torch.tensor([row.positions]),
-                Segments(row.lengths, row.prefix_of), torch.tensor(row.logit_positions),
-                torch.tensor(row.labels), torch.tensor(row.sequence_ids), group_ids)
-
-
-class PackBuilder:
-    """The columns of a ``Pack`` while it is being filled."""
-
-    def __init__(self):
-        self.ids: list[int] = []
-        self.positions: list[int] = []
-        self.lengths: list[int] = []  # of the segments
-        self.prefix_of: list[int] = []  # the segment that each segment also attends to, or -1
-        self.logit_positions: list[int] = []
-        self.labels: list[int] = []
-        self.sequence_ids: list[int] = []
-        self.num_sequences = 0
-
-    def add(self, group: Group) -> None:
-        prompt_segment = len(self.lengths)
-        self.add_segment(group.prompt, 0, -1)
-        last = len(self.ids) - 1  # of the prompt
+    ids: list[int] = []
+    positions: list[int] = []
+    lengths: list[int] = []  # of the segments
+    prefix_of: list[int] = []  # the segment that each segment also attends to, or -1
+    logit_positions: list[int] = []
+    labels: list[int] = []
+    sequence_ids: list[int] = []
+    for group in map(as_group, groups):
+        P = len(group.prompt)
+        prompt_segment = len(lengths)
+        ids += group.prompt
+        positions += range(P)
+        lengths.append(P)
+        prefix_of.append(-1)
+        last = len(ids) - 1  # of the prompt
         for completion in group.completions:
             inputs = completion[:-1]
-            self.logit_positions += [last, *range(len(self.ids), len(self.ids) + len(inputs))]
-            self.labels += completion
-            self.sequence_ids += [self.num_sequences] * len(completion)
-            self.num_sequences += 1
-            self.add_segment(inputs, len(group.prompt), prompt_segment)
-        if len(group.completions) == 1 and len(self.lengths) > prompt_segment + 1:
-            # an only completion forms one segment with its prompt
-            self.lengths[prompt_segment] += self.lengths.pop()
-            self.prefix_of.pop()
-
-    def add_segment(self, ids: list[int], first_position: int, prefix: int) -> None:
-        if not ids:
-            return
-        self.ids += ids
-        self.positions += range(first_position, first_position + len(ids))
-        self.lengths.append(len(ids))
-        self.prefix_of.append(prefix)
+            number = sequence_ids[-1] + 1 if sequence_ids else 0
+            sequence_ids += [number] * len(completion)
+            logit_positions += [last, *range(len(ids), len(ids) + len(inputs))]
+            labels += completion
+            ids += inputs
+            positions += range(P, P + len(inputs))
+            if len(group.completions) == 1:  # forms one segment with its prompt
+                lengths[prompt_segment] += len(inputs)
+            elif inputs:
+                lengths.append(len(inputs))
+                prefix_of.append(prompt_segment)
+    return Pack(torch.tensor([ids]), torch.tensor([positions]), Segments(lengths, prefix_of),
+                torch.tensor(logit_positions), torch.tensor(labels), torch.tensor(sequence_ids),
+                group_ids)
 
 
 def packed_logprobs(model: LanguageModel, pack: Pack,

@@ -4,7 +4,6 @@ families use.
 At each position, pair i of a head of width D is rotated by position · frequency_i, with frequency_i
 = theta^(-2i/D) before scaling:
 
-- ``linear`` (Chen et al. 2023): every frequency is divided by the factor.
 - ``llama3`` (Llama 3.1): long wavelengths are divided by the factor, short ones kept, with a linear
   blend between.
 - ``yarn`` (Peng et al. 2023, arXiv:2309.00071): the same over the index of the pair; cos and sin
@@ -17,17 +16,15 @@ last place of a frequency is an angle of 0.002, so two correct formulas would gi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from minifleming.run.errors import BadInput
 
-REQUIRED = object()
-OPTIONS = {  # of each kind of scaling, in addition to the factor: default values
-    "linear": {},
-    "llama3": {"low_freq_factor": REQUIRED, "high_freq_factor": REQUIRED},
+OPTIONS = {  # of each kind of scaling, in addition to the factor: default values, "" if required
+    "llama3": {"low_freq_factor": "", "high_freq_factor": ""},
     "yarn": {"beta_fast": 32.0, "beta_slow": 1.0, "attention_factor": None, "truncate": True},
 }
 
@@ -37,7 +34,7 @@ class RopeScaling:
     kind: str
     factor: float
     original_positions: int  # the model's positions before scaling
-    options: tuple[tuple[str, float | bool | None], ...] = ()
+    options: dict[str, float | bool | None] = field(default_factory=dict)
 
     @classmethod
     def read(cls, raw: dict, positions: int) -> RopeScaling | None:
@@ -46,31 +43,23 @@ class RopeScaling:
         Raises BadInput, KeyError.
         """
         kind = raw.get("rope_type", raw.get("type", "default"))
-        if raw.get("partial_rotary_factor", 1) != 1:
-            raise BadInput("rotary on a part of the head ('partial_rotary_factor') "
-                           "is not supported")
         if kind == "default":
             return None
         if kind not in OPTIONS or raw.get("mscale") or raw.get("mscale_all_dim"):
             raise BadInput(f"rotary scaling '{raw}' is not supported")
         options = {}
         for name, default in OPTIONS[kind].items():
-            value = raw[name] if default is REQUIRED else raw.get(name)
+            value = raw[name] if default == "" else raw.get(name)
             if value is None:
                 value = default
-            elif name != "truncate":
-                value = float(value)
-            options[name] = value
+            options[name] = value if value is None or name == "truncate" else float(value)
         original = int(raw.get("original_max_position_embeddings") or positions)
-        return cls(kind, float(raw["factor"]), original, tuple(options.items()))
+        return cls(kind, float(raw["factor"]), original, options)
 
     def to_json(self) -> dict:
-        raw = {"rope_type": self.kind, "factor": self.factor,
-               "original_max_position_embeddings": self.original_positions}
-        for name, value in self.options:
-            if value is not None:
-                raw[name] = value
-        return raw
+        set_options = {name: value for name, value in self.options.items() if value is not None}
+        return {"rope_type": self.kind, "factor": self.factor,
+                "original_max_position_embeddings": self.original_positions} | set_options
 
 
 def cos_sin(positions: Tensor, theta: float, D: int,
@@ -88,21 +77,17 @@ def frequencies(theta: float, D: int, scaling: RopeScaling | None,
     unscaled = 1.0 / powers
     if scaling is None:
         return unscaled, 1.0
-    if scaling.kind == "linear":
-        return unscaled / scaling.factor, 1.0
-    options = dict(scaling.options)
     if scaling.kind == "llama3":
-        return llama3_frequencies(unscaled, scaling, options), 1.0
-    ramp = yarn_ramp(theta, D, scaling, options).to(device)
-    kept = 1 - ramp
-    factor = options["attention_factor"]
+        return llama3_frequencies(unscaled, scaling), 1.0
+    kept = 1 - yarn_ramp(theta, D, scaling).to(device)
+    factor = scaling.options["attention_factor"]
     if factor is None:
         factor = 0.1 * math.log(scaling.factor) + 1.0 if scaling.factor > 1 else 1.0
     return 1.0 / (scaling.factor * powers) * (1 - kept) + unscaled * kept, factor
 
 
-def llama3_frequencies(unscaled: Tensor, scaling: RopeScaling, options: dict) -> Tensor:
-    low, high = options["low_freq_factor"], options["high_freq_factor"]
+def llama3_frequencies(unscaled: Tensor, scaling: RopeScaling) -> Tensor:
+    low, high = scaling.options["low_freq_factor"], scaling.options["high_freq_factor"]
     wavelength = 2 * math.pi / unscaled
     is_long = wavelength > scaling.original_positions / low
     is_short = wavelength < scaling.original_positions / high
@@ -112,7 +97,7 @@ def llama3_frequencies(unscaled: Tensor, scaling: RopeScaling, options: dict) ->
     return torch.where(is_long | is_short, scaled, blended)
 
 
-def yarn_ramp(theta: float, D: int, scaling: RopeScaling, options: dict) -> Tensor:
+def yarn_ramp(theta: float, D: int, scaling: RopeScaling) -> Tensor:
     """0 for pairs that rotate fast, 1 for those that rotate slowly. -> [D/2]"""
 
     def pair_with(rotations: float) -> float:
@@ -120,6 +105,7 @@ def yarn_ramp(theta: float, D: int, scaling: RopeScaling, options: dict) -> Tens
         ratio = scaling.original_positions / (rotations * 2 * math.pi)
         return D * math.log(ratio) / (2 * math.log(theta))
 
+    options = scaling.options
     low, high = pair_with(options["beta_fast"]), pair_with(options["beta_slow"])
     if options["truncate"]:
         low, high = math.floor(low), math.ceil(high)

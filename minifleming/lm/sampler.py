@@ -16,9 +16,9 @@ on the order of the prompts, or on the rank that samples it: exactly so in batch
 otherwise up to the rounding of matrix products of different shapes.
 
 Each token is recorded with its log-probability under the distribution that it was drawn from,
-softmax(logits / T) over the whole vocabulary. Training never truncates that distribution (top-k,
-top-p, min-p): the recorded log-probability would not be the policy's, and the ratio of on-policy
-sampling in Eq. 1 would not be 1.
+softmax(logits / T) over the whole vocabulary. That distribution is never truncated (top-k, top-p):
+the recorded log-probability would not be the policy's, and the ratio of on-policy sampling in Eq. 1
+would not be 1.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from torch import Tensor
 
 from minifleming.kernels.reference import token_logprobs
 from minifleming.lm.batch_invariant import in_fixed_blocks
-from minifleming.lm.categorical import Truncation, rng_key, sample_inverse_cdf, uniform_at
+from minifleming.lm.categorical import rng_key, sample_inverse_cdf, uniform_at
 from minifleming.lm.engines import cuda_graph
 from minifleming.lm.engines.cuda_graph import CudaGraphDecoder
 from minifleming.lm.engines.fused_cpu import FusedDecoder
@@ -54,7 +55,6 @@ class SamplingParams:
     seed: int = 0
     step: int = 0  # of training: part of the random numbers' key
     max_num_seqs: int = 256  # rows decoded at a time; at least ``samples``
-    truncation: Truncation | None = None  # for serving only
     sync_every: int = 16  # steps between two yields of the CUDA graph engine
 
 
@@ -116,12 +116,10 @@ def generate_stream(model: LanguageModel, prompts: list[list[int]], keys: list[s
                 batch = next_prefill(waiting, prompts, rows, capacity, params.samples)
                 if not batch:
                     break
-                rng_keys = []
-                for i in batch:
-                    for s in range(params.samples):
-                        rows.append(Completion(i, s))
-                        rng_keys.append(rng_key(params.seed, params.step, keys[i], s))
-                engine.prefill([prompts[i] for i in batch], rng_keys)
+                new = [Completion(i, s) for i, s in product(batch, range(params.samples))]
+                rows += new
+                engine.prefill([prompts[i] for i in batch], [
+                    rng_key(params.seed, params.step, keys[row.prompt], row.sample) for row in new])
             for row, drawn in zip(rows, engine.sample()):
                 append_tokens(row, drawn, end_ids, limits[row.prompt])
             updated = rows
@@ -175,7 +173,7 @@ def next_prefill(waiting: deque[int], prompts: list[list[int]], rows: list[Compl
 
 def make_engine(model: LanguageModel, capacity: Capacity,
                 params: SamplingParams) -> Engine | CudaGraphDecoder:
-    if cuda_graph.is_supported(model, bool(params.truncation)):
+    if cuda_graph.is_supported(model):
         return CudaGraphDecoder(model, capacity, params.samples, params.temperature,
                                 params.sync_every)
     cache = KVCache(model, capacity) if model.batch_invariant else FusedDecoder(model, capacity)
@@ -206,17 +204,16 @@ class Engine:
         """Draw a token for every row. Returns a list of (token, log-probability) pairs per row."""
         logits = self.model.logits(torch.cat(self.hidden)).float()  # [n, V]
         self.hidden = []
-        u = uniform_at(self.rng_keys, np.array(self.cache.rows.lengths))
+        u = uniform_at(self.rng_keys, np.array(self.cache.lengths))
         u = torch.from_numpy(u).to(logits.device)[:, None]
         draw = partial(in_fixed_blocks, self.draw) if self.model.batch_invariant else self.draw
         self.ids, logprobs = draw(logits, u)
         return [[pair] for pair in zip(self.ids.tolist(), logprobs.tolist())]
 
     def draw(self, logits: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        temperature, truncation = self.params.temperature, self.params.truncation
-        ids, logprobs = sample_inverse_cdf(logits, u[:, 0], temperature, truncation)
-        if self.model.batch_invariant and not truncation:  # bit-equal to the trainer's
-            logprobs = token_logprobs(logits, ids, temperature or 1.0)
+        ids, logprobs = sample_inverse_cdf(logits, u[:, 0], self.params.temperature)
+        if self.model.batch_invariant:  # bit-equal to the trainer's
+            logprobs = token_logprobs(logits, ids, self.params.temperature or 1.0)
         return ids, logprobs
 
     def release(self, finished: list[int]) -> list[int]:

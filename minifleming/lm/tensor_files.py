@@ -7,19 +7,21 @@ Files are memory-mapped and read tensor by tensor, or a range of rows. Nothing i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from minifleming.run.checkpoint import read_json
+from minifleming.lm.fsdp import full_tensor
+from minifleming.run.checkpoint import read_json_dict
 from minifleming.run.errors import BadInput
 
 MAX_FILE_BYTES = 5 * 10**9
+FILE_NAME = re.compile(r"[\w.-]+\.safetensors")
 
 
 def weight_files(folder: Path, stem: str = "model") -> list[Path]:
@@ -30,103 +32,78 @@ def weight_files(folder: Path, stem: str = "model") -> list[Path]:
     index = folder / f"{stem}.safetensors.index.json"
     if not index.exists():
         return [folder / f"{stem}.safetensors"]
-    content = read_json(index)
-    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    weight_map = read_json_dict(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise BadInput("no 'weight_map' from names to files", index)
     for name in weight_map.values():
-        if not isinstance(name, str):
-            raise BadInput("no 'weight_map' from names to files", index)
-        if Path(name).name != name or not name.endswith(".safetensors") or not name.isprintable():
+        if not FILE_NAME.fullmatch(str(name)):
             raise BadInput(f"'{name}' is not a plain file name in .safetensors", index)
     return [folder / name for name in sorted(set(weight_map.values()))]
 
 
-@contextmanager
-def open_safetensors(file: Path):
-    """The opened file. Raises BadInput if it cannot be read."""
-    try:
-        with safe_open(file, framework="pt") as opened:
-            yield opened
-    except FileNotFoundError:
-        raise BadInput("no such file", file) from None
-    except (SafetensorError, OSError) as error:
-        raise BadInput(f"not a readable safetensors file: {error}", file) from None
+def stored_tensors(folder: Path, stem: str = "model") -> Iterator[tuple[str, object]]:
+    """Names and tensors of a folder. Each tensor can be read until the next one is requested.
 
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor of an opened file. ``dtype`` is the name that safetensors uses, such as "BF16"."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    file: safe_open
-
-    def read(self, rows: slice | None = None) -> Tensor:
-        """These rows, or the whole tensor."""
-        if rows is None:
-            return self.file.get_tensor(self.name)
-        return self.file.get_slice(self.name)[rows]
-
-
-def stored_tensors(folder: Path, stem: str = "model") -> Iterator[StoredTensor]:
-    """The tensors of a folder. Each can be read until the next one is requested."""
+    It is a slice of safetensors: ``get_shape()``, ``get_dtype()`` (such as "BF16"), and ``[rows]``
+    or ``[...]``, which read it. Raises BadInput if a file cannot be read.
+    """
     for path in weight_files(folder, stem):
-        with open_safetensors(path) as file:
-            for name in file.keys():
-                stored = file.get_slice(name)
-                yield StoredTensor(name, tuple(stored.get_shape()), stored.get_dtype(), file)
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():
+                    yield name, file.get_slice(name)
+        except FileNotFoundError:
+            raise BadInput("no such file", path) from None
+        except (SafetensorError, OSError) as error:
+            raise BadInput(f"not a readable safetensors file: {error}", path) from None
 
 
-def write_tensors(folder: Path | None, sizes: dict[str, int], tensor_of: Callable[[str], Tensor],
-                  stem: str = "model", max_file_bytes: int = MAX_FILE_BYTES) -> None:
-    """Writes tensor_of(name) for every name of ``sizes`` (name -> bytes).
+def write_tensors(folder: Path | None, tensors: dict[str, Tensor], dtype: torch.dtype,
+                  stem: str = "model") -> None:
+    """Writes the tensors in ``dtype``, in files of at most MAX_FILE_BYTES (or one tensor).
 
-    ``tensor_of`` may be a collective: every rank calls this function, and all but one pass
+    Sharded tensors are gathered one by one: every rank calls this function, and all but one pass
     ``folder`` None.
     """
-    parts = split_by_size(sizes, max_file_bytes)
+    sizes = {name: tensor.numel() * dtype.itemsize for name, tensor in tensors.items()}
+    parts = split_by_size(sizes)
     weight_map = {}
     for i, names in enumerate(parts, 1):
         file = f"{stem}.safetensors"
         if len(parts) > 1:
             file = f"{stem}-{i:05d}-of-{len(parts):05d}.safetensors"
-        tensors = {}
+        part = {}
         for name in names:
             weight_map[name] = file
-            tensor = tensor_of(name)
+            tensor = full_tensor(tensors[name].detach()).to(dtype)
             if folder:
-                tensors[name] = tensor.cpu().contiguous()
+                part[name] = tensor.cpu().contiguous()
         if folder:
-            save_safetensors(tensors, folder / file)
+            save_safetensors(part, folder / file)
     if folder and len(parts) > 1:
-        weight_map = dict(sorted(weight_map.items()))
         index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
-        (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+        text = json.dumps(index, indent=2, sort_keys=True)
+        (folder / f"{stem}.safetensors.index.json").write_text(text + "\n")
 
 
-def split_by_size(sizes: dict[str, int], max_bytes: int) -> list[list[str]]:
-    """The names, in order, in parts of at most ``max_bytes`` (or one tensor)."""
+def split_by_size(sizes: dict[str, int]) -> list[list[str]]:
+    """The names, in order, in parts of at most MAX_FILE_BYTES (or one tensor)."""
     parts: list[list[str]] = [[]]
-    room = max_bytes
+    room = MAX_FILE_BYTES
     for name, size in sizes.items():
         if size > room and parts[-1]:
             parts.append([])
-            room = max_bytes
+            room = MAX_FILE_BYTES
         parts[-1].append(name)
         room -= size
     return parts
 
 
 def save_safetensors(tensors: dict[str, Tensor], file: Path) -> None:
-    """Writes one file. Raises OSError if it is shorter than it should be."""
+    """Writes one file. Raises OSError if it cannot be written, or not all of it."""
     try:
         save_file(tensors, file, metadata={"format": "pt"})
+        with safe_open(file, framework="pt"):  # fails if the file is shorter than its header says
+            pass
     except SafetensorError as error:
         raise OSError(None, str(error), str(file)) from None
-    with open(file, "rb") as stream:
-        header_bytes = int.from_bytes(stream.read(8), "little")
-    tensor_bytes = sum(t.numel() * t.element_size() for t in tensors.values())
-    if file.stat().st_size != 8 + header_bytes + tensor_bytes:
-        raise OSError(None, "was written short", str(file))

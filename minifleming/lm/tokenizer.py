@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer as Backend
 
-from minifleming.run.checkpoint import read_json
+from minifleming.run.checkpoint import read_json_dict
 from minifleming.run.errors import BadInput
 
 INSTRUCTION = (
@@ -26,16 +26,14 @@ INSTRUCTION = (
 )
 OPTION = "{label}. {text}"
 TURN_END = "<|im_end|>"
-FORMAT_TAG = re.compile(r"<(?=/?(?:think|answer)\b|\|)", re.IGNORECASE)
+ASSISTANT = "<|im_start|>assistant\n"
+FORMAT_TAG = r"<(?=/?(?:think|answer)\b|\|)"
 
 
 def single_turn(system: str, user: str) -> str:
-    """A prompt up to where the assistant begins.
-
-    With an empty ``system`` there is no system turn.
-    """
+    """A prompt up to where the assistant begins; an empty ``system`` gives no system turn."""
     opening = format_turn("system", system) if system else ""
-    return opening + format_turn("user", user) + "<|im_start|>assistant\n"
+    return opening + format_turn("user", user) + ASSISTANT
 
 
 def format_turn(role: str, text: str) -> str:
@@ -53,15 +51,13 @@ class Tokenizer:
         self.folder = Path(folder)
         self.backend = load_backend(self.folder / "tokenizer.json")
         config_path = self.folder / "tokenizer_config.json"
-        config = read_json_dict(config_path)
-        if config is None:
-            raise BadInput("not a JSON object", config_path)
+        config = read_json_if_any(config_path)
         wording = config.get("minifleming", {})
         self.instruction, self.option_format = read_wording(wording, config_path)
         self.end_ids = self.find_end_ids(config.get("eos_token"))
         if not self.end_ids:
             raise BadInput("no end token: 'eos_token' is missing or unknown", config_path)
-        self.control_start = self.control_pattern()
+        self.control_start = control_pattern(self.backend)
 
     def encode(self, text: str) -> list[int]:
         return self.backend.encode(text, add_special_tokens=False).ids
@@ -87,34 +83,31 @@ class Tokenizer:
             raise BadInput(reason, self.folder)
 
     def escape(self, text: str) -> str:
-        return self.control_start.sub(lambda match: match[0] + " ", text)
-
-    def control_pattern(self) -> re.Pattern:
-        """Matches the first character of a format tag or of a special token."""
-        patterns = [FORMAT_TAG.pattern]
-        for token in self.backend.get_added_tokens_decoder().values():
-            text = token.content
-            if token.special and not FORMAT_TAG.match(text):
-                patterns.append(f"{re.escape(text[0])}(?={re.escape(text[1:])})")
-        return re.compile("|".join(patterns), re.IGNORECASE)
+        return self.control_start.sub(r"\g<0> ", text)
 
     def find_end_ids(self, eos_token) -> list[int]:
         """The end of a chat turn, then those of the three configurations, without duplicates."""
-        tokens = eos_token if isinstance(eos_token, list) else [TURN_END, eos_token]
         candidates = []
-        for token in tokens:
+        for token in eos_token if isinstance(eos_token, list) else [TURN_END, eos_token]:
             text = token.get("content") if isinstance(token, dict) else token
             if isinstance(text, str):
                 candidates.append(self.backend.token_to_id(text))
         for file in ("generation_config.json", "config.json"):
-            ids = (read_json_dict(self.folder / file) or {}).get("eos_token_id")
+            ids = read_json_if_any(self.folder / file).get("eos_token_id")
             candidates += ids if isinstance(ids, list) else [ids]
-        end_ids = []
-        for id in candidates:
-            valid = type(id) is int and 0 <= id < self.backend.get_vocab_size()
-            if valid and id not in end_ids:
-                end_ids.append(id)
-        return end_ids
+        size = self.backend.get_vocab_size()
+        valid = [id for id in candidates if type(id) is int and 0 <= id < size]
+        return list(dict.fromkeys(valid))
+
+
+def control_pattern(backend: Backend) -> re.Pattern:
+    """Matches the first character of a format tag or of a special token."""
+    patterns = [FORMAT_TAG]
+    for token in backend.get_added_tokens_decoder().values():
+        text = token.content
+        if token.special:
+            patterns.append(f"{re.escape(text[0])}(?={re.escape(text[1:])})")
+    return re.compile("|".join(patterns), re.IGNORECASE)
 
 
 def load_backend(path: Path) -> Backend:
@@ -126,10 +119,9 @@ def load_backend(path: Path) -> Backend:
         raise BadInput(f"not a readable tokenizer: {error}", path) from None
 
 
-def read_json_dict(path: Path) -> dict | None:
-    """The object in a file; {} if there is no file, None if it holds something else."""
-    content = read_json(path) if path.exists() else {}
-    return content if isinstance(content, dict) else None
+def read_json_if_any(path: Path) -> dict:
+    """The object in a file; {} if there is no file."""
+    return read_json_dict(path) if path.exists() else {}
 
 
 def read_wording(wording: dict, path: Path) -> tuple[str, str]:

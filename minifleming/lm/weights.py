@@ -1,7 +1,7 @@
 """Model folders in the Hugging Face layout: config.json, safetensors files, tokenizer.
 
 Names, shapes and dtypes of all tensors are checked against the configuration before any is read,
-and every mismatch is reported in one line. Files are memory-mapped and copied tensor by tensor.
+and mismatches are reported in one line. Files are memory-mapped and copied tensor by tensor.
 Nothing is pickled.
 """
 
@@ -11,9 +11,8 @@ import hashlib
 import json
 import math
 import os
-import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -22,15 +21,9 @@ from torch import Tensor
 
 from minifleming.lm.batch_invariant import make_batch_invariant
 from minifleming.lm.config import ModelConfig
-from minifleming.lm.fsdp import (
-    apply_fsdp,
-    full_tensor,
-    is_first_replica,
-    local_row_range,
-    to_local,
-)
+from minifleming.lm.fsdp import apply_fsdp, is_first_replica, local_row_range, to_local
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.tensor_files import MAX_FILE_BYTES, stored_tensors, write_tensors
+from minifleming.lm.tensor_files import stored_tensors, write_tensors
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.run import distributed
 from minifleming.run.checkpoint import MANIFEST, verify_folder, write_folder
@@ -41,9 +34,10 @@ TINY = Path(__file__).parent.parent / "assets" / "tiny"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 STORED_DTYPES = ("BF16", "F16", "F32")  # as safetensors names them
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-BITS_OF_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+BITS_OF_SIZE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 CHECKSUM_FACTOR = 0x1E3779B97F4A7C15
 CHECKSUM_CHUNK = 2**22  # values at a time
+MAX_FAULTS = 8  # listed in a message
 
 
 def model_folder(name: str) -> Path:
@@ -90,12 +84,10 @@ def load_for_training(folder: Path, cfg: Config, device: torch.device) -> Langua
     """fp32 weights, sharded by ``run.fsdp_size``, that compute in the run's compute dtype."""
     compute_dtype = compute_dtype_of(cfg, device)
     shard = None
-    storage = device
     if cfg.run.fsdp_size != 1:
         shard = partial(apply_fsdp, size=cfg.run.fsdp_size, compute_dtype=compute_dtype,
-                        device=device, offload=cfg.run.offload)
-        storage = torch.device("cpu") if cfg.run.offload else device
-    model = load_model(folder, cfg.model.dtype, storage, cfg.run.deterministic, shard)
+                        device=device)
+    model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic, shard)
     model.compute_dtype = compute_dtype
     return model
 
@@ -119,14 +111,14 @@ def compute_dtype_of(cfg: Config, device: torch.device) -> torch.dtype:
 def load_weights(model: LanguageModel, folder: Path) -> None:
     """Copies a folder's tensors, or this rank's rows of them, into ``model``.
 
-    Raises BadInput with every mismatch before anything is copied.
+    Raises BadInput, before anything is copied, if they are not those of the model.
     """
     check_weights(model, folder)
     parameters = dict(model.named_parameters())
-    for stored in stored_tensors(folder):
-        parameter = parameters.get(stored.name)  # None: a tied head that was stored again
+    for name, stored in stored_tensors(folder):
+        parameter = parameters.get(name)  # None: a tied head that was stored again
         if parameter is not None:
-            to_local(parameter).copy_(stored.read(local_row_range(parameter, stored.shape[0])))
+            to_local(parameter).copy_(stored[local_row_range(parameter)])
 
 
 def check_weights(model: LanguageModel, folder: Path) -> None:
@@ -135,53 +127,46 @@ def check_weights(model: LanguageModel, folder: Path) -> None:
 
     Any of the three dtypes may be loaded as any other.
     """
-    shapes = {name: list(p.shape) for name, p in model.named_parameters()}
-    optional = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
-    found, faults = set(), []
-    for stored in stored_tensors(folder):
-        name, shape = stored.name, list(stored.shape)
-        if name in found:
-            faults.append(f"{name} is stored twice")
-        elif name in shapes and shape != shapes[name]:
-            faults.append(f"{name} has shape {shape}, not {shapes[name]}")
-        elif name not in shapes and name not in optional:
+    found = []
+    for name, stored in stored_tensors(folder):
+        if stored.get_dtype() not in STORED_DTYPES:
+            raise BadInput(f"{name} has dtype {stored.get_dtype()}, not one of "
+                           f"{', '.join(STORED_DTYPES)}", folder)
+        if name != "lm_head.weight" or not model.config.tie_word_embeddings:
+            found.append((name, stored.get_shape()))
+    check_shapes({name: list(p.shape) for name, p in model.named_parameters()}, found, folder)
+
+
+def check_shapes(wanted: dict[str, list[int]], found: Iterable[tuple[str, list[int]]],
+                 file: Path) -> None:
+    """Raises BadInput unless each wanted tensor is found once, in its shape, and no other."""
+    missing = dict(wanted)
+    faults = []
+    for name, shape in found:
+        if name not in wanted:
             faults.append(f"{name} is not in the model")
-        elif stored.dtype not in STORED_DTYPES:
-            faults.append(f"{name} has dtype {stored.dtype}, not one of {', '.join(STORED_DTYPES)}")
-        found.add(name)
-    faults += [f"{name} is missing" for name in shapes if name not in found]
+        elif missing.pop(name, None) is None:
+            faults.append(f"{name} is stored twice")
+        elif shape != wanted[name]:
+            faults.append(f"{name} has shape {shape}, not {wanted[name]}")
+    faults += [f"{name} is missing" for name in missing]
+    if len(faults) > MAX_FAULTS:
+        faults[MAX_FAULTS:] = [f"and {len(faults) - MAX_FAULTS} more"]
     if faults:
-        raise BadInput("; ".join(merge_layers(faults)), folder)
-
-
-def merge_layers(faults: list[str]) -> list[str]:
-    """Equal faults of several layers as one: "model.layers.{0,1,2}.mlp.up_proj.weight ..."."""
-    layers: dict[str, list[str]] = {}
-    for fault in faults:
-        match = re.match(r"(model\.layers\.)(\d+)(.*)", fault)
-        if match:
-            layers.setdefault(f"{match[1]}*{match[3]}", []).append(match[2])
-        else:
-            layers[fault] = []
-    merged = []
-    for fault, numbers in layers.items():
-        listed = numbers[0] if len(numbers) == 1 else "{" + ",".join(numbers) + "}"
-        merged.append(fault.replace("*", listed, 1) if numbers else fault)
-    return merged
+        raise BadInput("; ".join(faults), file)
 
 
 def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path | None,
-               dtype: torch.dtype | None = None, max_file_bytes: int = MAX_FILE_BYTES) -> None:
+               dtype: torch.dtype | None = None) -> None:
     """Writes a folder that ``load_model`` and transformers load.
 
     Call it within ``write_folder``, which syncs the files and writes the manifest. A sharded model
-    is gathered tensor by
-    tensor: all ranks call this, and all but one pass ``folder`` None.
+    is gathered tensor by tensor: all ranks call this, and all but one pass ``folder`` None.
     """
     dtype = dtype or model.model.embed_tokens.weight.dtype
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-    save_weights(model, folder, dtype, max_file_bytes)
+    save_weights(model, folder, dtype)
     if folder is None:
         return
     (folder / "config.json").write_text(model.config.to_json(dtype, tokenizer.end_ids))
@@ -192,13 +177,10 @@ def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path | None,
             shutil.copyfile(tokenizer.folder / name, folder / name)
 
 
-def save_weights(model: LanguageModel, folder: Path | None, dtype: torch.dtype = torch.float32,
-                 max_file_bytes: int = MAX_FILE_BYTES) -> None:
+def save_weights(model: LanguageModel, folder: Path | None,
+                 dtype: torch.dtype = torch.float32) -> None:
     """Writes the tensors only. Arguments as of ``save_model``."""
-    parameters = dict(model.named_parameters())
-    sizes = {name: p.numel() * dtype.itemsize for name, p in parameters.items()}
-    write_tensors(folder, sizes, lambda name: full_tensor(parameters[name].detach()).to(dtype),
-                  max_file_bytes=max_file_bytes)
+    write_tensors(folder, dict(model.named_parameters()), dtype)
 
 
 def write_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
@@ -230,7 +212,7 @@ def checksum_part(parameter: Tensor) -> int:
         return 0
     rows = to_local(parameter.detach())
     bits = rows.reshape(-1).view(BITS_OF_SIZE[rows.element_size()])
-    first = local_row_range(parameter, parameter.shape[0]).start * math.prod(parameter.shape[1:])
+    first = local_row_range(parameter).start * math.prod(parameter.shape[1:])
     total = 0
     for chunk in bits.split(CHECKSUM_CHUNK):
         index = torch.arange(first, first + len(chunk), device=chunk.device)

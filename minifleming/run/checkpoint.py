@@ -131,6 +131,14 @@ def read_json(path: Path):
         raise BadInput(f"not valid JSON: {error}", path) from None
 
 
+def read_json_dict(path: Path) -> dict:
+    """The object in a JSON file. Raises BadInput if it holds anything else."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise BadInput("not a JSON object", path)
+    return content
+
+
 def read_text(path: Path) -> str:
     """The content of a text file. Raises BadInput."""
     try:

@@ -47,7 +47,7 @@ def assign(config: Config, name: str, value, path: str | Path | None = None) -> 
     section, _, key = name.partition(".")
     if key in ("top_k", "top_p", "min_p"):
         raise BadInput(f"{name}: training samples from the whole distribution, as Eq. 1 needs its "
-                       "log-probabilities; truncation is for generate.py", path)
+                       "log-probabilities", path)
     holder = getattr(config, section) if section in Config.__dataclass_fields__ else None
     if holder is None or key not in holder.__dataclass_fields__:
         raise BadInput(f"unknown key '{name}'{_nearest(name)}", path)

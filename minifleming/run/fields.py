@@ -32,7 +32,6 @@ class Run:
     checkpoint_every: int = field(25, "RL steps between checkpoints", 1)
     keep_last: int = field(2, "newest checkpoints to keep (also kept: first, stage-1 end, best)", 1)
     fsdp_size: int = field(1, "ranks that share one copy of the weights; 0: all, 1: no FSDP", 0)
-    offload: bool = field(False, "with FSDP: keep weights and optimizer moments in CPU memory")
     dist_timeout_minutes: float = field(30.0, "longest wait for another rank", 0.01)
 
 

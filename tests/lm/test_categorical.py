@@ -1,5 +1,4 @@
-"""One token: keyed numbers by a second writing, the exact distribution, and the cuts for
-serving."""
+"""One token: keyed numbers by a second implementation, and the exact distribution."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from minifleming.lm.categorical import Truncation, rng_key, sample_inverse_cdf, truncate, uniform_at
+from minifleming.lm.categorical import rng_key, sample_inverse_cdf, uniform_at
 from minifleming.run.errors import RunFailed
 
 # Keyed random numbers
@@ -137,39 +136,6 @@ def test_greedy_takes_the_arg_max_with_its_untempered_log_probability():
     torch.testing.assert_close(logprobs, logits.log_softmax(-1).amax(-1), atol=1e-6, rtol=0)
 
 
-# Cuts for serving
-
-ODDS = torch.tensor([0.4, 0.05, 0.3, 0.15, 0.1]).log()[None]
-
-
-@pytest.mark.parametrize("cut, kept", [
-    (Truncation(top_k=2), {0, 2}),
-    (Truncation(top_k=9), {0, 1, 2, 3, 4}),
-    (Truncation(top_p=0.69), {0, 2}),
-    (Truncation(top_p=0.71), {0, 2, 3}),
-    (Truncation(top_p=1e-9), {0}),
-    (Truncation(min_p=0.3), {0, 2, 3}),
-    (Truncation(min_p=1.0), {0}),
-    (Truncation(top_k=3, top_p=0.8), {0, 2}),  # of what the first cut left: 0.47, 0.82
-    (Truncation(), {0, 1, 2, 3, 4}),
-])
-def test_cuts_keep_what_they_say(cut, kept):
-    """The tokens left, drawn in proportion to their mass, with the log-probability of what is
-    left."""
-    assert {i for i, z in enumerate(truncate(ODDS, cut)[0]) if z > float("-inf")} == kept
-    n = 2000
-    u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    ids, logprobs = sample_inverse_cdf(ODDS.expand(n, 5), u, 1.0, cut)
-    left = torch.zeros(5, dtype=torch.float64).index_fill_(0, torch.tensor(sorted(kept)), 1) * ODDS[0].double().exp()
-    left /= left.sum()
-    assert (torch.bincount(ids, minlength=5) - left * n).abs().max() <= 1.01
-    torch.testing.assert_close(logprobs.double(), left[ids].log(), atol=1e-6, rtol=0)
-
-
-def test_top_k_is_k_also_where_logits_are_equal():
-    assert truncate(torch.zeros(3, 41), Truncation(top_k=3)).isfinite().sum(-1).tolist() == [3, 3, 3]
-
-
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_logits_that_are_not_finite_stop_the_run(temperature, value):
@@ -178,20 +144,3 @@ def test_logits_that_are_not_finite_stop_the_run(temperature, value):
     logits[1, 5] = value
     with pytest.raises(RunFailed, match="not finite"):
         sample_inverse_cdf(logits, None if temperature == 0 else at(0.5, 0.5), temperature)
-
-
-def test_the_temperature_comes_before_the_cut():
-    """At temperature 0.25 the most likely token has 0.75 of the mass, so top-p 0.7 leaves it
-    alone."""
-    u = torch.full((1,), 0.999, dtype=torch.float64)
-    cut = Truncation(top_p=0.7)
-    assert sample_inverse_cdf(ODDS, u, 0.25, cut)[0].item() == 0 and sample_inverse_cdf(ODDS, u, 1.0, cut)[0].item() != 0
-
-
-@pytest.mark.parametrize("cut, name, value", [
-    (Truncation(top_k=7), "TopKLogitsWarper", 7), (Truncation(top_p=0.6), "TopPLogitsWarper", 0.6),
-    (Truncation(min_p=0.1), "MinPLogitsWarper", 0.1)])
-def test_cuts_equal_those_of_transformers(cut, name, value):
-    warper = getattr(pytest.importorskip("transformers.generation.logits_process"), name)(value)
-    logits = torch.randn(50, 83, generator=torch.Generator().manual_seed(0)) * 2
-    assert torch.equal(truncate(logits, cut).isinf(), warper(None, logits).isinf())

@@ -9,7 +9,7 @@ import random
 import pytest
 import torch
 
-from minifleming.lm import kv_cache, sampler
+from minifleming.lm import sampler
 from minifleming.lm.engines import cuda_graph
 from minifleming.lm.sampler import SamplingParams, generate, generate_stream
 from minifleming.run.errors import RunFailed
@@ -27,7 +27,7 @@ ONE_KIND = pytest.mark.parametrize(
 @pytest.fixture
 def on(monkeypatch):
     """Sample as on a GPU."""
-    monkeypatch.setattr(cuda_graph, "is_supported", lambda model, truncated: not truncated)
+    monkeypatch.setattr(cuda_graph, "is_supported", lambda model: True)
 
 
 def drawn(model, prompts=PROMPTS, keys=KEYS, **changes) -> dict:
@@ -40,7 +40,7 @@ def drawn(model, prompts=PROMPTS, keys=KEYS, **changes) -> dict:
 def test_greedy_tokens_are_those_of_the_other_sampler(tiny, kind, monkeypatch):
     model = tiny(kind, max_position_embeddings=64)
     wanted = drawn(model, temperature=0.0)
-    monkeypatch.setattr(cuda_graph, "is_supported", lambda model, truncated: True)
+    monkeypatch.setattr(cuda_graph, "is_supported", lambda model: True)
     for changes in ({}, {"max_num_seqs": 3}, {"max_num_seqs": 7, "sync_every": 1}, {"sync_every": 5}):
         found = drawn(model, temperature=0.0, **changes)
         assert {at: c[0] for at, c in found.items()} == {at: c[0] for at, c in wanted.items()}
@@ -110,19 +110,17 @@ def test_limits_and_looks(tiny, on):
 
 
 def test_what_a_graph_would_replay(tiny, on, monkeypatch):
-    """A first step as it is, then replays, over several buckets, with caches that grow on the
-    way."""
+    """A first step as it is, then replays, over several batch sizes."""
     model = tiny("qwen2")
     wanted = {at: c[0] for at, c in drawn(model, sync_every=5).items()}
     made = []
 
     class Graph:
         def __init__(self, engine, n):
-            self.engine, self.n, self.keys = engine, n, engine.keys[0]
+            self.engine, self.n = engine, n
             made.append(n)
 
         def replay(self):
-            assert self.keys is self.engine.keys[0], "what is captured holds the place of the keys"
             self.engine.step(self.n)
 
     class Capturing(cuda_graph.CudaGraphDecoder):
@@ -134,9 +132,8 @@ def test_what_a_graph_would_replay(tiny, on, monkeypatch):
             return Graph(self, n)
 
     monkeypatch.setattr(sampler, "CudaGraphDecoder", Capturing)
-    monkeypatch.setattr(kv_cache, "INITIAL_TOKENS", 3)
     assert {at: c[0] for at, c in drawn(model, sync_every=5).items()} == wanted
-    assert len(set(made)) > 1 and len(made) > len(set(made)), "several buckets, some again after the cache has grown"
+    assert len(made) == len(set(made)) > 1, "each batch size is captured once"
     made.clear()
     assert {at: c[0] for at, c in drawn(model, sync_every=1, max_num_seqs=6).items()} == wanted and made
 
@@ -150,9 +147,9 @@ def test_a_row_that_has_gone_is_idle(tiny, on, monkeypatch):
         def release(self, finished):
             kept = super().release(finished)
             released.append(len(finished))
-            n = len(self.rows)
+            n = len(self.slots)
             assert (self.counts[:n] > 0).all() and (self.counts[n:] == 0).all()
-            assert self.counts[:n].tolist() == self.rows.lengths
+            assert self.counts[:n].tolist() == self.lengths
             return kept
 
     monkeypatch.setattr(sampler, "CudaGraphDecoder", Watched)
@@ -169,18 +166,17 @@ def test_broken_weights_end_the_sampling(tiny, on):
 
 
 def test_where_it_serves(tiny, monkeypatch):
-    """On a GPU whose shared memory fits the kernels, from the whole distribution, not in
-    batch-invariant mode."""
+    """On a GPU whose shared memory fits the kernels, not in batch-invariant mode."""
     monkeypatch.setattr(cuda_graph, "on_gpu", lambda *tensors: True)
     monkeypatch.setattr(cuda_graph, "fits_shared_memory", lambda x: x.shape[-1] == 8)
     model = tiny(head_dim=8)
-    assert cuda_graph.is_supported(model, False) and not cuda_graph.is_supported(model, True)
-    assert not cuda_graph.is_supported(tiny(head_dim=4), False)
+    assert cuda_graph.is_supported(model)
+    assert not cuda_graph.is_supported(tiny(head_dim=4))
     other = tiny(head_dim=8)
     other.batch_invariant = True
-    assert not cuda_graph.is_supported(other, False)
+    assert not cuda_graph.is_supported(other)
     monkeypatch.setattr(cuda_graph, "on_gpu", lambda *tensors: False)
-    assert not cuda_graph.is_supported(model, False)
+    assert not cuda_graph.is_supported(model)
 
 
 @pytest.mark.slow

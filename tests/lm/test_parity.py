@@ -10,6 +10,7 @@ import json
 import pytest
 import torch
 
+from minifleming.lm import tensor_files
 from minifleming.lm.rope import RopeScaling
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, save_model
@@ -19,12 +20,11 @@ pytestmark = pytest.mark.slow
 IDS = torch.tensor([[3, 7, 40, 0, 12, 9]])
 SCALINGS = {
     "none": None,
-    "linear": RopeScaling("linear", 4.0, 4096),
-    "llama3": RopeScaling("llama3", 8.0, 8192, (("low_freq_factor", 1.0), ("high_freq_factor", 4.0))),
-    "yarn": RopeScaling("yarn", 4.0, 8192, (("beta_fast", 32.0), ("beta_slow", 1.0), ("attention_factor", None),
-                                              ("truncate", True))),
-    "yarn-odd": RopeScaling("yarn", 2.5, 3000, (("beta_fast", 20.0), ("beta_slow", 2.0), ("attention_factor", 1.2),
-                                                  ("truncate", False))),
+    "llama3": RopeScaling("llama3", 8.0, 8192, {"low_freq_factor": 1.0, "high_freq_factor": 4.0}),
+    "yarn": RopeScaling("yarn", 4.0, 8192, {"beta_fast": 32.0, "beta_slow": 1.0, "attention_factor": None,
+                                            "truncate": True}),
+    "yarn-odd": RopeScaling("yarn", 2.5, 3000, {"beta_fast": 20.0, "beta_slow": 2.0, "attention_factor": 1.2,
+                                                "truncate": False}),
 }
 
 
@@ -129,9 +129,10 @@ def test_we_load_what_transformers_saves(tmp_path, tiny, kind, tied):
     torch.testing.assert_close(logits_of(load_model(tmp_path)), other, atol=1e-5 * other.abs().max().item(), rtol=0)
 
 
-def test_transformers_loads_our_shards(tmp_path, tiny, kind, tokenizer_folder):
+def test_transformers_loads_our_shards(tmp_path, tiny, kind, tokenizer_folder, monkeypatch):
+    monkeypatch.setattr(tensor_files, "MAX_FILE_BYTES", 10_000)
     model = tiny(kind)
-    save_model(model, Tokenizer(tokenizer_folder), tmp_path / "m", max_file_bytes=10_000)
+    save_model(model, Tokenizer(tokenizer_folder), tmp_path / "m")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32).eval()
     with torch.no_grad():
         other = theirs(IDS).logits

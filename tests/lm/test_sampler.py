@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from minifleming.lm.categorical import Truncation
 from minifleming.lm.pack import Example
 from minifleming.lm.sampler import PREFILL_PER_ROW, SamplingParams, generate, generate_stream
 from minifleming.run.errors import BadInput
@@ -238,13 +237,6 @@ def test_steps_yield_every_token_as_it_comes(tiny):
             ended += [at] if row.ended else []
     assert sorted(ended) == [(i, s) for i in range(5) for s in range(2)]
     assert {(c.prompt, c.sample): len(c.ids) for c in generate(model, PROMPTS, KEYS, SamplingParams(**settings))} == seen
-
-
-def test_truncation_reaches_every_draw(tiny):
-    """top-k 1 is the greedy text, each token with probability 1 of what is left."""
-    greedy = drawn(tiny(), temperature=0.0)
-    for at, c in drawn(tiny(), truncation=Truncation(top_k=1)).items():
-        assert c.ids == greedy[at].ids and max(map(abs, c.logprobs)) < 1e-6
 
 
 def test_a_poisoned_padding_token_changes_nothing(tiny, kind):

@@ -95,7 +95,7 @@ def test_shards_are_put_together(saved):
     model, folder = saved
     shard(folder)
     assert torch.equal(logits_of(load_model(folder)), logits_of(model))
-    assert {stored.name for stored in tensor_files.stored_tensors(folder)} == set(model.state_dict())
+    assert {name for name, _ in tensor_files.stored_tensors(folder)} == set(model.state_dict())
 
 
 @pytest.mark.parametrize("file", ["../one.safetensors", "/etc/passwd", "a/../../one.safetensors", "sub/one.safetensors",
@@ -125,30 +125,27 @@ def test_missing_shard_is_named(saved):
     refused(folder, "no such file", "two.safetensors")
 
 
-def test_all_mismatches_come_in_one_line(saved):
-    """Missing, unknown, of another shape, of another type: all of them in one line, and no other tensor."""
+def test_mismatches_come_in_one_line(saved):
+    """Missing, unknown and of another shape: all of them in one line, and no other tensor."""
     _, folder = saved
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.norm.weight"], tensors["lm_head.weight"]
     tensors["model.layers.7.mlp.up_proj.weight"] = torch.zeros(2, 2)
     tensors["model.embed_tokens.weight"] = torch.zeros(41, 23)
-    tensors["model.layers.0.self_attn.q_proj.bias"] = torch.zeros(32, dtype=torch.int32)
     save_file(tensors, folder / "model.safetensors")
     line = refused(folder, "model.norm.weight is missing", "lm_head.weight is missing",
                    "model.layers.7.mlp.up_proj.weight is not in the model",
-                   "model.embed_tokens.weight has shape [41, 23], not [41, 24]",
-                   "model.layers.0.self_attn.q_proj.bias has dtype I32, not one of BF16, F16, F32", str(folder))
-    assert line.count(";") == 4
+                   "model.embed_tokens.weight has shape [41, 23], not [41, 24]", str(folder))
+    assert line.count(";") == 3
 
 
-def test_every_mismatch_is_listed_and_layers_are_put_together(saved):
-    """A folder of another size: each fault once, the same fault of several layers in one."""
+def test_many_mismatches_are_counted(saved):
+    """A folder of another size: the first mismatches, and how many more there are."""
     model, folder = saved
-    save_file({f"extra.{i}": torch.zeros(1) for i in range(20)}, folder / "model.safetensors")
-    words = [f"extra.{i} is not in the model" for i in range(20)]
-    names = {n.replace(".0.", ".{0,1}.") for n, _ in model.named_parameters() if ".layers.1." not in n}
-    line = refused(folder, *words, *(f"{name} is missing" for name in names))
-    assert line.count(";") == len(words) + len(names) - 1
+    save_file({f"extra.{i:02}": torch.zeros(1) for i in range(20)}, folder / "model.safetensors")
+    more = 20 + len(list(model.parameters())) - 8
+    line = refused(folder, *(f"extra.{i:02} is not in the model" for i in range(8)), f"and {more} more")
+    assert line.count(";") == 8
 
 
 def test_nothing_is_copied_from_a_folder_that_does_not_fit(saved, tiny):
@@ -181,10 +178,11 @@ def test_a_tensor_stored_twice_is_refused(saved):
 
 
 @pytest.mark.parametrize("most, files", [(1, 27), (10_000, 6), (10**9, 1)])
-def test_saving_in_shards(tmp_path, tiny, tokenizer_folder, most, files):
+def test_saving_in_shards(tmp_path, tiny, tokenizer_folder, monkeypatch, most, files):
     """Any size of shard gives the same model; no file is larger than asked but for one tensor alone."""
     model = tiny("qwen2")
-    save_model(model, Tokenizer(tokenizer_folder), tmp_path / "m", max_file_bytes=most)
+    monkeypatch.setattr(tensor_files, "MAX_FILE_BYTES", most)
+    save_model(model, Tokenizer(tokenizer_folder), tmp_path / "m")
     found = sorted((tmp_path / "m").glob("*.safetensors"))
     assert len(found) == files and (files == 1) == (found[0].name == "model.safetensors")
     if files > 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from minifleming.lm.tokenizer import Tokenizer, format_turn, read_json_dict
+from minifleming.lm.tokenizer import ASSISTANT, Tokenizer, format_turn, read_json_if_any
 
 Message = tuple[str, str]
 
@@ -43,7 +43,7 @@ def conversation(tokenizer: Tokenizer, messages: list[Message], thinking: bool =
 
 def style_of(tokenizer: Tokenizer) -> str:
     """The style of the chat template in ``tokenizer_config.json``."""
-    config = read_json_dict(tokenizer.folder / "tokenizer_config.json") or {}
+    config = read_json_if_any(tokenizer.folder / "tokenizer_config.json")
     template = config.get("chat_template")
     if isinstance(template, list):  # named templates: the first one
         objects = [entry for entry in template if isinstance(entry, dict)]
@@ -75,7 +75,7 @@ def render_chat(messages: list[Message], style: str = "plain", thinking: bool = 
         if role == "assistant" and chat_style.drops_old_reasoning:
             content = qwen3_answer(content, keep_reasoning=i > last_question)
         text += format_turn(role, content)
-    return text + "<|im_start|>assistant\n" + ("" if thinking else "<think>\n\n</think>\n\n")
+    return text + ASSISTANT + ("" if thinking else "<think>\n\n</think>\n\n")
 
 
 def qwen3_answer(text: str, keep_reasoning: bool) -> str:

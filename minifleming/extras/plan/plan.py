@@ -80,8 +80,7 @@ class Plan:
     @property
     def peak(self) -> float:
         """Bytes on the device."""
-        always = sum(size for name, size in self.always.items() if not name.endswith("(CPU)"))
-        return always + max(sum(part.values()) for part in (self.rollout, self.update, self.cold_start))
+        return sum(self.always.values()) + max(sum(part.values()) for part in (self.rollout, self.update, self.cold_start))
 
 
 def block_activation_bytes(c: ModelConfig, batch: Batch, e: int, r: int, last: bool = False) -> float:
@@ -168,8 +167,6 @@ def plan(cfg: Config, c: ModelConfig, ranks: int, e: int, gpu: str = "h100", p: 
     always = {"weights": 4 * n / share, "gradients": 4 * n / share, "moments": 8 * n / share}
     if cfg.rl.kl_coef > 0:
         always["reference model"] = 4 * n / share
-    if sharded and cfg.run.offload:
-        always = {f"{name} (CPU)": size for name, size in always.items()}
     gathered = {"gathered weights": (2 * block + root if sharded else n if e == 2 else 0) * e,
                 "their gradients": max(root, block) * (e + 4) if sharded else 0}
     rollout = {"copy that samples": (n if sharded or e == 2 else 0) * e,

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,20 +33,18 @@ from minifleming.kernels.norm import add_rms_norm_into, rms_norm
 from minifleming.kernels.rotary import rotary_and_cache
 from minifleming.kernels.swiglu import swiglu
 from minifleming.lm.categorical import check_finite
-from minifleming.lm.engines.fused_cpu import FusedLayer, fuse_layer, project
+from minifleming.lm.engines.fused_cpu import FusedLayer, project
 from minifleming.lm.kv_cache import Capacity, KVCache
 from minifleming.lm.model import Block, LanguageModel, RMSNorm
 from minifleming.lm.rope import cos_sin
 
-BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512)
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512)  # then: all rows
 
 
 def batch_size(n: int, most: int) -> int:
     """Rows of the graph that decodes n of at most ``most`` rows."""
-    for size in BATCH_SIZES:
-        if size >= n:
-            return min(size, most)
-    return min(-(-n // 512) * 512, most)
+    larger = [size for size in BATCH_SIZES if size >= n]
+    return min(larger[0] if larger else most, most)
 
 
 class CudaGraphDecoder(KVCache):
@@ -53,16 +52,17 @@ class CudaGraphDecoder(KVCache):
 
     def __init__(self, model: LanguageModel, capacity: Capacity, samples: int, temperature: float,
                  sync_every: int):
-        self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self.workspaces: dict[int, Workspace] = {}
         # a finished row may keep decoding until the next sync
         super().__init__(model, replace(capacity, new_tokens=capacity.new_tokens + sync_every))
         self.samples, self.temperature, self.sync_every = samples, temperature, sync_every
         self.num_new = 0  # rows added since the last ``sample``
+        self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self.workspaces: dict[int, Workspace] = {}
         self.captures = model.device.type == "cuda"
+        self.pool = torch.cuda.graph_pool_handle() if self.captures else None
         c, device = model.config, model.device
         rows, tokens = self.capacity.rows, self.capacity.new_tokens
-        self.layers = [fuse_layer(block) for block in model.model.layers]
+        self.layers = [FusedLayer(block) for block in model.model.layers]
         positions = torch.arange(capacity.prompt_tokens + tokens, device=device)
         self.cos, self.sin = cos_sin(positions, c.rope_theta, self.D, c.rope_scaling)
         self.q = self.zeros(rows, c.num_attention_heads, self.D)
@@ -80,13 +80,6 @@ class CudaGraphDecoder(KVCache):
         self.logprobs = torch.zeros(rows, device=device)
         self.drawn = integers(rows, tokens + 1, dtype=torch.int64)  # [rows, N]
         self.drawn_logprobs = torch.zeros(rows, tokens + 1, device=device)
-
-    def reserve(self, tokens: int) -> None:
-        before = self.allocated
-        super().reserve(tokens)
-        if self.allocated != before:  # the graphs hold the old addresses
-            self.graphs.clear()
-            self.workspaces.clear()
 
     # One step
 
@@ -134,9 +127,8 @@ class CudaGraphDecoder(KVCache):
     def run(self, steps: int) -> None:
         """Decode all active rows. The first step of a batch size runs eagerly, which compiles its
         kernels."""
-        n = batch_size(len(self.rows), self.capacity.rows)
-        self.reserve(max(self.rows.lengths) + steps)
-        self.rows.lengths = [length + steps for length in self.rows.lengths]
+        n = batch_size(len(self.slots), self.capacity.rows)
+        self.lengths = [length + steps for length in self.lengths]
         for _ in range(steps):
             if n in self.graphs:
                 self.graphs[n].replay()
@@ -148,12 +140,8 @@ class CudaGraphDecoder(KVCache):
     def capture(self, n: int) -> torch.cuda.CUDAGraph:
         """The graph of one step of n rows. All graphs share a memory pool, since one runs at a
         time."""
-        torch.cuda.synchronize()
-        pool = None
-        for other in self.graphs.values():
-            pool = other.pool()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool):
+        with torch.cuda.graph(graph, pool=self.pool):
             self.step(n)
         return graph
 
@@ -161,12 +149,11 @@ class CudaGraphDecoder(KVCache):
 
     def prefill(self, prompts: list[list[int]], rng_keys: list[int]) -> None:
         """Read the prompts and draw the first token of each of their rows."""
-        first = len(self.rows)
+        new = slice(len(self.slots), len(self.slots) + len(rng_keys))
         hidden = self.forward_prompts(prompts, self.samples)
-        new = slice(first, len(self.rows))
-        self.num_new += len(self.rows) - first
-        self.rows.lengths[new] = [1] * (len(self.rows) - first)
-        self.rng_keys[new] = torch.tensor(as_int64(rng_keys), device=hidden.device)
+        self.num_new += len(rng_keys)
+        self.lengths[new] = [1] * len(rng_keys)
+        self.rng_keys[new] = torch.from_numpy(np.array(rng_keys, np.uint64).view(np.int64))
         logits = self.model.logits(hidden).repeat_interleave(self.samples, 0)
         sample_tokens(logits, self.rng_keys[new], torch.zeros_like(self.counts[new]),
                       self.temperature, self.ids[new], self.logprobs[new])
@@ -182,21 +169,20 @@ class CudaGraphDecoder(KVCache):
         """Decode ``sync_every`` steps. Returns the new (token, log-probability) pairs of each
         row."""
         self.run(self.sync_every)
-        n, num_newest = len(self.rows), self.sync_every + 1
+        n, num_newest = len(self.slots), self.sync_every + 1
         newest = torch.arange(num_newest, device=self.counts.device)
         column = self.counts[:n, None] - num_newest + newest
         ids = self.drawn[:n].gather(1, column).tolist()
         logprobs = check_finite(self.drawn_logprobs[:n].gather(1, column)).tolist()
         pairs = [list(zip(*row)) for row in zip(ids, logprobs)]
-        for row in range(n - self.num_new):
-            del pairs[row][0]  # only a new row also has the token that ``prefill`` drew
+        for pair in pairs[: n - self.num_new]:
+            del pair[0]  # only a new row also has the token that ``prefill`` drew
         self.num_new = 0
         return pairs
 
     def release(self, finished: list[int]) -> list[int]:
-        before = len(self.rows)
         kept = super().release(finished)
-        self.counts[len(kept) : before] = 0
+        self.counts[len(kept) :] = 0
         return kept
 
     def row_tensors(self) -> list[Tensor]:
@@ -204,22 +190,17 @@ class CudaGraphDecoder(KVCache):
 
     def arrange(self) -> None:
         super().arrange()
-        groups = self.rows.by_slot(len(self.groups))
+        groups = self.rows_by_slot(len(self.groups))
         table = [rows + [-1] * (self.samples - len(rows)) for rows in groups]
         self.groups.copy_(torch.tensor(table))
         self.slot_len.copy_(torch.tensor(self.prompt_lengths))
 
 
-def as_int64(rng_keys: list[int]) -> list[int]:
-    """The same 64 bits as signed integers."""
-    return [key - 2**64 if key >= 2**63 else key for key in rng_keys]
-
-
-def is_supported(model: LanguageModel, truncated: bool) -> bool:
+def is_supported(model: LanguageModel) -> bool:
     """Whether this engine can sample from ``model``: on a GPU whose shared memory fits the kernels,
-    from the whole distribution, and not in batch-invariant mode."""
+    and not in batch-invariant mode."""
     c, table = model.config, model.model.embed_tokens.weight
-    if not on_gpu(table) or model.batch_invariant or truncated:
+    if not on_gpu(table) or model.batch_invariant:
         return False
     queries_per_key = c.num_attention_heads // c.num_key_value_heads
     most = 16 if table.dtype == torch.float32 else 32

@@ -17,8 +17,6 @@ prompt.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,18 +26,25 @@ from minifleming.lm.model import Block, LanguageModel, RMSNorm
 from minifleming.lm.rope import cos_sin
 
 
-@dataclass(slots=True)
 class FusedLayer:
     """The weights of one block as a decode step multiplies by them."""
 
-    norm: Tensor  # [C], times √C: see ``rms_norm_prescaled``
-    qkv: Tensor  # [C, (H + 2K) · D]
-    bias: Tensor | None  # [(H + 2K) · D]
-    qk_norm: Tensor | None  # [H + K, D], times √D
-    out: Tensor  # [H · D, C]
-    mlp_norm: Tensor  # [C], times √C
-    gate_up: Tensor  # [C, 2 · I]
-    down: Tensor  # [I, C]
+    def __init__(self, block: Block):
+        attn, mlp = block.self_attn, block.mlp
+        projections = (attn.q_proj, attn.k_proj, attn.v_proj)
+        self.bias, self.qk_norm = None, None
+        if attn.q_proj.bias is not None:
+            self.bias = fuse_weights([proj.bias for proj in projections])  # [(H + 2K) · D]
+        if isinstance(attn.q_norm, RMSNorm):
+            q_norm = prescaled(attn.q_norm).expand(len(attn.q_proj.weight) // attn.D, -1)
+            k_norm = prescaled(attn.k_norm).expand(len(attn.k_proj.weight) // attn.D, -1)
+            self.qk_norm = torch.cat((q_norm, k_norm))  # [H + K, D], times √D
+        self.norm = prescaled(block.input_layernorm)  # [C], times √C
+        self.qkv = fuse_weights([proj.weight for proj in projections]).t()  # [C, (H + 2K) · D]
+        self.out = attn.o_proj.weight.t()  # [H · D, C]
+        self.mlp_norm = prescaled(block.post_attention_layernorm)  # [C], times √C
+        self.gate_up = fuse_weights([mlp.gate_proj.weight, mlp.up_proj.weight]).t()  # [C, 2 · I]
+        self.down = mlp.down_proj.weight.t()  # [I, C]
 
 
 class FusedDecoder(KVCache):
@@ -48,7 +53,7 @@ class FusedDecoder(KVCache):
     def __init__(self, model: LanguageModel, capacity: Capacity):
         super().__init__(model, capacity)
         c, device = model.config, model.device
-        self.layers = [fuse_layer(block) for block in model.model.layers]
+        self.layers = [FusedLayer(block) for block in model.model.layers]
         self.embedding = model.model.embed_tokens.weight
         self.norm = prescaled(model.model.norm)
         positions = torch.arange(capacity.prompt_tokens + capacity.new_tokens, device=device)
@@ -57,16 +62,17 @@ class FusedDecoder(KVCache):
         scale = [c.head_dim**-0.5] * c.num_attention_heads + [1.0] * c.num_key_value_heads
         self.scale = torch.tensor(scale, device=device).view(-1, 1, 1)  # scales queries, not keys
 
-    def new_keys(self, tokens: int) -> Tensor:
+    def new_keys(self) -> Tensor:
         if self.D > 32:
-            return super().new_keys(tokens)
+            return super().new_keys()
         # narrow heads meet their queries faster with the tokens contiguous
-        return self.zeros(self.capacity.rows, self.K, self.D, tokens).transpose(2, 3)
+        shape = (self.capacity.rows, self.K, self.D, self.capacity.new_tokens)
+        return self.zeros(*shape).transpose(2, 3)
 
     def forward_tokens(self, ids: Tensor) -> Tensor:
         """Feed one token per row, ids [n]. Returns hidden states after the last norm, [n, C]."""
         c = self.model.config
-        n, H, K, D, eps = len(self.rows), c.num_attention_heads, self.K, self.D, c.rms_norm_eps
+        n, H, K, D, eps = len(ids), c.num_attention_heads, self.K, self.D, c.rms_norm_eps
         positions = self.begin_step()
         cos = self.cos.index_select(0, positions)[:, None, None] * self.scale  # [n, H + K, 1, D/2]
         sin = self.sin.index_select(0, positions)[:, None] * self.scale  # [n, H + K, 2, D/2]
@@ -85,22 +91,18 @@ class FusedDecoder(KVCache):
             h = rms_norm_prescaled(x, layer.mlp_norm, eps)
             gate, up = torch.mm(h, layer.gate_up).chunk(2, dim=-1)
             x = torch.addmm(x, F.silu(gate).mul_(up), layer.down)
-        self.end_step()
         return rms_norm_prescaled(x, self.norm, eps)
 
     def arrange(self) -> None:
         """Where the queries of each prompt's rows stand, and the way back."""
         super().arrange()
-        groups = self.rows.by_slot(max(self.rows.slots) + 1)
-        most = max(len(rows) for rows in groups)
+        groups = self.rows_by_slot(max(self.slots) + 1)
+        most = max(map(len, groups))
         table = [rows + [0] * (most - len(rows)) for rows in groups]
-        place = [0] * len(self.rows)
-        for rows in groups:
-            for i, row in enumerate(rows):
-                place[row] = i
+        place = [groups[slot].index(row) for row, slot in enumerate(self.slots)]
         device = self.model.device
         heads = torch.arange(self.K, device=device)
-        slots = torch.tensor(self.rows.slots, device=device)[:, None]
+        slots = torch.tensor(self.slots, device=device)[:, None]
         self.row_index = torch.tensor(table, device=device)  # [S, R]
         gather = self.row_index[:, None] * self.K + heads[:, None]  # [S, K, R]
         scatter = (slots * self.K + heads) * most + torch.tensor(place, device=device)[:, None]
@@ -153,53 +155,13 @@ def prescaled(norm: RMSNorm) -> Tensor:
     return norm.weight.detach().float() * len(norm.weight) ** 0.5
 
 
-def fuse_layer(block: Block) -> FusedLayer:
-    attn, mlp = block.self_attn, block.mlp
-    projections = (attn.q_proj, attn.k_proj, attn.v_proj)
-    bias, qk_norm = None, None
-    if attn.q_proj.bias is not None:
-        bias = fuse_weights([proj.bias for proj in projections])
-    if isinstance(attn.q_norm, RMSNorm):
-        q_norm = prescaled(attn.q_norm).expand(len(attn.q_proj.weight) // attn.D, -1)
-        k_norm = prescaled(attn.k_norm).expand(len(attn.k_proj.weight) // attn.D, -1)
-        qk_norm = torch.cat((q_norm, k_norm))
-    return FusedLayer(
-        norm=prescaled(block.input_layernorm),
-        qkv=fuse_weights([proj.weight for proj in projections]).t(),
-        bias=bias,
-        qk_norm=qk_norm,
-        out=attn.o_proj.weight.t(),
-        mlp_norm=prescaled(block.post_attention_layernorm),
-        gate_up=fuse_weights([mlp.gate_proj.weight, mlp.up_proj.weight]).t(),
-        down=mlp.down_proj.weight.t(),
-    )
-
-
 @torch.no_grad()
 def fuse_weights(parameters: list[nn.Parameter]) -> Tensor:
-    """One tensor of all parameters' rows that shares their memory; they are moved if they are not
-    adjacent.
+    """One new tensor of all parameters' rows, to whose memory the parameters move.
 
-    A moved parameter keeps its identity and its values, so optimizers and checkpoints see no
-    difference.
+    They keep their identity and values, so optimizers and checkpoints see no difference.
     """
-    first = parameters[0]
-    if not adjacent(parameters):
-        whole = torch.cat([p.data for p in parameters])
-        for p, part in zip(parameters, whole.split([len(p) for p in parameters])):
-            p.data = part
-        return whole
-    shape = (sum(len(p) for p in parameters), *first.shape[1:])
-    return first.data.as_strided(shape, first.stride())
-
-
-def adjacent(parameters: list[nn.Parameter]) -> bool:
-    """Whether the parameters follow each other in one storage."""
-    storage = parameters[0].untyped_storage().data_ptr()
-    address = parameters[0].data_ptr()
-    for p in parameters:
-        in_place = p.data_ptr() == address and p.untyped_storage().data_ptr() == storage
-        if not in_place or not p.is_contiguous():
-            return False
-        address += p.numel() * p.element_size()
-    return True
+    whole = torch.cat([p.data for p in parameters])
+    for p, part in zip(parameters, whole.split([len(p) for p in parameters])):
+        p.data = part
+    return whole
