@@ -64,7 +64,7 @@ def differences(b: Bench, trainer: LanguageModel, sampler: LanguageModel, what: 
     gaps: list[float] = []
     for pack in pack_groups(groups, TOKENS):
         with torch.no_grad():
-            scored = packed_logprobs(trainer, pack)[0].tolist()
+            scored = packed_logprobs(trainer, pack).tolist()
         sampled = [p for i in pack.group_ids for logprobs in recorded[i] for p in logprobs]
         gaps += [abs(x - y) for x, y in zip(scored, sampled, strict=True)]
     shape = f"{name_of(b, words)}, {what}, {len(gaps)} tokens"

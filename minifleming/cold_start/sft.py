@@ -33,7 +33,6 @@ from minifleming.lm.model import LanguageModel
 from minifleming.lm.pack import (
     Example,
     Pack,
-    drop_too_long,
     dummy_forward,
     pack_groups,
     packed_logprobs,
@@ -65,7 +64,9 @@ def split_traces(traces: Sequence[Trace], fraction: float,
 def examples_of(traces: list[Trace], tokenizer: Tokenizer,
                 max_tokens: int) -> tuple[list[Example], int]:
     """Returns the tokenized traces, and how many were dropped because they were too long."""
-    return drop_too_long([example_of(trace, tokenizer) for trace in traces], max_tokens)
+    examples = [example_of(trace, tokenizer) for trace in traces]
+    kept = [example for example in examples if len(example) <= max_tokens]
+    return kept, len(examples) - len(kept)
 
 
 def example_of(trace: Trace, tokenizer: Tokenizer) -> Example:
@@ -107,7 +108,7 @@ class ValidationSet:
     def sum_loss(self, model: LanguageModel, rows: list[int]) -> float:
         total = 0.0
         for pack in pack_groups([self.examples[i] for i in rows], self.micro_batch_tokens):
-            logprobs, _ = packed_logprobs(model, pack)
+            logprobs = packed_logprobs(model, pack)
             total += -logprobs.sum().item()
         return total
 
@@ -254,8 +255,7 @@ def backward(model: LanguageModel, examples: list[Example], num_targets: int,
 def micro_batch_loss(model: LanguageModel, pack: Pack, num_targets: int) -> Tensor:
     """Returns what a pack adds to the loss, as a scalar with a gradient."""
     if model.batch_invariant:
-        logprobs, _ = packed_logprobs(model, pack)
-        return -logprobs.sum() / num_targets
+        return -packed_logprobs(model, pack).sum() / num_targets
     weight = torch.full(pack.labels.shape, -1 / num_targets, device=model.device)
     loss, _ = packed_loss(model, pack, TokenLoss("weighted", weight))
     return loss

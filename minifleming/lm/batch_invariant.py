@@ -30,7 +30,7 @@ from torch import Tensor
 
 from minifleming.kernels.reference import token_logprobs
 from minifleming.kernels.segments import Segments
-from minifleming.lm.model import AttentionBackend, CausalAttention, LanguageModel
+from minifleming.lm.model import AttentionBackend, LanguageModel
 from minifleming.lm.pack import PackedAttention
 
 ROWS, KEYS = 32, 64
@@ -76,7 +76,7 @@ def forward(plain: Callable, ids: Tensor, positions: Tensor | None = None,
             attention: AttentionBackend | None = None,
             output_positions: Tensor | None = None) -> Tensor:
     """``LanguageModel.forward``."""
-    fixed = FixedOrderAttention(attention or CausalAttention())
+    fixed = FixedOrderAttention(attention or AttentionBackend())
     return plain(ids, positions, fixed, output_positions)
 
 
@@ -89,7 +89,7 @@ def logprobs(model: LanguageModel, hidden: Tensor, ids: Tensor, temperature: flo
     return in_fixed_blocks(block_logprobs, model.logits(hidden), ids[:, None])
 
 
-class FixedOrderAttention:
+class FixedOrderAttention(AttentionBackend):
     """Replaces an attention backend: the same computation in operations of one shape."""
 
     def __init__(self, backend: AttentionBackend):
@@ -99,15 +99,8 @@ class FixedOrderAttention:
         """q [B, H, T, D]; k, v [B, K, T, D] -> [B, H, T, D]"""
         if isinstance(self.backend, PackedAttention):
             return packed_attention(q, k, v, self.backend.segments)
-        if isinstance(self.backend, CausalAttention):
-            return causal_attention(q, k, v)
         keys, values, num_keys = self.backend.update(layer, k, v)
         return attention(q, keys, values, num_keys)
-
-
-def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    B, _, T, _ = q.shape
-    return attention(q, k, v, torch.arange(1, T + 1, device=q.device).expand(B, T))
 
 
 def packed_attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
@@ -154,7 +147,5 @@ def key_blocks(x: Tensor, T: int) -> list[Tensor]:
     """
     B, K, L, D = x.shape
     x = F.pad(x, (0, 0, 0, -L % KEYS))
-    blocks = []
-    for block in x.split(KEYS, 2):
-        blocks.append(block[:, :, None].expand(B, K, T, KEYS, D).reshape(B * K * T, KEYS, D))
-    return blocks
+    return [block[:, :, None].expand(B, K, T, KEYS, D).reshape(B * K * T, KEYS, D)
+            for block in x.split(KEYS, 2)]

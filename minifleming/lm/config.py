@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from minifleming.lm.rope import RopeScaling
+from minifleming.lm.rope import read_scaling
 from minifleming.run.checkpoint import read_json_dict
 from minifleming.run.errors import BadInput
 
@@ -45,7 +45,7 @@ class ModelConfig:
     rope_theta: float
     tie_word_embeddings: bool
     max_position_embeddings: int = 32768
-    rope_scaling: RopeScaling | None = None
+    rope_scaling: dict | None = None
 
     def __post_init__(self):
         if self.model_type not in ARCHITECTURES:
@@ -68,14 +68,16 @@ class ModelConfig:
 
         Raises BadInput if a key is missing, mistyped or not supported.
         """
+        raw = read_json_dict(path)
         try:
-            return cls.from_json(read_json_dict(path))
+            return cls.from_json(raw)
         except BadInput as error:
-            raise BadInput(str(error), path) from None
+            reason = str(error)
         except KeyError as error:
-            raise BadInput(f"missing {error}", path) from None
+            reason = f"missing {error}"
         except (TypeError, ValueError, AttributeError, ZeroDivisionError, OverflowError):
-            raise BadInput("a value has the wrong type", path) from None
+            reason = "a value has the wrong type"
+        raise BadInput(reason, path)
 
     @classmethod
     def from_json(cls, raw: dict) -> ModelConfig:
@@ -98,23 +100,20 @@ class ModelConfig:
             rope_theta=float(rope.get("rope_theta") or raw.get("rope_theta") or 10000.0),
             tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
             max_position_embeddings=positions,
-            rope_scaling=RopeScaling.read(rope, original_positions),
+            rope_scaling=read_scaling(rope, original_positions),
         )
 
     def to_json(self, dtype: torch.dtype, end_ids: list[int]) -> str:
         """A ``config.json`` that transformers 4 and 5 both read."""
-        scaling = self.rope_scaling.to_json() if self.rope_scaling else None
-        rope = (scaling or {"rope_type": "default"}) | {"rope_theta": self.rope_theta}
+        rope = self.rope_scaling or {"rope_type": "default"}
         architecture = ARCHITECTURES[self.model_type]
         raw = vars(self) | {
             "architectures": [architecture["hf_class"]],
             "attention_bias": architecture["qkv_bias"],
-            "rope_scaling": scaling,
-            "rope_parameters": rope,
+            "rope_parameters": rope | {"rope_theta": self.rope_theta},
             "hidden_act": "silu",
             "torch_dtype": str(dtype).removeprefix("torch."),
             "eos_token_id": end_ids[0] if len(end_ids) == 1 else end_ids,
-            "use_cache": True,
         }
         return json.dumps(raw, indent=2, sort_keys=True) + "\n"
 

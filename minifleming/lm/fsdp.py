@@ -88,16 +88,6 @@ def full_tensor(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def is_first_replica(parameter: Tensor) -> bool:
-    """True if this rank holds rows of the first copy.
-
-    Sums over all ranks count only the first copy.
-    """
-    if not isinstance(parameter, DTensor) or parameter.device_mesh.ndim == 1:
-        return True
-    return parameter.device_mesh.get_local_rank(0) == 0
-
-
 def reshard(model: LanguageModel) -> None:
     """Free gathered weights after no-grad passes; the next optimizer step makes them stale."""
     if model.sharded:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from minifleming.lm.model import LanguageModel, causal_attention
+from minifleming.lm.model import AttentionBackend, LanguageModel
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Capacity:
     new_tokens: int
 
 
-class KVCache:
+class KVCache(AttentionBackend):
     """The cache and the two model calls that fill it, for prompts and for one more token of each
     row.
 
@@ -138,8 +138,8 @@ class KVCache:
         Decode steps that call the model are only those of the batch-invariant mode, which attends
         by itself to what ``update`` returns.
         """
-        keys, values, _ = self.update(layer, k, v)
-        return causal_attention(q, keys, values)
+        self.update(layer, k, v)
+        return super().attend(layer, q, k, v)
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Stores the new keys and values [B, K, T, D]: of B prompts in a prefill, otherwise of one
@@ -148,10 +148,9 @@ class KVCache:
         Returns all keys and values of each row, [B, K, L, D], and how many of them each query sees,
         [B, T].
         """
-        B, _, T, _ = k.shape
         if self.prefill_slots is not None:
-            self.prompts[layer][:, self.prefill_slots, :, :T] = torch.stack((k, v))
-            return k, v, torch.arange(1, T + 1, device=k.device).expand(B, T)
+            self.prompts[layer][:, self.prefill_slots, :, : k.shape[2]] = torch.stack((k, v))
+            return super().update(layer, k, v)
         self.write(layer, k[:, :, 0], v[:, :, 0])
         prompt_keys, prompt_values = self.prompts[layer][:, self.slots]
         keys = self.join(prompt_keys, self.keys[layer])

@@ -16,8 +16,6 @@ M output positions.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,22 +28,18 @@ from minifleming.lm.config import ARCHITECTURES, ModelConfig
 from minifleming.lm.rope import cos_sin
 
 
-class AttentionBackend(Protocol):
+class AttentionBackend:
+    """Each token attends to itself and to earlier tokens of its row. Subclasses replace that."""
+
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [B, H, T, D]; k, v [B, K, T, D] of the new tokens -> [B, H, T, D]"""
+        grouped = q.shape[1] != k.shape[1]
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
 
-
-class CausalAttention:
-    """Each token attends to itself and to earlier tokens of its row."""
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return causal_attention(q, k, v)
-
-
-def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """q [B, H, T, D]; k, v [B, K, T, D] -> [B, H, T, D]"""
-    grouped = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+    def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All keys and values [B, K, L, D], and how many of them each new token sees, [B, T]."""
+        B, _, T, _ = k.shape
+        return k, v, torch.arange(1, T + 1, device=k.device).expand(B, T)
 
 
 class RMSNorm(nn.Module):
@@ -168,7 +162,7 @@ class LanguageModel(nn.Module):
         """
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        attention = attention or CausalAttention()
+        attention = attention or AttentionBackend()
         rope = self.rope(positions)
         x = self.model.embed_tokens(ids)
         *lower_blocks, last_block = self.model.layers

@@ -24,7 +24,7 @@ from torch import Tensor
 from minifleming.kernels.attention import attention
 from minifleming.kernels.head import TokenLoss
 from minifleming.kernels.segments import Segments
-from minifleming.lm.model import LanguageModel
+from minifleming.lm.model import AttentionBackend, LanguageModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,11 @@ class Pack:
     segments: Segments
     logit_positions: Tensor  # [M], indices of the tokens whose logits predict the labels
     labels: Tensor  # [M], ids of the learned tokens
-    sequence_ids: Tensor  # [M], number of the label's completion within the row
     group_ids: list[int]  # indices of the groups in this row
 
 
-class PackedAttention:
-    """Attention within the documents of a packed row (an ``AttentionBackend``)."""
+class PackedAttention(AttentionBackend):
+    """Attention within the documents of a packed row."""
 
     def __init__(self, segments: Segments):
         self.segments = segments
@@ -73,15 +72,6 @@ class PackedAttention:
         """q [1, H, N, D]; k, v [1, K, N, D] -> [1, H, N, D]"""
         q, k, v = (x[0].transpose(0, 1) for x in (q, k, v))
         return attention(q, k, v, self.segments).transpose(0, 1)[None]
-
-
-def drop_too_long(examples: list[Example], max_tokens: int) -> tuple[list[Example], int]:
-    """The examples of at most ``max_tokens`` tokens, and how many were dropped.
-
-    Nothing is truncated.
-    """
-    kept = [example for example in examples if len(example) <= max_tokens]
-    return kept, len(examples) - len(kept)
 
 
 def pack_groups(groups: list[Group] | list[Example], max_tokens: int) -> list[Pack]:
@@ -118,7 +108,6 @@ def build_pack(groups: list[Group] | list[Example], group_ids: list[int]) -> Pac
     prefix_of: list[int] = []  # the segment that each segment also attends to, or -1
     logit_positions: list[int] = []
     labels: list[int] = []
-    sequence_ids: list[int] = []
     for group in map(as_group, groups):
         P = len(group.prompt)
         prompt_segment = len(lengths)
@@ -129,8 +118,6 @@ def build_pack(groups: list[Group] | list[Example], group_ids: list[int]) -> Pac
         last = len(ids) - 1  # of the prompt
         for completion in group.completions:
             inputs = completion[:-1]
-            number = sequence_ids[-1] + 1 if sequence_ids else 0
-            sequence_ids += [number] * len(completion)
             logit_positions += [last, *range(len(ids), len(ids) + len(inputs))]
             labels += completion
             ids += inputs
@@ -141,17 +128,14 @@ def build_pack(groups: list[Group] | list[Example], group_ids: list[int]) -> Pac
                 lengths.append(len(inputs))
                 prefix_of.append(prompt_segment)
     return Pack(torch.tensor([ids]), torch.tensor([positions]), Segments(lengths, prefix_of),
-                torch.tensor(logit_positions), torch.tensor(labels), torch.tensor(sequence_ids),
-                group_ids)
+                torch.tensor(logit_positions), torch.tensor(labels), group_ids)
 
 
-def packed_logprobs(model: LanguageModel, pack: Pack,
-                    temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """log π of each learned token in its document. -> [M], sequence ids [M]"""
+def packed_logprobs(model: LanguageModel, pack: Pack, temperature: float = 1.0) -> Tensor:
+    """log π of each learned token in its document. -> [M]"""
     with autocast_for(model):
         hidden = hidden_states(model, pack)
-        logprobs = model.logprobs(hidden, pack.labels.to(model.device), temperature)
-    return logprobs, pack.sequence_ids.to(model.device)
+        return model.logprobs(hidden, pack.labels.to(model.device), temperature)
 
 
 def packed_loss(model: LanguageModel, pack: Pack, token_loss: TokenLoss | None,
@@ -161,7 +145,7 @@ def packed_loss(model: LanguageModel, pack: Pack, token_loss: TokenLoss | None,
     With ``token_loss`` None, the loss is None and the log-probabilities have a gradient.
     """
     if token_loss is None:
-        return None, packed_logprobs(model, pack, temperature)[0]
+        return None, packed_logprobs(model, pack, temperature)
     with autocast_for(model):
         hidden = hidden_states(model, pack)
         return model.fused_loss(hidden, pack.labels.to(model.device), token_loss, temperature)
@@ -187,4 +171,4 @@ def autocast_for(model: LanguageModel) -> torch.autocast:
 
 def dummy_forward(model: LanguageModel) -> Tensor:
     """A forward pass so that a rank without a batch joins the FSDP collectives. -> [2]"""
-    return packed_logprobs(model, build_pack([Group([0], [[0, 0]])], [0]))[0]
+    return packed_logprobs(model, build_pack([Group([0], [[0, 0]])], [0]))

@@ -1,8 +1,8 @@
 """Rotary position embedding (Su et al. 2021, arXiv:2104.09864) and the scalings that our model
 families use.
 
-At each position, pair i of a head of width D is rotated by position · frequency_i, with frequency_i
-= theta^(-2i/D) before scaling:
+At each position, pair i of a head of width D is rotated by position · frequency_i, with frequency_i =
+theta^(-2i/D) before scaling:
 
 - ``llama3`` (Llama 3.1): long wavelengths are divided by the factor, short ones kept, with a linear
   blend between.
@@ -16,7 +16,6 @@ last place of a frequency is an angle of 0.002, so two correct formulas would gi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -29,85 +28,75 @@ OPTIONS = {  # of each kind of scaling, in addition to the factor: default value
 }
 
 
-@dataclass(frozen=True)
-class RopeScaling:
-    kind: str
-    factor: float
-    original_positions: int  # the model's positions before scaling
-    options: dict[str, float | bool | None] = field(default_factory=dict)
+def read_scaling(raw: dict, positions: int) -> dict | None:
+    """``rope_scaling`` or ``rope_parameters`` of a config.json with its default values; None without
+    scaling.
 
-    @classmethod
-    def read(cls, raw: dict, positions: int) -> RopeScaling | None:
-        """From ``rope_scaling`` or ``rope_parameters``; None without scaling.
-
-        Raises BadInput, KeyError.
-        """
-        kind = raw.get("rope_type", raw.get("type", "default"))
-        if kind == "default":
-            return None
-        if kind not in OPTIONS or raw.get("mscale") or raw.get("mscale_all_dim"):
-            raise BadInput(f"rotary scaling '{raw}' is not supported")
-        options = {}
-        for name, default in OPTIONS[kind].items():
-            value = raw[name] if default == "" else raw.get(name)
-            if value is None:
-                value = default
-            options[name] = value if value is None or name == "truncate" else float(value)
-        original = int(raw.get("original_max_position_embeddings") or positions)
-        return cls(kind, float(raw["factor"]), original, options)
-
-    def to_json(self) -> dict:
-        set_options = {name: value for name, value in self.options.items() if value is not None}
-        return {"rope_type": self.kind, "factor": self.factor,
-                "original_max_position_embeddings": self.original_positions} | set_options
+    ``positions`` are those before scaling. Raises BadInput, KeyError.
+    """
+    kind = raw.get("rope_type", raw.get("type", "default"))
+    if kind == "default":
+        return None
+    if kind not in OPTIONS or raw.get("mscale") or raw.get("mscale_all_dim"):
+        raise BadInput(f"rotary scaling '{raw}' is not supported")
+    positions = int(raw.get("original_max_position_embeddings") or positions)
+    scaling = {"rope_type": kind, "factor": float(raw["factor"]),
+               "original_max_position_embeddings": positions}
+    for name, default in OPTIONS[kind].items():
+        value = raw[name] if default == "" else raw.get(name)
+        if value is None:
+            value = default
+        if value is not None:
+            scaling[name] = value if name == "truncate" else float(value)
+    return scaling
 
 
 def cos_sin(positions: Tensor, theta: float, D: int,
-            scaling: RopeScaling | None) -> tuple[Tensor, Tensor]:
+            scaling: dict | None) -> tuple[Tensor, Tensor]:
     """cos and sin of every pair's angle, in fp32. positions [...] -> [..., D/2] each"""
     frequency, factor = frequencies(theta, D, scaling, positions.device)
     angle = positions[..., None].float() * frequency
     return angle.cos() * factor, angle.sin() * factor
 
 
-def frequencies(theta: float, D: int, scaling: RopeScaling | None,
+def frequencies(theta: float, D: int, scaling: dict | None,
                 device: torch.device) -> tuple[Tensor, float]:
     """Radians per position of each pair, in fp32, and the factor of cos and sin. -> [D/2], float"""
     powers = theta ** (torch.arange(0, D, 2, dtype=torch.int64, device=device).float() / D)
     unscaled = 1.0 / powers
     if scaling is None:
         return unscaled, 1.0
-    if scaling.kind == "llama3":
+    if scaling["rope_type"] == "llama3":
         return llama3_frequencies(unscaled, scaling), 1.0
     kept = 1 - yarn_ramp(theta, D, scaling).to(device)
-    factor = scaling.options["attention_factor"]
-    if factor is None:
-        factor = 0.1 * math.log(scaling.factor) + 1.0 if scaling.factor > 1 else 1.0
-    return 1.0 / (scaling.factor * powers) * (1 - kept) + unscaled * kept, factor
+    scale = scaling["factor"]
+    default = 0.1 * math.log(scale) + 1.0 if scale > 1 else 1.0
+    factor = scaling.get("attention_factor", default)
+    return 1.0 / (scale * powers) * (1 - kept) + unscaled * kept, factor
 
 
-def llama3_frequencies(unscaled: Tensor, scaling: RopeScaling) -> Tensor:
-    low, high = scaling.options["low_freq_factor"], scaling.options["high_freq_factor"]
+def llama3_frequencies(unscaled: Tensor, scaling: dict) -> Tensor:
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    positions, factor = scaling["original_max_position_embeddings"], scaling["factor"]
     wavelength = 2 * math.pi / unscaled
-    is_long = wavelength > scaling.original_positions / low
-    is_short = wavelength < scaling.original_positions / high
-    blend = (scaling.original_positions / wavelength - low) / (high - low)
-    scaled = torch.where(is_long, unscaled / scaling.factor, unscaled)
-    blended = (1 - blend) * scaled / scaling.factor + blend * scaled
+    is_long = wavelength > positions / low
+    is_short = wavelength < positions / high
+    blend = (positions / wavelength - low) / (high - low)
+    scaled = torch.where(is_long, unscaled / factor, unscaled)
+    blended = (1 - blend) * scaled / factor + blend * scaled
     return torch.where(is_long | is_short, scaled, blended)
 
 
-def yarn_ramp(theta: float, D: int, scaling: RopeScaling) -> Tensor:
+def yarn_ramp(theta: float, D: int, scaling: dict) -> Tensor:
     """0 for pairs that rotate fast, 1 for those that rotate slowly. -> [D/2]"""
 
     def pair_with(rotations: float) -> float:
         """The index of the pair that makes this many rotations over the original positions."""
-        ratio = scaling.original_positions / (rotations * 2 * math.pi)
+        ratio = scaling["original_max_position_embeddings"] / (rotations * 2 * math.pi)
         return D * math.log(ratio) / (2 * math.log(theta))
 
-    options = scaling.options
-    low, high = pair_with(options["beta_fast"]), pair_with(options["beta_slow"])
-    if options["truncate"]:
+    low, high = pair_with(scaling["beta_fast"]), pair_with(scaling["beta_slow"])
+    if scaling["truncate"]:
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, D - 1)
     width = high - low or 0.001

@@ -80,14 +80,13 @@ def generate(model: LanguageModel, prompts: list[list[int]], keys: list[str],
              on_done: Callable[[int], None] = lambda count: None) -> list[Completion]:
     """All completions, ordered by prompt and sample; arguments as in ``generate_stream``.
 
-    ``on_done`` is called with the number of completions that have just ended.
+    ``on_done`` is called after each round with the number of completions that ended in it.
     """
     completions = []
     for rows in generate_stream(model, prompts, keys, params):
         ended = [row for row in rows if row.ended]
         completions += ended
-        if ended:
-            on_done(len(ended))
+        on_done(len(ended))
     return sorted(completions, key=lambda c: (c.prompt, c.sample))
 
 
@@ -101,9 +100,13 @@ def generate_stream(model: LanguageModel, prompts: list[list[int]], keys: list[s
 
     Raises BadInput for a prompt that fills the model's positions.
     """
-    limits = completion_limits(prompts, params.max_new_tokens, model.config.max_position_embeddings)
     if not prompts:
         return
+    longest, positions = max(map(len, prompts)), model.config.max_position_embeddings
+    if longest >= positions:
+        raise BadInput(f"a prompt of {longest} tokens leaves no room "
+                       f"in the model's {positions} positions")
+    limits = [min(params.max_new_tokens, positions - len(prompt)) for prompt in prompts]
     capacity = capacity_for(prompts, max(limits), params)
     engine = make_engine(model, capacity, params)
     end_ids = set(params.end_ids)
@@ -139,15 +142,6 @@ def append_tokens(row: Completion, drawn: list[tuple[int, float]], end_ids: set[
         row.truncated = not row.finished and len(row.ids) == limit
         if row.ended:
             break
-
-
-def completion_limits(prompts: list[list[int]], max_new_tokens: int, positions: int) -> list[int]:
-    """How many tokens may follow each prompt."""
-    longest = max(map(len, prompts), default=0)
-    if longest >= positions:
-        raise BadInput(f"a prompt of {longest} tokens leaves no room "
-                       f"in the model's {positions} positions")
-    return [min(max_new_tokens, positions - len(prompt)) for prompt in prompts]
 
 
 def capacity_for(prompts: list[list[int]], new_tokens: int, params: SamplingParams) -> Capacity:

@@ -111,8 +111,6 @@ def control_pattern(backend: Backend) -> re.Pattern:
 
 
 def load_backend(path: Path) -> Backend:
-    if not path.is_file():
-        raise BadInput("no such file", path)
     try:
         return Backend.from_file(str(path))
     except Exception as error:  # the tokenizers package raises bare Exception

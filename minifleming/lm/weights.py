@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from minifleming.lm.batch_invariant import make_batch_invariant
 from minifleming.lm.config import ModelConfig
-from minifleming.lm.fsdp import apply_fsdp, is_first_replica, local_row_range, to_local
+from minifleming.lm.fsdp import apply_fsdp, full_tensor, local_row_range, to_local
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.tensor_files import stored_tensors, write_tensors
 from minifleming.lm.tokenizer import Tokenizer
@@ -196,26 +195,20 @@ def weights_checksum(model: LanguageModel) -> str:
     """A hash of every bit of the weights; one changed bit changes it.
 
     It hashes Σ b_i · (2 i + 1) · CHECKSUM_FACTOR mod 2^64 of each tensor, b_i being the bits of
-    value i. Sums of integers are the same in any order, so on any machine and with any sharding.
+    value i. Sums of integers are the same in any order, so on any machine. All ranks call this.
     """
-    sums = [checksum_part(parameter) for parameter in model.parameters()]
-    all_sums = distributed.all_gather([sums], model.device) if model.sharded else [sums]
     digest = hashlib.sha256()
-    for (name, parameter), *parts in zip(model.named_parameters(), *all_sums, strict=True):
-        digest.update(f"{name} {tuple(parameter.shape)} {sum(parts) % 2**64}\n".encode())
+    for name, parameter in model.named_parameters():
+        total = checksum(full_tensor(parameter.detach()))
+        digest.update(f"{name} {tuple(parameter.shape)} {total}\n".encode())
     return digest.hexdigest()
 
 
-def checksum_part(parameter: Tensor) -> int:
-    """The sum over this rank's rows; 0 if another replica counts them."""
-    if not is_first_replica(parameter):
-        return 0
-    rows = to_local(parameter.detach())
-    bits = rows.reshape(-1).view(BITS_OF_SIZE[rows.element_size()])
-    first = local_row_range(parameter).start * math.prod(parameter.shape[1:])
-    total = 0
+def checksum(tensor: Tensor) -> int:
+    bits = tensor.reshape(-1).view(BITS_OF_SIZE[tensor.element_size()])
+    total = first = 0
     for chunk in bits.split(CHECKSUM_CHUNK):
         index = torch.arange(first, first + len(chunk), device=chunk.device)
         total += (chunk.long() * (2 * index + 1) * CHECKSUM_FACTOR).sum().item()
         first += len(chunk)
-    return total
+    return total % 2**64

@@ -246,7 +246,7 @@ def score(model: LanguageModel, groups: Groups, cfg: RL, field: str) -> None:
                 dummy_forward(model)
                 continue
             pack, rollouts = micro_batch
-            logprobs, _ = packed_logprobs(model, pack, cfg.temperature)
+            logprobs = packed_logprobs(model, pack, cfg.temperature)
         finite &= bool(logprobs.isfinite().all())
         set_logprobs(rollouts, round_to_9_digits(logprobs.tolist()), field)
     reshard(model)

@@ -14,7 +14,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from minifleming.lm.model import LanguageModel, ModelConfig
-from minifleming.lm.pack import Group, build_pack, packed_logprobs
+from minifleming.lm.pack import Example, Group, as_group, build_pack, packed_logprobs
 
 KINDS = ("qwen2", "qwen3", "llama")
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<think>", "</think>", "<answer>", "</answer>", "</s>")
@@ -25,6 +25,12 @@ def row_sums(values: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tens
     return values.new_zeros(count).index_add(0, rows, values)
 
 
+def sequence_ids(given: list[Group] | list[Example]) -> torch.Tensor:
+    """For each learned token of these groups in one pack, the number of its completion. -> [M]"""
+    completions = [c for group in map(as_group, given) for c in group.completions]
+    return torch.tensor([i for i, completion in enumerate(completions) for _ in completion])
+
+
 def group_logprobs(model: LanguageModel, prompts: list[list[int]], owner: list[int], completions: list[list[int]],
                    temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
     """log π of every token, completion b behind ``prompts[owner[b]]``, all in one pack that holds each prompt once.
@@ -32,8 +38,10 @@ def group_logprobs(model: LanguageModel, prompts: list[list[int]], owner: list[i
     -> [M], [M]: completion after completion in the order given, and the completion of each.
     """
     used = sorted(set(owner))
-    made = build_pack([Group(prompts[p], [c for c, o in zip(completions, owner) if o == p]) for p in used], used)
-    values, rows = packed_logprobs(model, made, temperature)
+    groups = [Group(prompts[p], [c for c, o in zip(completions, owner) if o == p]) for p in used]
+    made = build_pack(groups, used)
+    values = packed_logprobs(model, made, temperature)
+    rows = sequence_ids(groups)
     order = sorted(range(len(owner)), key=lambda b: owner[b])  # as they stand in the pack
     back = torch.cat([(rows == order.index(b)).nonzero()[:, 0] for b in range(len(owner))])
     return values.index_select(0, back), torch.tensor([b for b, c in enumerate(completions) for _ in c])

@@ -12,7 +12,7 @@ from minifleming.lm.batch_invariant import make_batch_invariant
 from minifleming.lm.kv_cache import remove_padding_gap
 from minifleming.lm.pack import Example, pack_groups, packed_logprobs
 from minifleming.lm.sampler import SamplingParams, generate
-from tests.lm.conftest import KINDS, group_logprobs, tiny_model
+from tests.lm.conftest import KINDS, group_logprobs, sequence_ids, tiny_model
 from tests.padded import collate, completion_logprobs
 
 RNG = random.Random(0)
@@ -42,9 +42,10 @@ def scores(model, completions: dict, temperature: float) -> list[list[float]]:
     for max_tokens in (1, 300, 10**6):
         by_example = {}
         for pack in pack_groups(examples, max_tokens):
-            values, sequence_ids = packed_logprobs(model, pack, temperature)
+            values = packed_logprobs(model, pack, temperature)
+            numbers = sequence_ids([examples[i] for i in pack.group_ids])
             for number, example in enumerate(pack.group_ids):
-                by_example[example] = values[sequence_ids == number].tolist()
+                by_example[example] = values[numbers == number].tolist()
         results.append([p for i in range(len(examples)) for p in by_example[i]])
     results.append(completion_logprobs(model, collate(examples), temperature)[0].tolist())
     return results

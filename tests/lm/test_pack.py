@@ -18,12 +18,11 @@ from minifleming.lm.pack import (
     Group,
     Pack,
     build_pack,
-    drop_too_long,
     pack_groups,
     packed_logprobs,
     packed_loss,
 )
-from tests.lm.conftest import row_sums, tiny_model
+from tests.lm.conftest import row_sums, sequence_ids, tiny_model
 from tests.padded import collate
 
 END = 1
@@ -62,7 +61,7 @@ def score(model, example: Example, temperature: float = 1.0) -> list[float]:
 
 def check_pack(pack, given: list[Group]) -> None:
     """Read back from the row: prompts, completions without their last tokens, positions, what predicts what."""
-    ids, positions, learned, at, number = pack.ids[0].tolist(), pack.positions[0].tolist(), [], 0, 0
+    ids, positions, learned, at = pack.ids[0].tolist(), pack.positions[0].tolist(), [], 0
     for group in given:
         end = at + len(group.prompt)
         assert ids[at:end] == group.prompt and positions[at:end] == list(range(len(group.prompt)))
@@ -71,10 +70,10 @@ def check_pack(pack, given: list[Group]) -> None:
             end = at + len(completion) - 1
             assert ids[at:end] == completion[:-1]
             assert positions[at:end] == [len(group.prompt) + t for t in range(len(completion) - 1)]
-            learned += zip([last, *range(at, end)], completion, [number] * len(completion))
-            at, number = end, number + 1
+            learned += zip([last, *range(at, end)], completion)
+            at = end
     assert at == len(ids) == pack.segments.tokens
-    assert learned == list(zip(pack.logit_positions.tolist(), pack.labels.tolist(), pack.sequence_ids.tolist()))
+    assert learned == list(zip(pack.logit_positions.tolist(), pack.labels.tolist()))
 
 
 def test_T17_T19_every_group_is_packed_once_and_whole():
@@ -102,20 +101,12 @@ def test_packs_are_full():
     assert len(packs) <= -(-sum(map(len, given)) // max_tokens) + 1
 
 
-def test_longer_examples_are_dropped_and_counted():
-    given = examples(7, 50)
-    kept, dropped = drop_too_long(given, 10)
-    assert kept == [e for e in given if len(e.prompt) + len(e.completion) <= 10] and 0 < dropped == 50 - len(kept)
-    assert drop_too_long(given, max(map(len, given))) == (given, 0)
-
-
 def test_T14_T19_log_probabilities_by_a_second_way(kind):
     """Each document scores as by itself, one prefix at a time; the temperature divides the logits."""
     model, given = tiny_model(kind), examples(8, 6)
     for temperature in (0.7, 1.6):
         with torch.no_grad():
-            logprobs, sequence_ids = packed_logprobs(model, one_pack(given), temperature)
-        assert sequence_ids.tolist() == [i for i, example in enumerate(given) for _ in example.completion]
+            logprobs = packed_logprobs(model, one_pack(given), temperature)
         wanted = [p for example in given for p in score(model, example, temperature)]
         torch.testing.assert_close(logprobs, torch.tensor(wanted), atol=2e-5, rtol=1e-5)
 
@@ -124,7 +115,7 @@ def test_T19_log_probabilities_of_a_known_chain(chain):
     """Where each token depends on the last one only, the values are the table's."""
     table = torch.randn(7, 7, generator=torch.Generator().manual_seed(0)) * 2
     model, given = chain(table), examples(9, 12, vocab=7)
-    values, rows = packed_logprobs(model, one_pack(given))
+    values, rows = packed_logprobs(model, one_pack(given)), sequence_ids(given)
     ids = [e.prompt[-1:] + e.completion for e in given]
     wanted = torch.tensor([table.log_softmax(-1)[a, b] for row in ids for a, b in zip(row, row[1:])])
     torch.testing.assert_close(values, wanted, atol=1e-5, rtol=1e-5)
@@ -140,7 +131,8 @@ def test_T3_T18_a_document_does_not_depend_on_its_pack(kind):
     def scored(max_tokens: int, order: list[int]) -> dict:
         out = {}
         for pack in pack_groups([given[i] for i in order], max_tokens):
-            values, rows = packed_logprobs(model, pack, 0.7)
+            values = packed_logprobs(model, pack, 0.7)
+            rows = sequence_ids([given[order[i]] for i in pack.group_ids])
             out |= {order[i]: values[rows == r] for r, i in enumerate(pack.group_ids)}
         return out
 
@@ -166,8 +158,8 @@ def check_against_padded(kind: str, dtype: torch.dtype) -> None:
     padded = logits.log_softmax(-1).gather(-1, batch.ids[row, column + 1, None])[:, 0]
     wanted = (weight[row].to(dtype) * padded).sum()
     theirs = torch.cat([g.flatten() for g in torch.autograd.grad(wanted, list(model.parameters()))])
-    assert torch.equal(row, pack.sequence_ids)
-    logprobs, _ = packed_logprobs(model, pack)
+    assert torch.equal(row, sequence_ids(given))
+    logprobs = packed_logprobs(model, pack)
     near = 1e-12 if dtype == torch.float64 else 2e-6
     for loss, found in (((weight[row].to(dtype) * logprobs).sum(), logprobs),
                         packed_loss(model, pack, TokenLoss("weighted", weight[row]))):
@@ -195,7 +187,8 @@ def test_T9_micro_batches_do_not_change_the_gradient(kind):
     def gradient(max_tokens: int) -> torch.Tensor:
         model = tiny_model(kind)
         for pack in pack_groups(given, max_tokens):
-            values, rows = packed_logprobs(model, pack, 0.7)
+            values = packed_logprobs(model, pack, 0.7)
+            rows = sequence_ids([given[i] for i in pack.group_ids])
             (row_sums(values, rows, len(pack.group_ids)) * weights[pack.group_ids]).sum().backward()
         return torch.cat([p.grad.flatten() for p in model.parameters()])
 
@@ -215,7 +208,7 @@ def test_the_gradient_has_the_same_bits_every_time():
                  for _ in range(600)]) for n in (3, 9, 1)]
         found = []
         for _ in range(6):
-            logprobs, _ = packed_logprobs(model, one_pack(given))
+            logprobs = packed_logprobs(model, one_pack(given))
             found.append(torch.autograd.grad(logprobs.sum(), list(model.parameters())))
         for other in found[1:]:
             assert all(map(torch.equal, found[0], other))
@@ -230,11 +223,11 @@ def check_isolation(kind: str, invariant: bool) -> None:
     given = sorted(examples(7, 12), key=len, reverse=True)
     given[4] = Example(given[3].prompt[:], given[3].completion[:])  # two of one length, in one call of attention
     given.sort(key=len, reverse=True)
-    before, rows = packed_logprobs(model, one_pack(given))
+    before, rows = packed_logprobs(model, one_pack(given)), sequence_ids(given)
     for changed in range(12):
         other = given[:]
         other[changed] = Example([(t + 3) % 41 for t in given[changed].prompt], given[changed].completion[:-1] + [END])
-        after, _ = packed_logprobs(model, one_pack(other))
+        after = packed_logprobs(model, one_pack(other))
         assert torch.equal(after[rows != changed], before[rows != changed])
         assert not torch.equal(after[rows == changed], before[rows == changed])
 
@@ -254,7 +247,7 @@ def test_T20_no_gradient_crosses_from_one_document_to_another():
     given = [Example([3, 4, 5], [6, 7, END]), Example([8, 9], [10, END]), Example([11, 12], [13, END])]
     model, reached = tiny_model("qwen3"), []
     hook = model.model.embed_tokens.register_forward_hook(lambda _, __, out: reached.append(out) or out.retain_grad())
-    logprobs, rows = packed_logprobs(model, one_pack(given))
+    logprobs, rows = packed_logprobs(model, one_pack(given)), sequence_ids(given)
     hook.remove()
     logprobs[rows == 1].sum().backward()
     touched = reached[0].grad[0].abs().sum(-1) > 0
@@ -264,13 +257,13 @@ def test_T20_no_gradient_crosses_from_one_document_to_another():
 def test_completions_of_one_prompt_do_not_see_each_other():
     """One completion changed: the bits of the others stay."""
     model, given = tiny_model("llama"), groups(9, 3, most=5)
-    before = packed_logprobs(model, one_pack(given))[0]
+    before = packed_logprobs(model, one_pack(given))
     number = 0
     for group in given:
         for i, completion in enumerate(group.completions):
             kept = group.completions[i]
             group.completions[i] = [(t + 5) % 41 for t in completion[:-1]] + [END]
-            after, rows = packed_logprobs(model, one_pack(given))
+            after, rows = packed_logprobs(model, one_pack(given)), sequence_ids(given)
             assert torch.equal(after[rows != number], before[rows != number])
             assert len(completion) == 1 or not torch.equal(after[rows == number], before[rows == number])
             group.completions[i] = kept
@@ -280,20 +273,20 @@ def test_completions_of_one_prompt_do_not_see_each_other():
 def test_T17_the_end_token_is_learned():
     """Its log-probability has a gradient, and training on it alone raises it."""
     model, pack = tiny_model(), one_pack([Example([3, 4], [END])])
-    values, _ = packed_logprobs(model, pack)
+    values = packed_logprobs(model, pack)
     assert len(values) == 1
     values.sum().backward()
     assert model.lm_head.weight.grad[END].abs().max() > 1e-3
     with torch.no_grad():
         for p in model.parameters():
             p += 1e-3 * p.grad
-    assert packed_logprobs(model, pack)[0].item() > values.item()
+    assert packed_logprobs(model, pack).item() > values.item()
 
 
 def test_T32_log_probabilities_of_a_bfloat16_model_are_fp32():
     """fp32 log-softmax over bf16 logits: never above 0, and probabilities that sum to 1."""
     model = tiny_model().to(torch.bfloat16)
-    values, _ = packed_logprobs(model, one_pack([Group([3, 4], [[t] for t in range(41)])]))
+    values = packed_logprobs(model, one_pack([Group([3, 4], [[t] for t in range(41)])]))
     assert values.dtype == torch.float32 and values.max() <= 0
     assert abs(values.exp().sum().item() - 1) < 1e-5
 
@@ -311,7 +304,7 @@ def test_activation_checkpointing_keeps_the_bits_and_saves_memory():
             return x
 
         with activation_checkpointing(model, enabled), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-            logprobs, _ = packed_logprobs(model, pack)
+            logprobs = packed_logprobs(model, pack)
             bytes_kept = sum(kept.values())
             logprobs.sum().backward()
         return logprobs.detach(), [p.grad.clone() for p in model.parameters()], bytes_kept

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from minifleming.lm import tensor_files
-from minifleming.lm.rope import RopeScaling
+from minifleming.lm.rope import read_scaling
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_model, save_model
 
@@ -19,12 +19,11 @@ transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.slow
 IDS = torch.tensor([[3, 7, 40, 0, 12, 9]])
 SCALINGS = {
-    "none": None,
-    "llama3": RopeScaling("llama3", 8.0, 8192, {"low_freq_factor": 1.0, "high_freq_factor": 4.0}),
-    "yarn": RopeScaling("yarn", 4.0, 8192, {"beta_fast": 32.0, "beta_slow": 1.0, "attention_factor": None,
-                                            "truncate": True}),
-    "yarn-odd": RopeScaling("yarn", 2.5, 3000, {"beta_fast": 20.0, "beta_slow": 2.0, "attention_factor": 1.2,
-                                                "truncate": False}),
+    "none": {},
+    "llama3": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    "yarn": {"rope_type": "yarn", "factor": 4.0},
+    "yarn-odd": {"rope_type": "yarn", "factor": 2.5, "original_max_position_embeddings": 3000, "beta_fast": 20,
+                 "beta_slow": 2, "attention_factor": 1.2, "truncate": False},
 }
 
 
@@ -63,7 +62,7 @@ def test_logits_equal_transformers(tiny, kind, tied, heads, kv_heads, head_dim, 
 @pytest.mark.parametrize("start", [0, 8000, 30_000, 131_000])
 def test_long_positions_and_every_scaling(tiny, kind, scaling, start):
     """A window of tokens far out: one unit in the last place of a frequency would be seen at position 30,000."""
-    model = tiny(kind, rope_scaling=SCALINGS[scaling], max_position_embeddings=131_072, rope_theta=1e6, head_dim=16)
+    model = tiny(kind, rope_scaling=read_scaling(SCALINGS[scaling], 8192), max_position_embeddings=131_072, rope_theta=1e6, head_dim=16)
     ids = torch.randint(0, 41, (2, 33), generator=torch.Generator().manual_seed(2))
     positions = torch.arange(start, start + 33).expand(2, 33)
     with torch.no_grad():
@@ -73,7 +72,7 @@ def test_long_positions_and_every_scaling(tiny, kind, scaling, start):
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_scaled_folders_go_both_ways(tmp_path, tiny, kind, scaling, tokenizer_folder):
     """Our folder in transformers, theirs here: the same logits at the end of the positions."""
-    model = tiny(kind, rope_scaling=SCALINGS[scaling], max_position_embeddings=8192, rope_theta=1e6)
+    model = tiny(kind, rope_scaling=read_scaling(SCALINGS[scaling], 8192), max_position_embeddings=8192, rope_theta=1e6)
     save_model(model, Tokenizer(tokenizer_folder), tmp_path / "ours")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", dtype=torch.float32).eval()
     positions = torch.arange(8000, 8006)[None]

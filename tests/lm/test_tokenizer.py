@@ -119,5 +119,5 @@ def test_damaged_files_are_one_line(tmp_path, tokenizer_writer, name, text):
 
 
 def test_missing_tokenizer(tmp_path):
-    with pytest.raises(BadInput, match="no such file"):
+    with pytest.raises(BadInput, match="No such file"):
         Tokenizer(tmp_path)

@@ -200,8 +200,7 @@ def is_supported(model: LanguageModel) -> bool:
     """Whether this engine can sample from ``model``: on a GPU whose shared memory fits the kernels,
     and not in batch-invariant mode."""
     c, table = model.config, model.model.embed_tokens.weight
-    if not on_gpu(table) or model.batch_invariant:
-        return False
-    queries_per_key = c.num_attention_heads // c.num_key_value_heads
     most = 16 if table.dtype == torch.float32 else 32
-    return fits_shared_memory(table.new_empty(0, c.head_dim)) and queries_per_key <= most
+    few_queries = c.num_attention_heads // c.num_key_value_heads <= most
+    on_right_device = on_gpu(table) and fits_shared_memory(table.new_empty(0, c.head_dim))
+    return on_right_device and few_queries and not model.batch_invariant
