@@ -78,7 +78,7 @@ def test_a_killed_sft_run_is_not_gone_on_with_under_other_settings(tmp_path, cap
     argv = ["--model", "tiny", "--traces", "traces.jsonl", "--out", "sft", "--set", "cold_start.epochs=2", "--set",
             "cold_start.batch=8", "--set", "cold_start.checkpoint_every=2"]
     with monkeypatch.context() as patch:
-        patch.setattr(sft, "write_model", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(sft, "write_folder_together", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
         assert run_cli(train_sft.main, argv) == 130
     capsys.readouterr()
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}

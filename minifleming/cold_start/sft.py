@@ -17,7 +17,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +40,10 @@ from minifleming.lm.pack import (
 )
 from minifleming.lm.sampler import SamplingParams, generate
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import load_for_training, weights_checksum, write_model
+from minifleming.lm.weights import load_for_training, save_model, weights_checksum
 from minifleming.rods.answer import parse_strict
 from minifleming.run import distributed
+from minifleming.run.checkpoint import write_folder_together
 from minifleming.run.errors import BadInput, DeferSignals, Terminated
 from minifleming.run.fields import ColdStart, Config
 from minifleming.run.journal import Journal, bar
@@ -146,7 +147,7 @@ def fine_tune(base: Path, traces: list[Trace], out: Path, cfg: Config, device: t
     checkpoints = out.with_name(f"{out.name}.checkpoints")
     train(model, examples, settings, seed=cfg.run.seed, journal=journal, validation=validation,
           folder=checkpoints)
-    write_model(model, tokenizer, out)
+    write_folder_together(out, partial(save_model, model, tokenizer))
     if distributed.rank() == 0:
         shutil.rmtree(checkpoints, ignore_errors=True)
     return {"traces": len(examples), "dropped": dropped, "held_out": len(held_out)}

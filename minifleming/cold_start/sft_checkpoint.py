@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from minifleming.lm import optimizer as optim
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.weights import load_weights, save_weights
 from minifleming.run import distributed
-from minifleming.run.checkpoint import latest, prune, read_json, write_folder
+from minifleming.run.checkpoint import latest, prune, read_json, write_folder_together
 from minifleming.run.errors import BadInput
 from minifleming.run.journal import Journal
 
@@ -70,7 +69,7 @@ class SftCheckpointer:
                 (folder / "state.json").write_text(json.dumps(state) + "\n")
 
         journal.sync()
-        self._write_folder(f"step_{step:06d}", fill)
+        write_folder_together(self.folder / f"step_{step:06d}", fill)
         if distributed.rank() == 0:
             prune(self.folder, NUM_KEPT, set())
 
@@ -81,17 +80,9 @@ class SftCheckpointer:
             return
         self.best_score = score
         self.best_step = step
-        self._write_folder("best", partial(save_weights, self.model))
+        write_folder_together(self.folder / "best", partial(save_weights, self.model))
 
     def load_best(self, last_step: int) -> None:
         """Restores the best weights, unless there are none or they are the current ones."""
         if self.best_step not in (0, last_step):
             load_weights(self.model, self.folder / "best")
-
-    def _write_folder(self, name: str, fill: Callable[[Path | None], None]) -> None:
-        """All ranks gather the weights; rank 0 writes them."""
-        if distributed.rank() == 0:
-            write_folder(self.folder / name, fill)
-        else:
-            fill(None)
-        distributed.barrier()

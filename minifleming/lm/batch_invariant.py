@@ -42,7 +42,7 @@ def make_batch_invariant(model: LanguageModel) -> None:
         block.post_attention = partial(in_fixed_blocks, block.post_attention)
     norm = model.model.norm
     norm.forward = partial(in_fixed_blocks, norm.forward)
-    model.rope = partial(rope, model.rope)
+    model.rope = partial(in_fixed_blocks, model.rope)
     model.forward = partial(forward, model.forward)
     model.logits = partial(in_fixed_blocks, model.logits)
     model.logprobs = partial(logprobs, model)
@@ -65,11 +65,6 @@ def in_fixed_blocks(f: Callable, *tensors: Tensor) -> Tensor | tuple[Tensor, ...
     if isinstance(results[0], Tensor):
         return torch.cat(results)[:count].unflatten(0, lead)
     return tuple(torch.cat(parts)[:count].unflatten(0, lead) for parts in zip(*results))
-
-
-def rope(plain: Callable, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """``LanguageModel.rope``."""
-    return in_fixed_blocks(plain, positions.flatten()[:, None])
 
 
 def forward(plain: Callable, ids: Tensor, positions: Tensor | None = None,

@@ -88,12 +88,6 @@ def full_tensor(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def reshard(model: LanguageModel) -> None:
-    """Free gathered weights after no-grad passes; the next optimizer step makes them stale."""
-    if model.sharded:
-        model.reshard()
-
-
 @contextmanager
 def gathered_copy(model: LanguageModel) -> Iterator[LanguageModel]:
     """The model that samples: all weights on this rank in the compute dtype, frozen.

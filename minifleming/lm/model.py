@@ -163,7 +163,7 @@ class LanguageModel(nn.Module):
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         attention = attention or AttentionBackend()
-        rope = self.rope(positions)
+        rope = self.rope(positions.reshape(-1, 1))
         x = self.model.embed_tokens(ids)
         *lower_blocks, last_block = self.model.layers
         for block in lower_blocks:
@@ -172,7 +172,7 @@ class LanguageModel(nn.Module):
         return self.model.norm(x)
 
     def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin of the rotary angles, fp32, for both halves of a head. [B, T] -> [B·T, D]"""
+        """cos and sin of the rotary angles, fp32, for both halves of a head. [N, 1] -> [N, D]"""
         c = self.config
         cos, sin = cos_sin(positions.flatten(), c.rope_theta, c.head_dim, c.rope_scaling)
         return torch.cat((cos, cos), dim=-1), torch.cat((sin, sin), dim=-1)

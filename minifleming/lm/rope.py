@@ -1,8 +1,8 @@
 """Rotary position embedding (Su et al. 2021, arXiv:2104.09864) and the scalings that our model
 families use.
 
-At each position, pair i of a head of width D is rotated by position · frequency_i, with frequency_i =
-theta^(-2i/D) before scaling:
+At each position, pair i of a head of width D is rotated by position · frequency_i. Before scaling,
+frequency_i = theta^(-2i/D).
 
 - ``llama3`` (Llama 3.1): long wavelengths are divided by the factor, short ones kept, with a linear
   blend between.
@@ -29,10 +29,9 @@ OPTIONS = {  # of each kind of scaling, in addition to the factor: default value
 
 
 def read_scaling(raw: dict, positions: int) -> dict | None:
-    """``rope_scaling`` or ``rope_parameters`` of a config.json with its default values; None without
-    scaling.
+    """``rope_scaling`` or ``rope_parameters`` of a config.json, with default values.
 
-    ``positions`` are those before scaling. Raises BadInput, KeyError.
+    None without scaling. ``positions`` are those before it. Raises BadInput, KeyError.
     """
     kind = raw.get("rope_type", raw.get("type", "default"))
     if kind == "default":

@@ -21,7 +21,6 @@ from minifleming.run.checkpoint import read_json_dict
 from minifleming.run.errors import BadInput
 
 MAX_FILE_BYTES = 5 * 10**9
-FILE_NAME = re.compile(r"[\w.-]+\.safetensors")
 
 
 def weight_files(folder: Path, stem: str = "model") -> list[Path]:
@@ -36,7 +35,7 @@ def weight_files(folder: Path, stem: str = "model") -> list[Path]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise BadInput("no 'weight_map' from names to files", index)
     for name in weight_map.values():
-        if not FILE_NAME.fullmatch(str(name)):
+        if not re.fullmatch(r"[\w.-]+\.safetensors", str(name)):
             raise BadInput(f"'{name}' is not a plain file name in .safetensors", index)
     return [folder / name for name in sorted(set(weight_map.values()))]
 

@@ -24,8 +24,7 @@ from minifleming.lm.fsdp import apply_fsdp, full_tensor, local_row_range, to_loc
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.tensor_files import stored_tensors, write_tensors
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.run import distributed
-from minifleming.run.checkpoint import MANIFEST, verify_folder, write_folder
+from minifleming.run.checkpoint import MANIFEST, verify_folder
 from minifleming.run.errors import BadInput
 from minifleming.run.fields import Config
 
@@ -82,11 +81,10 @@ def load_model(folder: Path, dtype: str = "float32", device: torch.device | str 
 def load_for_training(folder: Path, cfg: Config, device: torch.device) -> LanguageModel:
     """fp32 weights, sharded by ``run.fsdp_size``, that compute in the run's compute dtype."""
     compute_dtype = compute_dtype_of(cfg, device)
-    shard = None
-    if cfg.run.fsdp_size != 1:
-        shard = partial(apply_fsdp, size=cfg.run.fsdp_size, compute_dtype=compute_dtype,
-                        device=device)
-    model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic, shard)
+    size = cfg.run.fsdp_size
+    shard = partial(apply_fsdp, size=size, compute_dtype=compute_dtype, device=device)
+    model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic,
+                       None if size == 1 else shard)
     model.compute_dtype = compute_dtype
     return model
 
@@ -180,15 +178,6 @@ def save_weights(model: LanguageModel, folder: Path | None,
                  dtype: torch.dtype = torch.float32) -> None:
     """Writes the tensors only. Arguments as of ``save_model``."""
     write_tensors(folder, dict(model.named_parameters()), dtype)
-
-
-def write_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
-    """Writes the folder atomically. All ranks call this; the first one writes."""
-    if distributed.rank() == 0:
-        write_folder(folder, lambda path: save_model(model, tokenizer, path))
-    else:
-        save_model(model, tokenizer, None)
-    distributed.barrier()
 
 
 def weights_checksum(model: LanguageModel) -> str:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from minifleming.kernels.head import TokenLoss
-from minifleming.lm.fsdp import activation_checkpointing, pad_batches_across_ranks, reshard
+from minifleming.lm.fsdp import activation_checkpointing, pad_batches_across_ranks
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.optimizer import optimizer_step
 from minifleming.lm.pack import dummy_forward, packed_logprobs, packed_loss
@@ -249,7 +249,8 @@ def score(model: LanguageModel, groups: Groups, cfg: RL, field: str) -> None:
             logprobs = packed_logprobs(model, pack, cfg.temperature)
         finite &= bool(logprobs.isfinite().all())
         set_logprobs(rollouts, round_to_9_digits(logprobs.tolist()), field)
-    reshard(model)
+    if model.sharded:
+        model.reshard()  # the next optimizer step makes the gathered weights stale
     check_logprobs(finite)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from minifleming.run import distributed
 from minifleming.run.errors import BadInput
 
 MANIFEST = "files.json"
@@ -44,6 +45,15 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     temporary.rename(path)
     _sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def write_folder_together(path: Path, fill: Callable[[Path | None], None]) -> None:
+    """``write_folder`` for all ranks: each calls ``fill``, rank 0 with the folder, others with None."""
+    if distributed.rank() == 0:
+        write_folder(path, fill)
+    else:
+        fill(None)
+    distributed.barrier()
 
 
 def recover(path: Path) -> None:

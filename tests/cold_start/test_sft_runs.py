@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+from functools import partial
 
 import pytest
 import torch
 
 from minifleming.cold_start import sft, sft_checkpoint
 from minifleming.lm.tokenizer import Tokenizer
-from minifleming.lm.weights import TINY, load_for_training, load_model, save_model, weights_checksum, write_model
+from minifleming.lm.weights import TINY, load_for_training, load_model, save_model, weights_checksum
+from minifleming.run.checkpoint import write_folder_together
 from minifleming.run.errors import BadInput, Terminated
 from minifleming.run.fields import ColdStart, Config, Run
 from minifleming.run.journal import Journal
@@ -141,7 +143,7 @@ def ranked(rank: int, folder, tokenizer, shard: int, killed: bool) -> None:
         with pytest.raises(Killed):
             begin()
         sft.one_step = one_step
-    write_model(begin(), tokenizer, folder / "out")
+    write_folder_together(folder / "out", partial(save_model, begin(), tokenizer))
 
 
 @pytest.mark.slow

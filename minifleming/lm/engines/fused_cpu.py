@@ -114,8 +114,7 @@ class FusedDecoder(KVCache):
         column = torch.arange(self.max_prompt_len + self.max_len, device=positions.device)
         own = column - self.max_prompt_len
         in_prompt, in_own = column < self.prompt_len[:, None], own <= self.own_len[:, None]
-        hidden = ~torch.where(own < 0, in_prompt, in_own)
-        mask = torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, float("-inf"))
+        mask = torch.where(torch.where(own < 0, in_prompt, in_own), 0.0, float("-inf"))
         self.mask = mask[self.row_index][:, None, :, None]  # [S, 1, R, 1, P + T]
         return positions
 
