@@ -7,11 +7,8 @@
 No item is dropped. The kinds follow the safe harbour rule (45 CFR 164.514(b)(2)): e-mail, phone,
 URL, record and identity numbers, full calendar dates, names after a title, and ages over 89, which
 become "90+". Ages up to 89, years, and medical notation such as 120/80, 5-10-15, 1-800 or ICD codes
-stay. A date has day, month and year; it stays if it limits a period ("between June 1, 2002 and
-...") and the words around it mention no person; both ends of a period are treated alike. The name
-of a discoverer who is asked for stays ("Dr Lind proved which ..."). Options keep names, dates and
-ages, and keep everything if they would become equal. An item that a graph proves is unchanged: its
-names are nodes, and its proof quotes them.
+stay. Options keep names, dates and ages, and keep everything if they would become equal. An item
+that a graph proves is unchanged: its names are nodes, and its proof quotes them.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from minifleming.extras.curate.step import Result, each, noted
+from minifleming.extras.curate.step import Result, noted
 from minifleming.extras.curate.text import plain
 from minifleming.rods.item import Item
 
@@ -45,8 +42,6 @@ RULES = []  # (kind, pattern, name of the rule)
 for entry in IDENTIFIERS["identifiers"]:
     pattern = compile_pattern(entry["pattern"], entry.get("case", False), entry.get("ascii", False))
     RULES.append((entry["kind"], pattern, entry.get("rule", "placeholder")))
-CONTEXT = {name: compile_pattern(text) for name, text in IDENTIFIERS["context"].items()}
-DATES = [pattern for _, pattern, rule in RULES if rule == "date"]
 
 
 def replacement(kind: str, rule: str, found: re.Match) -> str:
@@ -59,56 +54,12 @@ def replacement(kind: str, rule: str, found: re.Match) -> str:
         return text
     if rule == "named_phone" and sum(c.isdigit() for c in found["number"]) < 7:
         return text
-    if rule == "date" and in_period(found) or rule == "name" and is_discoverer(found):
-        return text
     kept = found.groupdict().get("keep") or ""
     return kept + ("90+" if kind == "AGE" else f"[{kind}]")
 
 
-def in_period(found: re.Match) -> bool:
-    """Says whether a date limits the period of a study. Both ends get the same verdict."""
-    text = found.string
-    start, end = found.span()
-    joined = CONTEXT["join"].match(text, end)
-    for pattern in DATES if joined else ():
-        other = pattern.match(text, joined.end())
-        end = max(end, other.end()) if other else end
-    earliest = max(0, start - 40)
-    starts = [start]
-    for pattern in DATES:
-        for other in pattern.finditer(text, earliest, start):
-            if CONTEXT["join"].fullmatch(text, other.end(), start):
-                starts.append(other.start())
-    start = min(starts)
-    before = text[max(0, start - 80) : start]
-    after = text[end : end + 40]
-    if not CONTEXT["period"].search(before[-12:]):
-        return False
-    context = f"{before} {after}"
-    return not mentions_person(before, context) and not mentions_person(after, context)
-
-
-def mentions_person(part: str, context: str) -> bool:
-    """Says whether the text is about one person: not "patients admitted between ..."."""
-    if CONTEXT["person"].search(part) or CONTEXT["doctor"].search(part):
-        return True
-    return bool(CONTEXT["stay"].search(part) and not CONTEXT["many"].search(context))
-
-
-def is_discoverer(found: re.Match) -> bool:
-    """Says whether the question asks for what a named doctor discovered, or for the discoverer."""
-    text = found.string
-    start, end = found.span()
-    before = text[max(0, start - 80) : start]
-    after = text[end : end + 80]
-    if not CONTEXT["doctor"].match(found["keep"]):
-        return False
-    asked = CONTEXT["discoverer_before"].match(after) or CONTEXT["discoverer_after"].search(before)
-    return bool(asked and not CONTEXT["person"].search(before + " . " + after))
-
-
-def anonymise_step(items: list[Item], *, workers: int = 1) -> Result:
-    return each(anonymise, items, workers), []
+def anonymise_step(items: list[Item]) -> Result:
+    return [anonymise(item) for item in items], []
 
 
 def anonymise(item: Item) -> Item:
@@ -121,16 +72,12 @@ def anonymise(item: Item) -> Item:
     for label, text in item.options.items():
         options[label], found = replace(text, IN_OPTIONS)
         in_options += found
-    if num_different(options) < num_different(item.options):
+    if len(set(map(plain, options.values()))) < len(set(map(plain, item.options.values()))):
         options = dict(item.options)
     else:
         counts += in_options
     item = dataclasses.replace(item, question=question, options=options)
     return noted(item, STEP, replaced=dict(sorted(counts.items())))
-
-
-def num_different(options: dict[str, str]) -> int:
-    return len({plain(text) for text in options.values()})
 
 
 def replace(text: str, kinds: tuple[str, ...] = ()) -> tuple[str, Counter]:

@@ -1,6 +1,6 @@
 """Mixes items by ratios of source, language and tier (redistribution, arXiv:2509.15279 Fig. 2).
 
-    blend(items, 300, {"source": {"medqa": 2, "kg": 1}, "tier": {"easy": 1, "difficult": 1}})
+    blend(items, 300, {"source": {"medqa": 2, "kg": 1}, "tier": {"easy": 1, "difficult": 1}}, 0)
         ->  100 easy and 100 difficult items of medqa, 50 and 50 of kg
 
 A class is a combination of values; its share is the product of their shares. Items without a share
@@ -13,12 +13,12 @@ items.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections import defaultdict
 from fractions import Fraction
 from itertools import product
+from typing import NamedTuple
 
-from minifleming.extras.curate.step import Dropped, Result, noted
+from minifleming.extras.curate.step import Dropped, drop, noted
 from minifleming.rods.item import Item
 
 STEP = "blend"
@@ -26,72 +26,74 @@ FIELDS = ("source", "language", "tier")
 Ratios = dict[str, dict[str, Fraction]]  # share by field and value: {"tier": {"easy": 1}}
 
 
-@dataclass(frozen=True, slots=True)
-class Class:
+class Class(NamedTuple):
     """How many items of a class were requested, and how many there are."""
 
     values: tuple[str, ...]
     asked: int
     had: int
 
-
-@dataclass(slots=True)
-class Blend:
-    classes: list[Class] = field(default_factory=list)
-
     @property
     def short(self) -> int:
-        return sum(max(0, c.asked - c.had) for c in self.classes)
+        return max(0, self.asked - self.had)
 
 
-def blend_step(items: list[Item], n: int, ratios: Ratios, seed: int,
-               report: Blend | None = None) -> Result:
-    """Draws ``n`` items, in an order that the seed determines; the others are dropped.
+def blend(items: list[Item], n: int, ratios: Ratios,
+          seed: int) -> tuple[list[Item], list[Dropped], list[Class]]:
+    """Draws ``n`` items, in an order that the seed determines; the others are dropped."""
 
-    ``report``, if given, receives the classes.
-    """
-    fields = [name for name in FIELDS if ratios.get(name)]
-    members = defaultdict(list)
-    for place, item in enumerate(items):
-        members[tuple(getattr(item, name) for name in fields)].append(place)
-    shares = class_shares(fields, ratios)
-    asked = dict(zip(shares, largest_remainder(list(shares.values()), n)))
-    if report is not None:
-        for values, count in asked.items():
-            report.classes.append(Class(values, count, len(members[values])))
-    drawn = set()
-    for values, count in asked.items():
-        drawn.update(draw(items, members[values], count, seed))
-    kept = sorted(drawn, key=lambda place: ticket(items[place], seed))
-    left = [not_drawn(item, tuple(getattr(item, name) for name in fields) in asked)
-            for place, item in enumerate(items) if place not in drawn]
-    return [noted(items[place], STEP) for place in kept], left
+    def ticket(item: Item) -> tuple[bytes, str]:
+        return hashlib.sha256(f"{seed}\x1f{item.id}".encode()).digest(), item.id
+
+    members = by_class(items, ratios)
+    shares = class_shares(ratios)
+    classes = []
+    drawn = {}  # by id
+    for values, count in zip(shares, largest_remainder(list(shares.values()), n)):
+        classes.append(Class(values, count, len(members[values])))
+        for item in sorted(members[values], key=ticket)[:count]:
+            drawn[item.id] = noted(item, STEP)
+    left = []
+    for item in items:
+        if item.id not in drawn:
+            has_class = class_of(item, ratios) in shares
+            left.append(drop(item, STEP, "not drawn" if has_class else "its class has no share"))
+    return sorted(drawn.values(), key=ticket), left, classes
 
 
 def most(items: list[Item], ratios: Ratios) -> int:
     """Returns the largest n for which every class has enough items."""
-    fields = [name for name in FIELDS if ratios.get(name)]
-    had = Counter(tuple(getattr(item, name) for name in fields) for item in items)
-    shares = class_shares(fields, ratios)
-    n = min((had[values] + 1) * sum(shares.values()) // share for values, share in shares.items())
-    n = min(n, sum(had[values] for values in shares))
-    while n:
+    members = by_class(items, ratios)
+    shares = class_shares(ratios)
+    had = [len(members[values]) for values in shares]
+    for n in range(sum(had), 0, -1):
         counts = largest_remainder(list(shares.values()), n)
-        if all(had[values] >= count for values, count in zip(shares, counts)):
-            break
-        n -= 1
-    return n
+        if all(count <= limit for count, limit in zip(counts, had)):
+            return n
+    return 0
 
 
-def class_shares(fields: list[str], ratios: Ratios) -> dict[tuple[str, ...], Fraction]:
+def by_class(items: list[Item], ratios: Ratios) -> dict[tuple[str, ...], list[Item]]:
+    members = defaultdict(list)
+    for item in items:
+        members[class_of(item, ratios)].append(item)
+    return members
+
+
+def class_of(item: Item, ratios: Ratios) -> tuple[str, ...]:
+    return tuple(getattr(item, name) for name in FIELDS if ratios.get(name))
+
+
+def class_shares(ratios: Ratios) -> dict[tuple[str, ...], Fraction]:
     """Returns the share of every combination of values; a share of 0 makes no class."""
+    given = [ratios[name].items() for name in FIELDS if ratios.get(name)]
     shares = {}
-    for values in product(*(ratios[name] for name in fields)):
+    for pairs in product(*given):
         share = Fraction(1)
-        for name, value in zip(fields, values):
-            share *= ratios[name][value]
+        for _, factor in pairs:
+            share *= factor
         if share:
-            shares[values] = share
+            shares[tuple(value for value, _ in pairs)] = share
     return shares
 
 
@@ -104,16 +106,3 @@ def largest_remainder(shares: list[Fraction], n: int) -> list[int]:
     for i in order[: n - sum(counts)]:
         counts[i] += 1
     return counts
-
-
-def ticket(item: Item, seed: int) -> tuple[bytes, str]:
-    return hashlib.sha256(f"{seed}\x1f{item.id}".encode()).digest(), item.id
-
-
-def draw(items: list[Item], places: list[int], count: int, seed: int) -> list[int]:
-    return sorted(places, key=lambda place: ticket(items[place], seed))[:count]
-
-
-def not_drawn(item: Item, has_class: bool) -> Dropped:
-    reason = "not drawn" if has_class else "its class has no share"
-    return Dropped(noted(item, STEP, reason=reason), STEP, reason)

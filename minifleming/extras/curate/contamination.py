@@ -24,8 +24,8 @@ another index they scale as log N / log 3170. Two ideographs count as one word.
 "near" and "retouched" read the options because the questions of a template differ in one finding
 only. Shared options under 10 nats ("yes", "no") are ignored; then a question of 0.8 is near.
 Numbers of a question count as "0": another age does not make another item. Other laboratory values
-may: if both questions have numbers of their own and the answers differ, the item is quarantined. Each item
-is compared with the benchmarks only, so the order of the items has no effect.
+may: if both questions have numbers of their own and the answers differ, the item is quarantined.
+Each item is compared with the benchmarks only, so the order of the items has no effect.
 
 Not found: translations, paraphrases, and a rewritten stem of few words. False alarm: an item that
 is mostly one long sentence which a benchmark item contains, too.
@@ -40,17 +40,18 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 
-from minifleming.extras.curate.distance import distance, longest_run
-from minifleming.extras.curate.step import Dropped, Result, divide, each, noted
+from minifleming.extras.curate.step import Dropped, Result, divide, drop, noted
 from minifleming.extras.curate.text import (
     answer_key,
     character_grams,
+    distance,
     grams,
     ideograph,
+    longest_run,
     mask_numbers,
     plain,
     words,
@@ -68,19 +69,15 @@ REFERRING = re.compile(  # options that occur under any question
     r"|yes|no|maybe|true|false")
 SMALLEST = 20  # items; weights of a smaller benchmark are computed as if it had this many
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Thresholds of contamination; the module's docstring explains them."""
-
-    size: int = 8
-    common: int = 3
-    covered: float = 0.6
-    nats: float = 50.0
-    near: float = 1.6
-    question: float = 0.5
-    retouched: float = 0.9
-    thirty: int = 30
+# Thresholds; the docstring explains them.
+SIZE = 8  # words of a run, as in GPT-3
+COMMON = 3  # a run in more benchmark items is a stock phrase
+COVERED = 0.6
+NATS = 50.0
+NEAR = 1.6
+QUESTION = 0.5
+RETOUCHED = 0.9
+THIRTY = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +94,14 @@ class Text:
     numbers: Counter  # of the question
 
     @staticmethod
-    def of(item: Item, size: int) -> Text:
+    def of(item: Item) -> Text:
         unmasked = words(item.question)
         tokens = mask_numbers(unmasked)
         options = [character_grams(words(text), CHARACTERS) for text in item.options.values()]
         names = map(plain, item.options.values())
         return Text(
             tokens=tokens,
-            runs=grams(tokens, size),
+            runs=grams(tokens, SIZE),
             question=frozenset(character_grams(tokens, CHARACTERS)),
             options=frozenset().union(*options),
             stem=" ".join(unmasked),
@@ -113,11 +110,6 @@ class Text:
             numbers=Counter(token for token in unmasked if token[0].isdigit()),
         )
 
-    @property
-    def length(self) -> float:
-        """Returns the number of words; two ideographs count as one."""
-        return len(self.tokens) - sum(map(ideograph, self.tokens)) / 2
-
     def other_values(self, other: Text) -> bool:
         """Says whether the answers differ and each question has numbers that the other lacks."""
         if self.answer == other.answer:
@@ -125,21 +117,13 @@ class Text:
         return bool(self.numbers - other.numbers and other.numbers - self.numbers)
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
-    benchmark: str
-    id: str
-    rule: str  # equal, covered, near, retouched
-    evidence: dict
-    doubtful: bool = False  # the numbers and the answer differ
-
-
 class Weights:
     """Weights log(N / items that contain it) of words or grams, in nats; log N if none does."""
 
-    def __init__(self, sets: list[frozenset]):
+    def __init__(self, sets: Iterable[Iterable]):
+        sets = list(sets)
         self.total = max(len(sets), SMALLEST)
-        self.counts = Counter(x for one in sets for x in one)
+        self.counts = Counter(chain.from_iterable(sets))
 
     def __getitem__(self, x: Hashable) -> float:
         return max(FLOOR, math.log(self.total / max(1, self.counts.get(x, 0))))
@@ -152,32 +136,33 @@ class Weights:
 class Index:
     """An index of the benchmarks' items by the features that an item may share."""
 
-    def __init__(self, benchmarks: list[tuple[str, list[Item]]], limits: Limits | None = None):
-        limits = limits or Limits()
-        self.limits = limits
-        self.names = [(name, item.id) for name, items in benchmarks for item in items]
-        self.texts = [Text.of(item, limits.size) for _, items in benchmarks for item in items]
-        self.words = Weights([frozenset(text.tokens) for text in self.texts])
-        self.questions = Weights([text.question for text in self.texts])
-        self.options = Weights([text.options for text in self.texts])
+    def __init__(self, benchmarks: list[tuple[str, list[Item]]]):
+        self.names = []
+        self.texts = []
+        for name, items in benchmarks:
+            self.names += [(name, item.id) for item in items]
+            self.texts += map(Text.of, items)
+        self.words = Weights(set(text.tokens) for text in self.texts)
+        self.questions = Weights(text.question for text in self.texts)
+        self.options = Weights(text.options for text in self.texts)
         self.weight_of_words = [self.words.sum(set(text.tokens)) for text in self.texts]
         self.weight_of_question = [self.questions.sum(text.question) for text in self.texts]
-        self.nats = limits.nats * math.log(self.words.total) / math.log(MEASURED)
+        self.nats = NATS * math.log(self.words.total) / math.log(MEASURED)
         self.runs = [frozenset(text.runs) for text in self.texts]
         self.by_run = defaultdict(list)
         self.by_option = defaultdict(list)
         self.by_question = defaultdict(list)
         self.by_stem = defaultdict(list)
-        counts = Counter(run for runs in self.runs for run in runs)
+        counts = Counter(chain.from_iterable(self.runs))
         for i, text in enumerate(self.texts):
             self.by_stem[text.stem].append(i)
             for run in self.runs[i]:
-                if counts[run] <= limits.common:
+                if counts[run] <= COMMON:
                     self.by_run[run].append(i)
             for gram in self.prefix(text.options):
                 self.by_option[gram].append(i)
             for gram in text.question:
-                if self.questions.counts[gram] <= limits.common:
+                if self.questions.counts[gram] <= COMMON:
                     self.by_question[gram].append(i)
 
     def prefix(self, options: frozenset[str]) -> list[str]:
@@ -185,17 +170,16 @@ class Index:
 
         Grams in more than a tenth of the items ("yes", "no") start no comparison.
         """
-        ordered = sorted(options, key=lambda gram: (self.options.counts.get(gram, 0), gram))
+        ordered = sorted(options, key=lambda gram: (self.options.counts[gram], gram))
         rest = self.options.sum(options)
-        needed = rest * min(self.limits.near - 1, self.limits.retouched) * (1 - 1e-9)
+        needed = rest * min(NEAR - 1, RETOUCHED) * (1 - 1e-9)
         taken = []
         for gram in ordered:
             if rest < needed:
                 break
             taken.append(gram)
             rest -= self.options[gram]
-        limit = 0.1 * self.options.total
-        return [gram for gram in taken if self.options.counts.get(gram, 0) <= limit]
+        return [gram for gram in taken if self.options.counts[gram] <= 0.1 * self.options.total]
 
     def candidates(self, text: Text) -> list[int]:
         """Returns the benchmark items to compare with, in order.
@@ -214,85 +198,86 @@ class Index:
         found.update(i for i, count in rare.items() if count >= 4)
         return sorted(found)
 
-    def match(self, item: Item) -> Match | None:
-        """Returns the first benchmark item of which this one is a copy, or None.
+    def match(self, item: Item) -> tuple[dict, bool] | None:
+        """Returns the evidence of the first benchmark item of which this one is a copy, or None.
 
-        A copy with other numbers and another answer counts only if there is no other.
+        A copy with other numbers and another answer is doubtful; it counts only if there is no
+        other.
         """
-        text = Text.of(item, self.limits.size)
+        text = Text.of(item)
         doubtful = None
         words_weight = self.words.sum(set(text.tokens))
         question_weight = self.questions.sum(text.question)
         for i in self.candidates(text):
             found = (self.equal(text, i) or self.covered(text, i, words_weight)
                      or self.near(text, i, question_weight))
-            if found and not text.other_values(self.texts[i]):
-                return Match(*self.names[i], *found)
-            if found and doubtful is None:
-                doubtful = Match(*self.names[i], *found, doubtful=True)
+            if not found:
+                continue
+            evidence = {"benchmark": self.names[i][0], "id": self.names[i][1], **found}
+            if not text.other_values(self.texts[i]):
+                return evidence, False
+            doubtful = doubtful or (evidence, True)
         return doubtful
 
-    def equal(self, text: Text, i: int) -> tuple[str, dict] | None:
+    def equal(self, text: Text, i: int) -> dict | None:
         other = self.texts[i]
         if text.stem != other.stem:
             return None
-        stock = len(self.by_stem[text.stem]) > self.limits.common
         shared = text.named & other.named
         half = len(shared) >= 2 and 2 * len(shared) >= min(len(text.named), len(other.named))
         same = text.answer == other.answer and text.answer in shared
-        if same or half or (text.length >= STEM and not stock):
-            return "equal", {"words": text.stem[:200], "options shared": len(shared),
-                             "same answer": same}
+        length = len(text.tokens) - sum(map(ideograph, text.tokens)) / 2
+        if same or half or (length >= STEM and len(self.by_stem[text.stem]) <= COMMON):
+            return {"rule": "equal", "words": text.stem[:200], "options shared": len(shared),
+                    "same answer": same}
         return None
 
-    def covered(self, text: Text, i: int, weight: float) -> tuple[str, dict] | None:
+    def covered(self, text: Text, i: int, weight: float) -> dict | None:
         places = [place for place, run in enumerate(text.runs) if run in self.runs[i]]
         if not places:
             return None
         inside = set()
         for place in places:
-            inside.update(range(place, place + self.limits.size))
-        inside = sorted(inside)
+            inside.update(range(place, place + SIZE))
         shared = {text.tokens[place] for place in inside}
         whole = self.words.sum(shared)
         part = whole / min(weight, self.weight_of_words[i])
         nats = whole - self.words.sum(filter(ideograph, shared)) / 2
-        if part < self.limits.covered or nats < self.nats:
+        if part < COVERED or nats < self.nats:
             return None
-        run = " ".join(text.tokens[place] for place in longest_run(inside))
-        return "covered", {"covered": round(part, 4), "nats": round(nats, 1), "words": run[:200]}
+        run = " ".join(text.tokens[place] for place in longest_run(sorted(inside)))
+        return {"rule": "covered", "covered": round(part, 4), "nats": round(nats, 1),
+                "words": run[:200]}
 
-    def near(self, text: Text, i: int, weight: float) -> tuple[str, dict] | None:
-        other, limits = self.texts[i], self.limits
+    def near(self, text: Text, i: int, weight: float) -> dict | None:
+        other = self.texts[i]
         both = self.options.sum(text.options & other.options)
         options = both / self.options.sum(text.options | other.options)
-        if options < min(limits.near - 1, limits.retouched):
+        if options < min(NEAR - 1, RETOUCHED):
             return None
         question = self.questions.sum(text.question & other.question)
         question /= min(weight, self.weight_of_question[i])
         evidence = {"question": round(question, 4), "options": round(options, 4)}
         telling = both >= TELLING
-        least = limits.question if telling else limits.near / 2
-        if question >= least and question + options >= limits.near:
-            return "near", evidence
-        if telling and options >= limits.retouched:
+        if question >= (QUESTION if telling else NEAR / 2) and question + options >= NEAR:
+            return {"rule": "near", **evidence}
+        if telling and options >= RETOUCHED:
             shorter = min(len(text.tokens), len(other.tokens))
-            allowed = 1 + shorter // limits.thirty if shorter >= 4 or both >= self.nats else 0
+            allowed = 1 + shorter // THIRTY if shorter >= 4 or both >= self.nats else 0
             changed = distance(text.tokens, other.tokens, allowed)
             if changed <= allowed:
-                return "retouched", {**evidence, "words changed": changed}
+                return {"rule": "retouched", **evidence, "words changed": changed}
         return None
 
 
-def contamination_step(items: list[Item], index: Index, *, workers: int = 1) -> Result:
-    return divide(each(partial(judge, index=index), items, workers))
+def contamination_step(items: list[Item], index: Index) -> Result:
+    return divide(judge(item, index) for item in items)
 
 
 def judge(item: Item, index: Index) -> Item | Dropped:
     found = index.match(item)
     if found is None:
         return noted(item, STEP)
-    reason = f"in {found.benchmark}" + (", but for numbers and answer" if found.doubtful else "")
-    evidence = {"benchmark": found.benchmark, "id": found.id, "rule": found.rule, **found.evidence}
-    item = noted(item, STEP, reason=reason)
-    return Dropped(item, STEP, reason, evidence, quarantined=found.doubtful)
+    evidence, doubtful = found
+    reason = f"in {evidence['benchmark']}" + (", but for numbers and answer" if doubtful else "")
+    return drop(item, STEP, reason, evidence, quarantined=doubtful)

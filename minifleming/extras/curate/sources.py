@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from minifleming.evaluation.benchmarks import BENCHMARKS, read_set
 from minifleming.extras.curate.step import noted
@@ -19,8 +18,7 @@ from minifleming.run.checkpoint import sha256
 from minifleming.run.errors import BadInput
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """An input file: name, sha256, number of items, and unusable rows by reason."""
 
     name: str
@@ -29,14 +27,10 @@ class Source:
     items: int
     unusable: dict[str, int]
 
-    @property
-    def rows(self) -> int:
-        return self.items + sum(self.unusable.values())
-
 
 def parse(argument: str) -> tuple[str, Path]:
-    name, equals, path = argument.partition("=")
-    if not (name and equals and path):
+    name, _, path = argument.partition("=")
+    if not (name and path):
         raise BadInput(f"'{argument}' must be NAME=PATH")
     return name, Path(path)
 
@@ -48,24 +42,13 @@ def read_sources(arguments: list[str]) -> tuple[list[tuple[str, list[Item]]], li
         if name in BENCHMARKS:
             items, unusable = read_set(name, path)
         else:
-            items, unusable = own_items(name, path), []
-        check(items, path)
+            items, unusable = read_items(path), []
+        for item in items:
+            check(item, path)
         pairs.append((name, items))
-        reasons = dict(sorted(Counter(row.reason for row in unusable).items()))
+        reasons = Counter(row.reason for row in unusable)
         sources.append(Source(name, path.name, digest(path), len(items), reasons))
     return pairs, sources
-
-
-def own_items(name: str, path: Path) -> list[Item]:
-    """Reads a file of items. Raises BadInput; for a misspelt benchmark, with its name."""
-    try:
-        return read_items(path)
-    except BadInput as error:
-        near = difflib.get_close_matches(name.lower(), BENCHMARKS, 1)
-        if not near:
-            raise
-        hint = f"no public set is called '{name}': did you mean '{near[0]}'?"
-        raise BadInput(f"{error}; {hint}") from None
 
 
 def pool(pairs: list[tuple[str, list[Item]]]) -> list[Item]:
@@ -85,17 +68,14 @@ def pool(pairs: list[tuple[str, list[Item]]]) -> list[Item]:
     return items
 
 
-def check(items: list[Item], path: Path) -> None:
+def check(item: Item, path: Path) -> None:
     """Raises BadInput for a lineage or tiers that the steps cannot extend."""
-    for item in items:
-        lineage = item.provenance.get("lineage", [])
-        if not isinstance(lineage, list) or not all(isinstance(entry, dict) for entry in lineage):
-            reason = "'provenance.lineage' must be a list of objects"
-            raise BadInput(f"item '{item.id}': {reason}", path)
-        tiers = item.provenance.get("tiers", {})
-        if not isinstance(tiers, dict) or not all(tier in TIERS for tier in tiers.values()):
-            reason = f"'provenance.tiers' must map sources to {', '.join(TIERS)}"
-            raise BadInput(f"item '{item.id}': {reason}", path)
+    lineage = item.provenance.get("lineage", [])
+    if not isinstance(lineage, list) or not all(isinstance(entry, dict) for entry in lineage):
+        raise BadInput(f"item '{item.id}': 'provenance.lineage' must be a list of objects", path)
+    tiers = item.provenance.get("tiers", {})
+    if not isinstance(tiers, dict) or not all(tier in TIERS for tier in tiers.values()):
+        raise BadInput(f"item '{item.id}': 'provenance.tiers' has an unknown tier", path)
 
 
 def digest(path: Path) -> str:

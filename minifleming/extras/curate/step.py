@@ -10,15 +10,10 @@ Every step is a pure function that returns each input item either as kept or as 
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
 
 from minifleming.rods.item import Item
-
-CHUNK = 64  # items sent to a worker at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,47 +36,23 @@ def noted(item: Item, step: str, **facts) -> Item:
     return dataclasses.replace(item, provenance={**item.provenance, "lineage": lineage})
 
 
+def last_entry(item: Item, step: str) -> dict:
+    """Returns the last entry of a step in the item's lineage; empty if there is none."""
+    for entry in reversed(item.provenance.get("lineage", [])):
+        if entry.get("step") == step:
+            return entry
+    return {}
+
+
+def drop(item: Item, step: str, reason: str, evidence: dict | None = None,
+         quarantined: bool = False) -> Dropped:
+    """Returns the item as dropped, with the reason in its lineage."""
+    return Dropped(noted(item, step, reason=reason), step, reason, evidence or {}, quarantined)
+
+
 def divide(outcomes: Iterable[Item | Dropped]) -> Result:
     """Splits outcomes into items kept and items dropped, each in order."""
     kept, left = [], []
     for outcome in outcomes:
         (left if isinstance(outcome, Dropped) else kept).append(outcome)
     return kept, left
-
-
-def each(judge: Callable[[Item], Item | Dropped], items: list[Item],
-         workers: int = 1) -> list[Item | Dropped]:
-    """Returns ``judge(item)`` for every item, in order; the result does not depend on ``workers``.
-
-    With fork the workers share the data of ``judge`` (an index of benchmarks) without a copy.
-    """
-    if workers <= 1 or len(items) <= CHUNK:
-        return [judge(item) for item in items]
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
-    global _JUDGE
-    _JUDGE = judge
-    try:
-        initialise = partial(_hold, None if "fork" in methods else judge)
-        with context.Pool(workers, initializer=initialise) as pool:
-            outcomes = list(pool.imap(_call, items, chunksize=CHUNK))
-            pool.close()
-            pool.join()  # before the block ends and terminates the workers
-        return outcomes
-    finally:
-        _JUDGE = None
-
-
-_JUDGE: Callable[[Item], Item | Dropped] | None = None
-
-
-def _hold(judge) -> None:
-    """Initialises a worker, which leaves signals to the parent process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    global _JUDGE
-    _JUDGE = judge or _JUDGE
-
-
-def _call(item: Item) -> Item | Dropped:
-    return _JUDGE(item)

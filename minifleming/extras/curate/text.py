@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from itertools import groupby
 
 from minifleming.rods.item import Item
 
@@ -20,21 +21,16 @@ WORD = re.compile(
     r"|[<>≤≥=+%±↑↓]"
     r"|(?<!\w)[-−](?=[\d.])|(?<=\w)[-−](?![\w-])(?=\s*(?:$|[,;)/]))"  # -5, "Rh-", "ER-/PR-"
 )
-ALONE = re.compile(f"[{IDEOGRAPH}]")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
-def fold(text: str) -> str:
-    """Returns the text in NFKC form and case-folded: full width, ligatures and case are unified."""
-    return unicodedata.normalize("NFKC", text).casefold()
-
-
 def words(text: str) -> list[str]:
-    return WORD.findall(fold(text))
+    """Returns the words; full width, ligatures and case are unified."""
+    return WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def ideograph(word: str) -> bool:
-    return bool(ALONE.fullmatch(word))
+    return re.fullmatch(f"[{IDEOGRAPH}]", word) is not None
 
 
 def plain(text: str) -> str:
@@ -67,7 +63,21 @@ def answer_key(item: Item) -> str:
     return plain(item.options[item.answer])
 
 
-def cut(text: str, size: int = 120) -> str:
-    """Returns one line of at most ``size`` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= size else line[: size - 3] + "..."
+def longest_run(places: list[int]) -> list[int]:
+    """Returns the longest run of consecutive numbers, the first among equals."""
+    runs = groupby(enumerate(places), key=lambda pair: pair[1] - pair[0])
+    longest = max((list(run) for _, run in runs), key=len)
+    return [place for _, place in longest]
+
+
+def distance(a: list[str], b: list[str], limit: int) -> int:
+    """Returns the Levenshtein distance in words, at most ``limit`` + 1."""
+    if abs(len(a) - len(b)) > limit:
+        return limit + 1
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        new = [i]
+        for j, y in enumerate(b, 1):
+            new.append(min(row[j] + 1, new[j - 1] + 1, row[j - 1] + (x != y)))
+        row = new
+    return min(row[-1], limit + 1)

@@ -1,4 +1,4 @@
-"""Planted copies are found, clean items are not, and the index finds what all pairs find."""
+"""Tests for contamination: planted copies, clean items, and the index against all pairs."""
 
 import copy
 import dataclasses
@@ -13,12 +13,10 @@ from planting import EDITS, plant
 
 from minifleming.extras.curate.contamination import (
     Index,
-    Limits,
     Text,
     Weights,
     contamination_step,
 )
-from minifleming.extras.curate.distance import distance, longest_run
 from minifleming.rods.item import LABELS
 from minifleming.rods.readers import load_graph
 from tests.rods.items import HELD_OUT, TRAIN, synthesise
@@ -169,7 +167,7 @@ def test_one_sentence_of_a_long_vignette_is_no_copy(index):
            "chess, glaciers, umbrellas, violins, cathedrals and volcanoes. Which wine do they order?").format
     bench = Index([("b", [item("b", f"{own('five')[::-1]} {phrase}", ("Port", "Cava")), *bank(200, 1)])])
     one = item("x", f"{own('six')} {phrase}", ("Merlot", "Rioja"))
-    text = Text.of(one, 8)
+    text = Text.of(one)
     assert bench.words.sum(set(phrase.lower().split())) > 55 and bench.candidates(text) != []
     assert contamination_step([one], bench)[1] == []
 
@@ -193,7 +191,7 @@ def test_similar_options_share_a_gram_of_their_prefixes():
     bench = [dataclasses.replace(one, options={k: f"{v} {chr(97 + i % 26) * 3}{chr(97 + i // 26) * 3}"
                                                for k, v in one.options.items()}) for i, one in enumerate(bank(100, 1))]
     index = Index([("b", bench)])
-    texts, met = [Text.of(i, 8) for i in [*plant(bench, 4), *bank(60, 2)]], 0
+    texts, met = [Text.of(i) for i in [*plant(bench, 4), *bank(60, 2)]], 0
     for text in texts:
         prefix = set(index.prefix(text.options))
         for i, other in enumerate(index.texts):
@@ -245,7 +243,6 @@ def test_a_gram_in_more_than_three_items_does_not_count():
     run = ("the", "quick", "brown", "fox", "jumps", "over", "one", "lazy")
     assert run not in Index([("b", bench)]).by_run
     assert Index([("b", bench[:3])]).by_run[run] == [0, 1, 2]
-    assert run in Index([("b", bench[:2]), ("c", bench[2:])], Limits(common=4)).by_run
     assert run not in Index([("b", bench[:2]), ("c", bench[2:])]).by_run  # counted over all benchmarks together
 
 
@@ -254,13 +251,13 @@ def test_the_index_compares_every_pair_that_may_be_a_copy():
     bench, items = bank(80, 1), [*bank(80, 2), *plant(bank(80, 1), 4, twice=True)]
     index = Index([("b", bench)])
     for one in items:
-        text = Text.of(one, 8)
+        text = Text.of(one)
         weights = index.words.sum(set(text.tokens)), index.questions.sum(text.question)
         every = [i for i in range(80) if index.equal(text, i) or index.covered(text, i, weights[0])
                  or index.near(text, i, weights[1])]
         every.sort(key=lambda i: text.other_values(index.texts[i]))  # stable: a certain one comes first
         found = index.match(one)
-        assert (found.id if found else None) == (bench[every[0]].id if every else None)
+        assert (found[0]["id"] if found else None) == (bench[every[0]].id if every else None)
 
 
 def test_order_and_company_change_nothing(index):
@@ -305,29 +302,6 @@ def test_weights_are_nats_with_a_floor():
     assert Weights([frozenset("a")])["a"] == pytest.approx(2.9957322736)  # one of twenty, not one of one
 
 
-@pytest.mark.parametrize("a, b, limit, found", [("abc", "abc", 0, 0), ("abc", "abd", 1, 1), ("abc", "ab", 1, 1),
-                                                ("abc", "xbcd", 2, 2), ("abc", "cba", 1, 2), ("", "abc", 5, 3),
-                                                ("abcdef", "a", 2, 3), ("abc", "xabc", 0, 1)])
-def test_distance(a, b, limit, found):
-    assert distance(list(a), list(b), limit) == found
-
-
-def test_distance_against_the_whole_table():
-    rng = random.Random(0)
-    for _ in range(300):
-        a, b = ([rng.choice("ab") for _ in range(rng.randint(0, 8))] for _ in range(2))
-        table = {(i, j): i + j for i in range(9) for j in range(9)}
-        for i, x in enumerate(a, 1):
-            for j, y in enumerate(b, 1):
-                table[i, j] = min(table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + (x != y))
-        for limit in range(9):
-            assert distance(a, b, limit) == min(table[len(a), len(b)], limit + 1)
-
-
-def test_the_longest_run():
-    assert longest_run([1, 2, 5, 6, 7, 9]) == [5, 6, 7] and longest_run([4]) == [4] and longest_run([1, 3]) == [1]
-
-
 @pytest.mark.skipif(not DATA, reason="needs MINIFLEMING_DATA")
 def test_on_the_real_benchmarks():
     from minifleming.evaluation.benchmarks import read_set
@@ -336,6 +310,6 @@ def test_on_the_real_benchmarks():
     mmlu, _ = read_set("mmlu", folder / "mmlu")
     clean, _ = read_set("medmcqa_from1", folder / "medmcqa_dev.jsonl")
     index = Index([("medqa", test), ("mmlu", mmlu)])
-    assert len(contamination_step(clean, index, workers=2)[1]) <= 0.01 * len(clean)
+    assert len(contamination_step(clean, index)[1]) <= 0.01 * len(clean)
     for group in (test, mmlu):
         assert len(contamination_step(plant(group[::9][:100], twice=True), index)[1]) == 100
