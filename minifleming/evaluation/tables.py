@@ -11,10 +11,7 @@ The denominator is n throughout; the kinds of grade.KINDS are shares of n that s
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from operator import itemgetter
@@ -24,13 +21,7 @@ import numpy as np
 
 from minifleming.evaluation.evaluate import is_correct, read_records
 from minifleming.evaluation.grade import KINDS
-from minifleming.evaluation.statistics import (
-    detectable_difference,
-    holm,
-    macro_interval,
-    mcnemar,
-    wilson,
-)
+from minifleming.evaluation.statistics import holm, macro_interval, mcnemar, wilson
 from minifleming.run.checkpoint import read_json, write_text
 from minifleming.run.errors import BadInput
 
@@ -43,7 +34,6 @@ SUPPORT = {  # key of a row: heading, and values of a record's "support"
 }
 ABLATION_COLUMNS = ("lenient", "parsed", "right by a chain of edges", "a hop false or missing",
                     "no hop read")
-DISCORDANT = 0.2  # share of items on which two checkpoints differ, for the footer
 Sets = dict[str, list[dict]]  # benchmark -> records
 Records = dict[tuple[str, str], list[dict]]  # (variant, split) -> records
 Interval = tuple[float, float, float]  # estimate, lower and upper bound
@@ -125,22 +115,17 @@ def score_markdown(rows: list[dict], averages: dict[str, Interval], confidence: 
                   "not touch the option.")
     lines = [f"| benchmark | n | strict | {' | '.join(heads)} |",
              "|---|---|---|" + "---|" * len(heads)]
-    smallest = []
     for row in rows:
         shares = " | ".join(map(percent, itemgetter(*keys)(row)))
         strict = interval(row["accuracy"], row["ci_low"], row["ci_high"])
         lines.append(f"| {row['benchmark']} | {row['n']} | {strict} | {shares} |")
-        least = 100 * detectable_difference(row["n"], DISCORDANT)
-        smallest.append(f"{row['benchmark']} {'none' if math.isnan(least) else f'{least:.1f}'}")
     if len(rows) > 1:
         for name, average in averages.items():
             lines.append(f"| {name} average |  | {interval(*average)} |" + "  |" * len(heads))
     footer = (
         f"In %; strict with {100 * confidence:.0f} % Wilson intervals (macro average: bootstrap over "
-        "items, 10,000 draws, seed 0, or from the Wilson limits where a benchmark is at 0 or 100). The "
-        "denominator is n throughout. Smallest difference of two checkpoints that a paired test finds "
-        f"with 80 % power, if they differ on {100 * DISCORDANT:.0f} % of the items, in points: "
-        f"{', '.join(smallest)}.{reason}")
+        "items, 10,000 draws, seed 0, or from the Wilson limits if a benchmark is at 0 or 100). The "
+        f"denominator is n throughout.{reason}")
     return "\n".join([*lines, "", footer, *notes])
 
 
@@ -153,11 +138,10 @@ def interval(mean: float, low: float, high: float, sign: str = "") -> str:
 
 
 def write_scores(out: Path, sets: Sets, confidence: float, notes: Sequence[str] = ()) -> str:
-    """Writes ``scores.md``, ``.csv`` and ``.json`` of one model; returns the table."""
+    """Writes ``scores.md`` and ``.json`` of one model; returns the table."""
     rows = score_rows(sets, confidence)
     averages = {"macro": macro(sets, confidence), "micro": micro(sets, confidence)}
     text = score_markdown(rows, averages, confidence, notes)
-    write_text(out / "scores.csv", to_csv(rows))
     return write_table(out / "scores", {"benchmarks": rows, **averages}, text)
 
 
@@ -166,18 +150,6 @@ def write_table(path: Path, rows: dict | list, text: str) -> str:
     write_text(path.with_name(path.name + ".md"), text + "\n")
     write_text(path.with_name(path.name + ".json"), json.dumps(rows, indent=1) + "\n")
     return text
-
-
-def to_csv(rows: list[dict]) -> str:
-    """Returns one line per row; columns are the keys of all rows, a missing value is empty."""
-    columns: dict[str, None] = {}
-    for row in rows:
-        columns |= dict.fromkeys(row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def ablation(records: Records, confidence: float) -> list[dict]:
@@ -251,7 +223,7 @@ def change_text(test: dict) -> str:
 
 def write_ablation(folder: Path, records: Records, confidence: float,
                    blind: dict[str, float] | None = None) -> str:
-    """Writes ``ablation.md``, ``.csv``, ``.json``, ``paired.json``, ``blind.json``; returns the table.
+    """Writes ``ablation.md``, ``.json``, ``paired.json``, ``blind.json``; returns the table.
 
     ``blind``: split -> accuracy of ``rods.synthesize.blind_accuracy``.
     """
@@ -264,7 +236,6 @@ def write_ablation(folder: Path, records: Records, confidence: float,
                  f"training: {found}.")
         write_text(folder / "blind.json", json.dumps(blind, indent=1) + "\n")
     write_text(folder / "paired.json", json.dumps(tests, indent=1) + "\n")
-    write_text(folder / "ablation.csv", to_csv(rows))
     return write_table(folder / "ablation", rows, text)
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
 import numpy as np
 import pytest
 
 from minifleming.evaluation.benchmarks import BENCHMARKS
 from minifleming.evaluation.grade import KINDS
 from minifleming.evaluation.statistics import holm, mcnemar, wilson
-from minifleming.evaluation.tables import SUPPORT, macro, micro, score_markdown, score_rows, to_csv
+from minifleming.evaluation.tables import SUPPORT, macro, micro, score_markdown, score_rows
 from minifleming.extras.analysis.compare import compared, paired_markdown, side_by_side, table3
 from minifleming.extras.analysis.paper import SIZES, differences
 from minifleming.extras.reports.page import evaluation_page
@@ -80,12 +77,9 @@ def test_the_tables_say_what_the_rows_say():
     text = score_markdown(rows, averages, 0.95)
     assert f"| medqa | 200 | {100 * rows[0]['accuracy']:.1f} [" in text
     assert "| macro average |" in text and "| micro average |" in text
-    assert "medqa 8.8" in text and "pubmedqa none" in text, "five items can show no difference"
     assert average[0] == pytest.approx(np.mean([row["accuracy"] for row in rows]))
     lines = text.split("\n\n")[0].splitlines()
     assert len({line.count("|") for line in lines}) == 1, "as many cells in each line"
-    read = list(csv.DictReader(io.StringIO(to_csv(rows))))
-    assert [float(row["accuracy"]) for row in read] == [row["accuracy"] for row in rows]
     pairs = compared({"a": sets, "b": {"medqa": some(200, 9), "pubmedqa": sets["pubmedqa"]}}, 0.95)
     said = paired_markdown(pairs, 0.95)
     assert "| pubmedqa | 5 |" in said and "+0.0 [+0.0, +0.0] n.s. | 0, 0 | 1 |" in said

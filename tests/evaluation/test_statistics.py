@@ -10,14 +10,7 @@ import numpy as np
 import pytest
 
 from bench.tiny_seeds import bootstrap_difference, t_interval
-from minifleming.evaluation.statistics import (
-    detectable_difference,
-    holm,
-    macro_interval,
-    mcnemar,
-    paired_bootstrap,
-    wilson,
-)
+from minifleming.evaluation.statistics import holm, macro_interval, mcnemar, wilson
 
 Z95 = NormalDist().inv_cdf(0.975)
 
@@ -200,57 +193,6 @@ def test_t_interval_of_a_known_vector_and_its_coverage():
     for bad in ([1.0], [0.0] * 12):
         with pytest.raises(ValueError, match="2 to 11"):
             t_interval(bad)
-
-
-@pytest.mark.parametrize(("n", "low", "high"), [
-    (298, 6.3, 8.1), (500, 4.8, 6.3), (1000, 3.4, 4.4), (1273, 3.0, 3.9), (2450, 2.2, 2.8), (4183, 1.7, 2.2)])
-def test_the_detectable_difference_of_the_papers_sets(n, low, high):
-    """In points, with 15 and 25 % of the items discordant."""
-    found = [100 * detectable_difference(n, q) for q in (0.15, 0.25)]
-    assert found == pytest.approx([low, high], abs=0.06), "theirs neglect d² beside q"
-
-
-def test_a_detectable_difference_is_found_as_often_as_it_says():
-    """Simulated: at d, the uncorrected test rejects in 80 % of the draws (2,000 draws: ± 2.7 points at three sigma)."""
-    n, q = 1273, 0.2
-    d = detectable_difference(n, q)
-    draws = np.random.default_rng(0).multinomial(n, [(q + d) / 2, (q - d) / 2, 1 - q], size=2000)
-    z = (draws[:, 0] - draws[:, 1]) / np.sqrt(draws[:, 0] + draws[:, 1])
-    assert np.mean(np.abs(z) > Z95) == pytest.approx(0.8, abs=0.03)
-
-
-def test_a_detectable_difference_solves_its_equation_or_is_none():
-    for n, q, power, alpha in [(50, 0.5, 0.8, 0.05), (1000, 0.1, 0.9, 0.01), (308, 0.25, 0.6, 0.05)]:
-        d = detectable_difference(n, q, power=power, alpha=alpha)
-        z, b = NormalDist().inv_cdf(1 - alpha / 2), NormalDist().inv_cdf(power)
-        assert d * math.sqrt(n) == pytest.approx(z * math.sqrt(q) + b * math.sqrt(q - d * d), abs=1e-9)
-    assert math.isnan(detectable_difference(10, 0.1)), "one discordant item of ten can show nothing"
-    for n, q in [(0, 0.1), (10, 0.0), (10, 1.5)]:
-        with pytest.raises(ValueError, match="detectable_difference"):
-            detectable_difference(n, q)
-
-
-def test_a_paired_bootstrap_has_the_spread_of_its_closed_form():
-    """The variance of a redrawn mean of won - lost is (q - d²) / n; its interval covers as often as it says."""
-    rng = np.random.default_rng(0)
-    first = (rng.random(800) < 0.5).astype(int)
-    second = np.where(rng.random(800) < 0.2, 1 - first, first)
-    mean, low, high = paired_bootstrap(first, second, draws=100_000)
-    q, d = np.mean(first != second), np.mean(second - first)
-    half = Z95 * math.sqrt((q - d * d) / 800)
-    assert mean == pytest.approx(d) and (low, high) == pytest.approx((d - half, d + half), abs=0.0016)
-    assert paired_bootstrap(first, first) == (0.0, 0.0, 0.0)
-    swapped = paired_bootstrap(second, first, draws=100_000)
-    assert (-swapped[0], -swapped[2], -swapped[1]) == pytest.approx((mean, low, high), abs=0.0016)
-    assert paired_bootstrap(first, second, seed=3) == paired_bootstrap(first, second, seed=3)
-    covered = 0
-    for i in range(400):
-        won, lost = rng.multinomial(300, [0.12, 0.08, 0.8])[:2]
-        pair = np.zeros(300, int), np.zeros(300, int)
-        pair[1][:won], pair[0][won : won + lost] = 1, 1
-        _, low, high = paired_bootstrap(*pair, draws=2000, seed=i)
-        covered += low <= 0.04 <= high
-    assert 0.91 <= covered / 400 <= 0.985, "95 % within three sigma of 400 draws"
 
 
 def test_the_macro_average_weighs_benchmarks_alike_and_redraws_within_them():

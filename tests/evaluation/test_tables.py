@@ -109,7 +109,7 @@ def test_records_alone_give_the_same_report(records, tmp_path):
     assert stored == records
     assert write_ablation(tmp_path / "second", stored, 0.95) == text
     names = [path.name for path in sorted((tmp_path / "first").iterdir())]
-    assert {"ablation.csv", "ablation.json", "ablation.md", "paired.json"} <= set(names)
+    assert {"ablation.json", "ablation.md", "paired.json"} <= set(names)
     for name in names:
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 

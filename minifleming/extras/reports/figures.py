@@ -8,15 +8,13 @@ a light card of its own behind it, so it reads the same on a white and on a dark
 from __future__ import annotations
 
 import json
-from html import escape
 from pathlib import Path
 
+from minifleming.extras.reports.svg import INK, SOFT, card, line, text
 from minifleming.run.errors import BadInput, Parser, run_cli
 
 OUT = Path(__file__).parents[3] / "docs" / "figures"
-CARD, EDGE, INK, SOFT = "#f6f8fa", "#8c959f", "#1f2328", "#57606a"
 COLORS = {"data": "#0969da", "cold": "#8250df", "rl": "#1a7f37", "eval": "#9a6700"}
-FONT = "font-family='Helvetica, Arial, sans-serif'"
 WINDOW = 9  # steps of the smoothed curve
 
 # x, y, width, kind, title, what it does, module
@@ -64,8 +62,8 @@ def read_curve(run: Path) -> dict:
     if not path.exists():
         raise BadInput("missing; give a finished run folder", path)
     steps = []
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
+    for row_text in path.read_text().splitlines():
+        row = json.loads(row_text)
         if row["stage"] in ("rl_stage1", "rl_stage2") and "accuracy" in row:
             steps.append({"step": row["step"], "stage": row["stage"], "accuracy": row["accuracy"]})
     heldout = {}
@@ -74,30 +72,6 @@ def read_curve(run: Path) -> dict:
             shown = ("n", "accuracy", "ci_low", "ci_high")
             heldout[row["variant"]] = {name: row[name] for name in shown}
     return {"steps": steps, "heldout": heldout}
-
-
-def text(x: float, y: float, words: str, size: int = 13, color: str = INK, anchor: str = "start",
-         extra: str = "") -> str:
-    return (f'<text x="{x:g}" y="{y:g}" font-size="{size}" fill="{color}" '
-            f'text-anchor="{anchor}" {FONT} {extra}>{escape(words)}</text>')
-
-
-def card(width: int, height: int, label: str, body: list[str]) -> str:
-    """A whole SVG document: `body` on a rounded light card."""
-    head = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-            f'width="{width}" height="{height}" role="img" aria-label="{escape(label)}">')
-    arrow = ('<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
-             f'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="{SOFT}"/>'
-             '</marker></defs>')
-    back = (f'<rect x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="10" '
-            f'fill="{CARD}" stroke="{EDGE}"/>')
-    return "\n".join([head, arrow, back, *body, "</svg>"]) + "\n"
-
-
-def line(points: list[tuple[float, float]], color: str, width: float, extra: str = "") -> str:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return (f'<polyline points="{path}" fill="none" stroke="{color}" '
-            f'stroke-width="{width:g}" {extra}/>')
 
 
 def arrow(points: list[tuple[float, float]]) -> str:

@@ -1,6 +1,6 @@
 """HTML pages in one file each: the parts that all pages share, and the page of an evaluation.
 
-Nothing is loaded from elsewhere. Bars are drawn in the page itself; plots need matplotlib.
+Nothing is loaded from elsewhere: pictures are SVG inside the page.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from minifleming.evaluation.tables import Sets, interval, percent
 from minifleming.extras.analysis.paper import differences
 from minifleming.extras.analysis.robust import label_distribution
 from minifleming.extras.analysis.slices import slices
-from minifleming.extras.reports import plots
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}
@@ -21,7 +20,6 @@ td,th{border:1px solid #ccc;padding:.25rem .6rem;text-align:right}
 td:first-child,th:first-child{text-align:left}td{white-space:nowrap}td svg{max-width:none}
 svg{display:block;max-width:100%;height:auto}.note{color:#666}
 pre{background:#f6f6f6;padding:.6rem;white-space:pre-wrap}"""
-NO_PLOTS = "<p class=note>No plots: matplotlib is not installed (the [plot] extra).</p>"
 NOTE = "<p class=note>Research software, not for clinical use. {}</p>"
 KINDS = ("multiple", "truncated", "empty", "unparsed")
 SUPPORT_TITLES = {"chain": "a chain of edges", "gap": "true hops, the last one elsewhere",
@@ -86,8 +84,6 @@ def evaluation_page(title: str, sets: Sets, rows: list[dict], confidence: float,
     parts = [NOTE.format(f"Strict accuracy; {100 * confidence:.0f} % Wilson intervals; the red mark is "
                          "chance; the denominator is n throughout."), score_table(rows)]
     parts += map(paragraph, differences({row["benchmark"]: row["n"] for row in rows}))
-    if not plots.available():
-        parts.append(NO_PLOTS)
     by_set: dict[str, list[str]] = {}
     for name, svg in drawn.items():
         by_set.setdefault(name.partition(".")[0], []).append(svg)

@@ -1,65 +1,108 @@
-"""Plots as SVG: the ablation, reliability, accuracy by slices, and the curves of a training run.
+"""Charts as SVG: the ablation, reliability, accuracy by slices, and the curves of a training run.
 
-Each function returns the text of one <svg>, equal for equal figures, or "" if there is nothing to draw
-or matplotlib (the [plot] extra) is not installed.
+Each function returns the text of one <svg>, equal for equal values, or "" if there is nothing to draw.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
-BLUE, YELLOW, GREEN, RED, GREY = "#336699", "#e0a030", "#4c9f70", "#c0504d", "#999999"
-COLOURS = (BLUE, YELLOW, GREEN, RED)
-SLICE_LABELS = {"hops": "hops (below: items)",
-                "rarity": "rarity, tenths from common to rare (below: items)"}
-STEP_PANELS = [  # title, and label, metric and colour of each line
+from minifleming.extras.reports.svg import INK, SOFT, card, line, text
+
+BLUE, YELLOW, GREEN, RED, GREY = "#336699", "#b07a10", "#3a7f57", "#c0504d", "#777777"
+COLORS = (BLUE, YELLOW, GREEN, RED)
+WIDTH, HEIGHT = 440, 250  # of a chart
+LEFT, RIGHT, TOP, BOTTOM = 58, 424, 58, 206  # of its axes
+SLICE_LABELS = {"hops": "hops", "rarity": "rarity, tenths from common to rare"}
+STEP_PANELS = [  # title, and label, metric and color of each line
     ("reward", [("mean", "reward", BLUE)]),
     ("accuracy, by tier", [("easy", "accuracy_easy", GREEN), ("moderate", "accuracy_moderate", YELLOW),
                            ("difficult", "accuracy_difficult", RED)]),
-    ("groups of constant reward", [("constant", "zero_variance_groups", BLUE), ("all right", "groups_all_correct", GREEN),
+    ("groups of constant reward", [("constant", "zero_variance_groups", BLUE),
+                                   ("all right", "groups_all_correct", GREEN),
                                    ("all wrong", "groups_all_wrong", RED)]),
-    ("surprise per token, nats", [("entropy", "sampled_entropy", BLUE)]),
-    ("tokens", [("mean", "completion_tokens", BLUE), ("longest", "completion_tokens_max", GREY)]),
+    ("entropy per sampled token, nats", [("mean", "sampled_entropy", BLUE)]),
+    ("completion tokens", [("mean", "completion_tokens", BLUE),
+                           ("longest", "completion_tokens_max", GREY)]),
     ("sampler against trainer, log-probability", [("largest", "logprob_diff_max", RED),
                                                   ("mean", "logprob_diff_mean", BLUE)]),
 ]
 POOLS = {"right": GREEN, "middle": YELLOW, "wrong": RED, "quarantine": GREY}
 
 
-def available() -> bool:
-    return importlib.util.find_spec("matplotlib") is not None
+class Line(NamedTuple):
+    label: str
+    points: list[tuple[float, float]]
+    color: str
+    intervals: Sequence[tuple[float, float, float]] = ()  # x, lower and upper bound
+    marked: bool = False  # a dot at each point
 
 
-def svg(draw: Callable, rows: int, columns: int, size: tuple[float, float]) -> str:
-    """Calls ``draw`` with a list of rows x columns axes. ``size``: inches."""
-    if not available():
-        return ""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with rc_context({"font.size": 9, "svg.hashsalt": "minifleming", "axes.spines.top": False,
-                     "axes.spines.right": False}):
-        figure = Figure(figsize=size, layout="constrained")
-        draw(list(figure.subplots(rows, columns, squeeze=False).flatten()))
-        text = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
+class Chart(NamedTuple):
+    title: str
+    lines: list[Line]
+    x_label: str
+    ticks: dict[float, str] = {}  # x -> words; otherwise the first and the last x
+    top: float = 0.0  # end of the y axis; otherwise the largest value
+    rules: Sequence[float] = ()  # x of vertical lines
 
 
-def percents(rows: Sequence[dict], key: str) -> list[float]:
-    return [100 * row[key] for row in rows]
+def draw(chart: Chart, x0: float, y0: float) -> list[str]:
+    """Returns the elements of a chart whose upper left corner is at (x0, y0)."""
+    points = sum((part.points for part in chart.lines), [])
+    xs = [*chart.ticks, *(x for x, _ in points)] or [0.0]
+    ys = [y for _, y in points]
+    first, last = min(xs), max(xs)
+    top = chart.top or max(ys, default=0.0) or 1.0
+    bottom = min([0.0, *ys])
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        share = (x - first) / (last - first) if last > first else 0.5
+        return (x0 + LEFT + 26 + (RIGHT - LEFT - 52) * share,
+                y0 + BOTTOM - (BOTTOM - TOP) * (y - bottom) / (top - bottom))
+
+    body = [text(x0 + LEFT, y0 + 22, chart.title, 13, INK, extra="font-weight='bold'")]
+    for i in range(5):
+        value = bottom + (top - bottom) * i / 4
+        y = at(first, value)[1]
+        body.append(line([(x0 + LEFT, y), (x0 + RIGHT, y)], "#d0d7de", 1))
+        number = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        body.append(text(x0 + LEFT - 6, y + 4, number, 11, SOFT, "end"))
+    for x, words in (chart.ticks or {x: f"{x:g}" for x in (first, last)}).items():
+        body.append(text(at(x, bottom)[0], y0 + BOTTOM + 16, words, 11, SOFT, "middle"))
+    for x in chart.rules:
+        body.append(line([at(x, bottom), at(x, top)], "#8c959f", 1, "stroke-dasharray='4 3'"))
+    body.append(text(x0 + (LEFT + RIGHT) / 2, y0 + BOTTOM + 34, chart.x_label, 11, SOFT, "middle"))
+    label_x = x0 + LEFT
+    for part in chart.lines:
+        body.append(text(label_x, y0 + 42, part.label, 11, part.color))
+        label_x += 7 * len(part.label) + 14
+        body.append(line([at(x, y) for x, y in part.points], part.color, 1.5))
+        for x, low, high in part.intervals:
+            body.append(line([at(x, low), at(x, high)], part.color, 1.5))
+        if part.marked:
+            for x, y in (at(x, y) for x, y in part.points):
+                body.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{part.color}"/>')
+    return body
 
 
-def intervals(ax, x: Sequence[float], rows: Sequence[dict], colour: str, **style) -> None:
-    """Draws accuracies with their intervals."""
-    y = percents(rows, "accuracy")
-    below = [middle - low for middle, low in zip(y, percents(rows, "ci_low"))]
-    above = [high - middle for middle, high in zip(y, percents(rows, "ci_high"))]
-    style = {"linestyle": "none", "marker": "o", "capsize": 3, **style}
-    ax.errorbar(x, y, yerr=[below, above], color=colour, **style)
+def grid(label: str, charts: list[Chart], columns: int = 2) -> str:
+    """Returns one SVG of the charts, row by row."""
+    columns = min(columns, len(charts))
+    body = []
+    for i, chart in enumerate(charts):
+        body += draw(chart, WIDTH * (i % columns), HEIGHT * (i // columns))
+    return card(WIDTH * columns, HEIGHT * -(-len(charts) // columns), label, body)
+
+
+def accuracy_line(label: str, xs: Sequence[float], rows: Sequence[dict], color: str) -> Line:
+    """Accuracies in % with their intervals."""
+    points, intervals = [], []
+    for x, row in zip(xs, rows):
+        points.append((x, 100 * row["accuracy"]))
+        intervals.append((x, 100 * row["ci_low"], 100 * row["ci_high"]))
+    return Line(label, points, color, intervals, marked=True)
 
 
 def ablation(rows: Sequence[dict], titles: dict[str, str]) -> str:
@@ -69,19 +112,13 @@ def ablation(rows: Sequence[dict], titles: dict[str, str]) -> str:
         by_split.setdefault(row["split"], []).append(row)
     present = {row["variant"] for row in rows}
     shown = [variant for variant in titles if variant in present]
-
-    def draw(axes) -> None:
-        ax = axes[0]
-        for number, (split, mine) in enumerate(by_split.items()):
-            shift = 0.06 * (number - (len(by_split) - 1) / 2)
-            x = [shown.index(row["variant"]) + shift for row in mine]
-            intervals(ax, x, mine, COLOURS[number % len(COLOURS)], linestyle="-",
-                      label=f"{split} (n = {mine[0]['n']})")
-        ax.set_xticks(range(len(shown)), [titles[variant] for variant in shown])
-        ax.set(ylabel="strict accuracy, %", ylim=(0, 100))
-        ax.legend(frameon=False, loc="upper left")
-
-    return svg(draw, 1, 1, (7, 3.6)) if rows else ""
+    lines = []
+    for color, (split, mine) in zip(COLORS, by_split.items()):
+        xs = [shown.index(row["variant"]) for row in mine]
+        lines.append(accuracy_line(f"{split} (n = {mine[0]['n']})", xs, mine, color))
+    ticks = {i: titles[variant] for i, variant in enumerate(shown)}
+    chart = Chart("Strict accuracy, %", lines, "", ticks, 100)
+    return grid("Strict accuracy by variant", [chart]) if rows else ""
 
 
 def reliability(rows: Sequence[dict], title: str) -> str:
@@ -90,17 +127,16 @@ def reliability(rows: Sequence[dict], title: str) -> str:
     ``rows``: calibration.reliability.
     """
     filled = [row for row in rows if row["n"]]
-
-    def draw(axes) -> None:
-        axes[0].plot([0, 100], [0, 100], color=GREY, linewidth=0.8, linestyle="--")
-        axes[0].plot(percents(filled, "confidence"), percents(filled, "accuracy"), color=BLUE, marker="o")
-        axes[0].set(xlabel="share of votes, %", ylabel="accuracy, %", xlim=(0, 102), ylim=(0, 102))
-        axes[0].set_title(title, loc="left")
-        middles = [50 * (row["low"] + row["high"]) for row in rows]
-        axes[1].bar(middles, [row["n"] for row in rows], width=90 / len(rows), color=BLUE)
-        axes[1].set(xlabel="share of votes, %", ylabel="items", xlim=(0, 102))
-
-    return svg(draw, 1, 2, (8, 3.4)) if filled else ""
+    if not filled:
+        return ""
+    measured = [(100 * row["confidence"], 100 * row["accuracy"]) for row in filled]
+    sizes = [(50 * (row["low"] + row["high"]), row["n"]) for row in rows]
+    ticks = {0: "0", 50: "50", 100: "100"}
+    perfect = Line("calibrated", [(0, 0), (100, 100)], GREY)
+    return grid(title, [
+        Chart(f"Accuracy, %: {title}", [perfect, Line("measured", measured, BLUE, marked=True)],
+              "share of votes, %", ticks, 100),
+        Chart("Items", [Line("per bin", sizes, BLUE, marked=True)], "share of votes, %", ticks)])
 
 
 def by_slice(rows: Sequence[dict]) -> str:
@@ -109,55 +145,31 @@ def by_slice(rows: Sequence[dict]) -> str:
     for row in rows:
         if row["dimension"] in SLICE_LABELS and "accuracy" in row and row["slice"] != "none":
             parts.setdefault(row["dimension"], []).append(row)
-    parts = {dimension: found for dimension, found in parts.items() if len(found) > 1}
-
-    def draw(axes) -> None:
-        for ax, (dimension, found) in zip(axes, parts.items()):
-            intervals(ax, range(len(found)), found, BLUE)
-            names = [f"{row['slice'].split(' of ')[0]}\n{row['n']}" for row in found]
-            ax.set_xticks(range(len(found)), names)
-            ax.set(xlabel=SLICE_LABELS[dimension], ylabel="strict accuracy, %", ylim=(0, 100))
-
-    return svg(draw, 1, len(parts), (4.2 * len(parts), 3.2)) if parts else ""
+    charts = []
+    for dimension, found in parts.items():
+        if len(found) > 1:
+            ticks = {i: row["slice"].split(" of ")[0] for i, row in enumerate(found)}
+            lines = [accuracy_line(f"n = {sum(row['n'] for row in found)}", list(ticks), found, BLUE)]
+            charts.append(Chart("Strict accuracy, %", lines, SLICE_LABELS[dimension], ticks, 100))
+    return grid("Strict accuracy by slice", charts) if charts else ""
 
 
 def training(steps: list[dict], rounds: list[dict], support: list[dict]) -> str:
-    """Eight panels; grey lines are mining rounds. ``support``: training.support_by_step."""
-    def draw(axes) -> None:
-        for ax, (title, lines) in zip(axes, STEP_PANELS):
-            ax.set_title(title, loc="left")
-            for label, name, colour in lines:
-                shown = [m for m in steps if m.get(name) is not None]
-                if shown:
-                    ax.plot([m["step"] for m in shown], [m[name] for m in shown], color=colour,
-                            label=label, linewidth=1)
-            if len(ax.lines) > 1:
-                ax.legend(frameon=False)
-        axes[5].set_yscale("symlog", linthresh=1e-8)
-        draw_pools(axes[6], rounds)
-        draw_support(axes[7], support)
-        for ax in [*axes[:6], axes[7]]:
-            ax.set_xlabel("step")
-            for mark in rounds:
-                ax.axvline(mark["step"], color="#bbb", linewidth=0.8)
-
-    return svg(draw, 4, 2, (10, 11))
-
-
-def draw_pools(ax, rounds: list[dict]) -> None:
-    ax.set_title("items by mined class", loc="left")
-    ax.set_xlabel("mining round")
-    bottom = [0] * len(rounds)
-    for kind, colour in POOLS.items():
-        sizes = [r[kind] for r in rounds]
-        ax.bar([str(r["round"]) for r in rounds], sizes, bottom=bottom, color=colour, label=kind)
-        bottom = [b + s for b, s in zip(bottom, sizes)]
-    if rounds:
-        ax.legend(loc="upper left", framealpha=1)
-
-
-def draw_support(ax, support: list[dict]) -> None:
-    ax.set_title("right answers supported by a chain of edges", loc="left")
-    ax.set_ylim(0, 1)
-    shares = [row.get("chain", 0) / row["right"] for row in support]
-    ax.plot([row["step"] for row in support], shares, marker="o", color=BLUE)
+    """Eight charts; dashed lines are mining rounds. ``support``: training.support_by_step."""
+    marks = [row["step"] for row in rounds]
+    charts = []
+    for title, lines in STEP_PANELS:
+        shown = []
+        for label, name, color in lines:
+            points = [(m["step"], m[name]) for m in steps if m.get(name) is not None]
+            if points:
+                shown.append(Line(label, points, color))
+        charts.append(Chart(title, shown, "step", rules=marks))
+    sizes = []
+    for kind, color in POOLS.items():
+        sizes.append(Line(kind, [(r["round"], r[kind]) for r in rounds], color, marked=True))
+    charts.append(Chart("items by mined class", sizes, "mining round"))
+    shares = [(row["step"], row.get("chain", 0) / row["right"]) for row in support]
+    charts.append(Chart("right answers supported by a chain of edges",
+                        [Line("share", shares, BLUE, marked=True)], "step", top=1.0, rules=marks))
+    return grid("Curves of the training run", charts)

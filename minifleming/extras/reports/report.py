@@ -1,8 +1,8 @@
 """Writes the pages and plots of an evaluation and of a run, all from stored records.
 
-    scores.html, slices.csv, plots/*.svg, robust.md .json, votes.md .json    write_pages
+    scores.html, plots/*.svg,             robust.md .json, votes.md .json    write_pages
     report/ablation.html, ablation.svg, training.html                        write_run_pages
-    compare.md .csv .json, paired.csv                                        write_comparison
+    compare.md .json                                                         write_comparison
 """
 
 from __future__ import annotations
@@ -11,15 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minifleming.evaluation.evaluate import read_folder
-from minifleming.evaluation.tables import (
-    VARIANTS,
-    Records,
-    Sets,
-    ablation,
-    score_rows,
-    to_csv,
-    write_table,
-)
+from minifleming.evaluation.tables import VARIANTS, Records, Sets, ablation, score_rows, write_table
 from minifleming.extras.analysis import Analysis, compare
 from minifleming.extras.analysis.paper import differences
 from minifleming.extras.analysis.slices import slices
@@ -37,11 +29,9 @@ def size_notes(sets: Sets) -> list[str]:
 
 def write_pages(out: Path, sets: Sets, confidence: float, analyses: Sequence[Analysis]) -> list[str]:
     """Writes the page of one model, its slices, plots and analyses; returns the tables of these."""
-    more, drawn, rows = {}, {}, []
+    more, drawn = {}, {}
     for name, records in sets.items():
-        parts = slices(records, confidence)
-        drawn[f"{name}.slices"] = plots.by_slice(parts)
-        rows += [{"benchmark": name} | row for row in parts]
+        drawn[f"{name}.slices"] = plots.by_slice(slices(records, confidence))
     for analysis in analyses:
         more[analysis.heading] = write_table(out / analysis.name, analysis.rows, analysis.text)
         for name, row in analysis.rows.items():
@@ -51,7 +41,6 @@ def write_pages(out: Path, sets: Sets, confidence: float, analyses: Sequence[Ana
     drawn = {name: svg for name, svg in drawn.items() if svg}
     for name, svg in drawn.items():
         write_text(out / "plots" / f"{name}.svg", svg)
-    write_text(out / "slices.csv", to_csv(rows))
     page = evaluation_page(out.name, sets, score_rows(sets, confidence), confidence, more, drawn)
     write_text(out / "scores.html", page)
     return list(more.values())
@@ -65,7 +54,7 @@ def write_run_pages(run: Path, records: Records, confidence: float, text: str) -
 
 
 def write_ablation_page(out: Path, records: Records, confidence: float, text: str) -> None:
-    """Writes ``ablation.html`` and, with matplotlib, ``ablation.svg``. ``text``: Table 4."""
+    """Writes ``ablation.html`` and ``ablation.svg``. ``text``: Table 4."""
     sets, drawn = {}, {"ablation": plots.ablation(ablation(records, confidence), VARIANTS)}
     if drawn["ablation"]:
         write_text(out / "ablation.svg", drawn["ablation"])
@@ -94,6 +83,4 @@ def write_comparison(out: Path | None, folders: list[Path], confidence: float) -
     text = compare.table3(rows, confidence) + "\n\n" + compare.paired_markdown(pairs, confidence)
     if out:
         write_table(out / "compare", {"models": rows, "paired": pairs}, text)
-        write_text(out / "compare.csv", to_csv(rows))
-        write_text(out / "paired.csv", to_csv(pairs))
     return text

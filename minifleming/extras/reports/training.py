@@ -1,8 +1,6 @@
 """The page of a training run, from its own logs.
 
     python -m minifleming.rlvr.report RUN        writes RUN/report/training.html
-
-The plots need matplotlib (`pip install -e '.[plot]'`).
 """
 
 from __future__ import annotations
@@ -13,15 +11,7 @@ from pathlib import Path
 
 from minifleming.audit.reader import read_lines, read_step
 from minifleming.extras.reports import plots
-from minifleming.extras.reports.page import (
-    NO_PLOTS,
-    NOTE,
-    document,
-    heading,
-    paragraph,
-    preformatted,
-    table,
-)
+from minifleming.extras.reports.page import NOTE, document, heading, paragraph, preformatted, table
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rlvr.log import step_path
 from minifleming.rods.answer import reasoning_of
@@ -58,11 +48,8 @@ def write_page(folder: Path) -> Path:
     tokenizer = Tokenizer(checkpoints(folder / "checkpoints")[0] / "model")
     graph = load_graph(cfg.data.graph, cfg.data.columns) if cfg.data.graph else None
     counts = support_by_step(folder, steps, items, tokenizer, graph) if graph else []
-    parts = [NOTE.format(SOURCES), stages_table(metrics, steps)]
-    if plots.available():
-        parts += [heading("Curves"), plots.training(steps, rounds, counts)]
-    else:
-        parts.append(NO_PLOTS)
+    parts = [NOTE.format(SOURCES), stages_table(metrics, steps), heading("Curves"),
+             plots.training(steps, rounds, counts)]
     parts += [support_table(counts), pools(rounds, ledger), alarms_table(folder),
               examples(folder, steps, items, tokenizer)]
     page = folder / "report" / "training.html"

@@ -12,29 +12,26 @@ everything else is the same.
 
 from __future__ import annotations
 
-import importlib.util
-import io
 from pathlib import Path
 
 import numpy as np
 
 from minifleming.evaluation.statistics import wilson
+from minifleming.extras.reports import plots
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item
 from minifleming.run.checkpoint import write_text
 
 COLUMNS = ("any node rare", "root rare for its type", "answer rare for its type")
-COLORS = ("#336699", "#bbbbbb", "#4c9f70")
 TENTHS = 10
 
 
 def write(folder: Path, walks: dict[str, list[Item]], graph: Graph) -> None:
-    """Writes coverage.md, and coverage.svg if matplotlib is installed (the [plot] extra)."""
+    """Writes coverage.md and coverage.svg."""
     folder.mkdir(parents=True, exist_ok=True)
     text = table(walks, graph)
     write_text(folder / "coverage.md", text + "\n")
-    if importlib.util.find_spec("matplotlib") is not None:
-        write_text(folder / "coverage.svg", plot(walks, graph))
+    write_text(folder / "coverage.svg", plot(walks, graph))
     print(text)
 
 
@@ -105,23 +102,10 @@ def by_decile(items: list[Item], graph: Graph) -> np.ndarray:
 
 def plot(walks: dict[str, list[Item]], graph: Graph) -> str:
     """Returns an SVG of the touches per tenth of the nodes."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with rc_context({"font.size": 9, "svg.hashsalt": "minifleming", "axes.spines.top": False,
-                     "axes.spines.right": False}):
-        figure = Figure(figsize=(7, 3), layout="constrained")
-        axes = figure.subplots()
-        width = 0.8 / len(walks)
-        for i, (name, items) in enumerate(walks.items()):
-            axes.bar(np.arange(TENTHS) + i * width, by_decile(items, graph), width, label=name,
-                     color=COLORS[i % len(COLORS)])
-        ticks = [str(n) for n in range(1, TENTHS + 1)]
-        axes.set_xticks(np.arange(TENTHS) + 0.4 - width / 2, ticks)
-        axes.set_xlabel("tenth of the nodes by degree, the least connected first")
-        axes.set_ylabel("share of the touched nodes")
-        axes.legend(frameon=False)
-        text = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})
-    return text.getvalue()
+    lines = []
+    for color, (name, items) in zip(plots.COLORS, walks.items()):
+        shares = by_decile(items, graph).tolist()
+        lines.append(plots.Line(name, list(enumerate(shares, 1)), color, marked=True))
+    label = "tenth of the nodes by degree, the least connected first"
+    ticks = {n: str(n) for n in range(1, TENTHS + 1)}
+    return plots.grid(label, [plots.Chart("Share of the touched nodes", lines, label, ticks)])

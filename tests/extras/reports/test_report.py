@@ -1,4 +1,4 @@
-"""The page of a run: every part of it, with and without matplotlib, and nothing in it that a browser would run."""
+"""Tests for the page of a run: all of its parts, and nothing in it that a browser would run."""
 
 from __future__ import annotations
 
@@ -50,14 +50,7 @@ def test_nothing_from_a_log_is_markup(run):
     assert not re.search(r"(src|href)=[\"']?https?:", page), "nothing is fetched"
 
 
-def test_without_matplotlib_the_page_says_so(run, monkeypatch):
-    monkeypatch.setattr(plots, "available", lambda: False)
-    page = page_of(run)
-    assert "No plots: matplotlib is not installed" in page and "<svg" not in page and "Mining" in page
-
-
 def test_the_curves_are_one_svg_and_the_same_every_time(run):
-    pytest.importorskip("matplotlib")
     page = page_of(run)
     svg = page[page.index("<svg") : page.index("</svg>") + 6]
     assert ET.fromstring(svg).tag.endswith("svg") and page_of(run) == page
