@@ -17,10 +17,8 @@ from collections import Counter
 from pathlib import Path
 
 from minifleming.evaluation.statistics import wilson
-from minifleming.extras.extract.find import extract
-from minifleming.extras.extract.lexicon import lexicon
 from minifleming.extras.extract.pages import read_pages
-from minifleming.extras.extract.relations import PatternRelator
+from minifleming.extras.extract.relations import Relator
 from minifleming.rods.item import Triple
 from minifleming.rods.readers import load_graph
 
@@ -38,8 +36,7 @@ def labels() -> set[Fact]:
 
 
 def predictions() -> set[Fact]:
-    graph = load_graph("embedded")
-    found = extract(read_pages(PAGES), lexicon(graph), PatternRelator(graph))
+    found = Relator(load_graph("embedded")).extract(read_pages(PAGES))
     return {(row.sentence.page, row.sentence.number, row.triple) for row in found}
 
 

@@ -16,11 +16,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minifleming.extras.extract.find import extract, table
-from minifleming.extras.extract.lexicon import lexicon
 from minifleming.extras.extract.pages import read_pages
-from minifleming.extras.extract.relations import PatternRelator
+from minifleming.extras.extract.relations import Extracted, Relator
 from minifleming.rods.readers import load_graph
+from minifleming.rods.triples import COLUMNS
 from minifleming.run.checkpoint import ensure_writable, write_text
 from minifleming.run.errors import Parser, run_cli
 
@@ -31,21 +30,25 @@ def main(argv: list[str] | None = None) -> int:
                         help="a folder of UTF-8 *.txt files; the first line is the title")
     parser.add_argument("--lexicon", default="embedded",
                         help="embedded, or a triple file: names, types and relations")
-    parser.add_argument("--synonyms", type=Path, help="name, tab, synonym")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
-    graph = load_graph(args.lexicon)
-    names = lexicon(graph, args.synonyms)
+    relator = Relator(load_graph(args.lexicon))
     pages = read_pages(args.pages)
     ensure_writable(args.out)
-    relator = PatternRelator(graph)
-    found = extract(pages, names, relator)
-    write_text(args.out, table(found, names.types))
+    found = relator.extract(pages)
+    write_text(args.out, table(found, relator.types))
     triples = {row.triple for row in found}
     print(f"{len(found)} rows, {len(triples)} triples, {len(pages)} pages -> {args.out}")
-    refused = [f"{count} {reason}" for reason, count in sorted(relator.counts.items())]
-    print(f"refused: {', '.join(refused) or 'none'}")
     return 0
+
+
+def table(found: list[Extracted], types: dict[str, str]) -> str:
+    """Returns the triples as TSV. The source is the page's name."""
+    rows = [(*COLUMNS, "source", "sentence", "how")]
+    for (head, relation, tail), sentence in found:
+        triple = (head, types[head], relation, tail, types[tail])
+        rows.append((*triple, sentence.page, sentence.text, "pattern"))
+    return "".join("\t".join(row) + "\n" for row in rows)
 
 
 if __name__ == "__main__":

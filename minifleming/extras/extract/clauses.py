@@ -40,19 +40,20 @@ def link(lexicon: Lexicon, page: Page) -> list[list[Mention]]:
     texts = [sentence.text for sentence in page.sentences]
     abbreviations = lexicon.abbreviations([page.title, *texts])
     title = title_entity(lexicon, page.title)
-    latest: dict[str, tuple[str, ...]] = {}  # type -> the names mentioned last
+    latest: dict[str, str] = {}  # type -> the name mentioned last
     topic = title  # what an "it" at the start of the next sentence refers to
     linked = []
     for text in texts:
         mentions = lexicon.find(text, abbreviations)
-        mentions = add_nouns(text, mentions, latest, lexicon.types[title] if title else "")
+        if len(text) <= LONGEST:
+            title_type = lexicon.types[title] if title else ""
+            mentions = add_nouns(text, mentions, latest, title_type)
         for mention in mentions:
-            latest[lexicon.types[mention.names[0]]] = mention.names
-        if title:
+            latest[lexicon.types[mention.name]] = mention.name
+        if title and len(text) <= LONGEST:
             mentions = add_title(text, mentions, title, lexicon.types, topic)
-        actors = [m.names for m in mentions
-                  if not m.implied and lexicon.types[m.names[0]] in ACTORS]
-        topic = title if not actors or actors[0] == (title,) else None
+        actors = [m.name for m in mentions if not m.implied and lexicon.types[m.name] in ACTORS]
+        topic = title if not actors or actors[0] == title else None
         linked.append(mentions)
     return linked
 
@@ -60,18 +61,16 @@ def link(lexicon: Lexicon, page: Page) -> list[list[Mention]]:
 def title_entity(lexicon: Lexicon, title: str) -> str | None:
     """Returns the node that the title names, if it names nothing else outside brackets."""
     mentions = lexicon.find(title)
-    if not mentions or len(mentions[0].names) != 1:
+    if not mentions:
         return None
     first = mentions[0]
     rest = re.sub(r"\([^)]*\)", "", title[: first.start] + title[first.end :])
-    return None if re.search(r"\w", rest) else first.names[0]
+    return None if re.search(r"\w", rest) else first.name
 
 
-def add_nouns(text: str, named: list[Mention], latest: dict[str, tuple[str, ...]],
+def add_nouns(text: str, named: list[Mention], latest: dict[str, str],
               title_type: str) -> list[Mention]:
     """Adds "the drug", "the organism", ... for the last one named; not for the title's type."""
-    if len(text) > LONGEST:
-        return sorted(named)
     taken = spans_of(named)
     found = list(named)
     for kind in NOUNS.keys() & latest.keys() - {title_type}:
@@ -84,23 +83,22 @@ def add_nouns(text: str, named: list[Mention], latest: dict[str, tuple[str, ...]
 def add_title(text: str, named: list[Mention], title: str, types: dict[str, str],
               topic: str | None) -> list[Mention]:
     """Adds the words that refer to the title, and an empty mention if the sentence is about it."""
-    if len(text) > LONGEST:
-        return named
     kind = types[title]
-    spans = [match.span() for match in TITLE_NOUNS[kind].finditer(text)] \
-        if kind in TITLE_NOUNS else []
+    spans = []
+    if kind in TITLE_NOUNS:
+        spans = [match.span() for match in TITLE_NOUNS[kind].finditer(text)]
     for match in IT.finditer(text):
-        before = [m for m in named if m.end <= match.start()]
-        others = {n for m in before for n in m.names if types[n] in ACTORS} - {title}
-        if not others and (topic or any(m.names == (title,) for m in before)):
+        before = {m.name for m in named if m.end <= match.start()}
+        other = any(types[name] in ACTORS and name != title for name in before)
+        if not other and (topic or title in before):
             spans.append(match.span())
     taken = spans_of(named)
-    found = [Mention(*span, (title,)) for span in spans if not touches(taken, *span)]
-    rivals = any(types[n] == kind and n != title for m in named for n in m.names)
+    found = [Mention(*span, title) for span in spans if not touches(taken, *span)]
+    rivals = any(types[m.name] == kind and m.name != title for m in named)
     first = UNRESOLVED.match(text)
     unresolved = first and not topic and not (found and found[0].start == first.start(1))
     if not rivals and not unresolved and not (kind == "Disease" and other_persons(text, named)):
-        found.append(Mention(0, 0, (title,)))
+        found.append(Mention(0, 0, title))
     return sorted([*named, *found], key=lambda m: (m.start, m.end))
 
 
@@ -123,20 +121,19 @@ def negated_spans(text: str, mentions: list[Mention]) -> list[Span]:
         inside = any(start <= cue.start() < end for start, end in names)
         if inside or (found and cue.start() < found[-1][1]):
             continue
-        ends = [len(text)]
         turn = TURN.search(text, cue.end())
-        if turn:
-            ends.append(turn.start())
-        if CONTRAST.match(cue[0]) and "," in text[cue.end() :]:
-            ends.append(text.index(",", cue.end()))
-        found.append((cue.start(), min(ends)))
+        end = turn.start() if turn else len(text)
+        if CONTRAST.match(cue[0]) and "," in text[cue.end() : end]:
+            end = text.index(",", cue.end())
+        found.append((cue.start(), end))
     return found
 
 
 def clause_spans(text: str, named: list[Mention]) -> list[tuple[int, int, bool]]:
     """Returns start and end of each clause and whether it has a verb. No cut is inside a name."""
     names = spans_of(named)
-    cuts = {match.start() for rule in (TURN, RESUMED) for match in rule.finditer(text)}
+    cuts = {match.start() for match in TURN.finditer(text)}
+    cuts.update(match.start() for match in RESUMED.finditer(text))
     for mention in named:  # "..., and rash is a sign of leprosy"
         joint = AND.search(text, max(0, mention.start - 30), mention.start)
         if joint and STARTS_WITH_VERB.match(text[mention.end : mention.end + 20]):

@@ -1,11 +1,11 @@
 """Entity linking by lexicon: finds the nodes of a graph that a sentence names.
 
     "Wilson's disease affects the kidneys."
-        ->  Mention(0, 16, ("Wilson disease",)), Mention(29, 36, ("kidney",))
+        ->  Mention(0, 16, "Wilson disease"), Mention(29, 36, "kidney")
 
-A trie matches names word by word, the longest first. Case, accents, hyphens, possessives, plurals
-and British spelling are ignored; names in capitals ("HFE") must match exactly. A surface form of
-two nodes gives a mention with two names; the relation's types decide later (relations.py).
+Names are matched word by word, the longest first. Case, accents, hyphens, possessives, plurals and
+British spelling are ignored; names in capitals ("HFE") must match exactly. A surface form of two
+nodes gives no mention.
 """
 
 from __future__ import annotations
@@ -13,18 +13,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 from minifleming.rods.graph import Graph
-from minifleming.run.checkpoint import read_text
-from minifleming.run.errors import BadInput
 
 WORD = re.compile(r"[^\W_]+(?:['\u2019]s\b)?")
 INSIDE = re.compile(r"['\u2019]?[\s\u2010-\u2015-]{0,3}")  # between two words of one name
 CAPITALS = re.compile(r"(?=.*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*")
 DEFINED = re.compile(r"\s*\(([A-Z][A-Za-z0-9]{1,9})\)")  # "... erythematosus (SLE)"
-DEFINES = re.compile(r"([A-Z][A-Za-z0-9]{1,9})\s*\($")  # "SLE (systemic ..."
 GREEK = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "κ": "kappa", "ω": "omega"}
 # An organ before one of these words is part of another name: "lung cancer", "heart attack".
 COMPOUND = re.compile(
@@ -32,13 +28,11 @@ COMPOUND = re.compile(
     r"|tests?|counts?|pressure|enzymes?|muscle|beat|rate|sounds?|films?|x-rays?|radiograph\w*"
     r"|scan\w*)\b", re.IGNORECASE)
 
-Abbreviations = dict[str, tuple[str, ...]]
-
 
 class Mention(NamedTuple):
     start: int
     end: int
-    names: tuple[str, ...]  # candidates, sorted; more than one if the surface form is ambiguous
+    name: str
 
     @property
     def implied(self) -> bool:
@@ -46,100 +40,79 @@ class Mention(NamedTuple):
         return self.start == self.end
 
 
-class Entry(NamedTuple):
-    name: str
-    exact: str  # the exact surface form, or "" if case is ignored
-    rank: int  # 0 for a name or synonym, 1 for its plural or singular
-
-
 class Lexicon:
-    """A trie over normalised words. Search time is linear in the length of the text."""
+    """The names of a graph by their normalised words. Search time is linear in the text."""
 
-    def __init__(self, types: dict[str, str], synonyms: Iterable[tuple[str, str]] = ()):
-        """``types``: type by node; ``synonyms``: pairs (node, other surface form)."""
-        self.types = types
-        self.root: dict = {}
-        for name, surface in [*((name, name) for name in types), *synonyms]:
-            self._add(name, surface)
+    def __init__(self, graph: Graph):
+        self.types = dict(zip(graph.names, graph.types))
+        self.entries: dict[tuple[str, ...], list[tuple[int, str, str]]] = {}
+        for name in self.types:
+            words = [fold(word) for word in WORD.findall(name)]
+            exact = name if CAPITALS.fullmatch(name) else ""  # "": case is ignored
+            keys = [tuple(words)]
+            if words and not exact:
+                keys += [(*words[:-1], last) for last in variants(words[-1])]
+            for rank, key in enumerate(keys):  # a name precedes a plural or singular
+                self.entries.setdefault(key, []).append((min(rank, 1), exact, name))
+        self.longest = max(map(len, self.entries), default=0)
 
-    def _add(self, name: str, surface: str) -> None:
-        words = [fold(word) for word in WORD.findall(surface)]
-        exact = surface if CAPITALS.fullmatch(surface) else ""
-        if words:
-            self._insert(words, Entry(name, exact, 0))
-        if words and not exact:
-            for last in variants(words[-1]):
-                self._insert([*words[:-1], last], Entry(name, "", 1))
-
-    def _insert(self, words: list[str], entry: Entry) -> None:
-        node = self.root
-        for word in words:
-            node = node.setdefault(word, {})
-        node.setdefault("", []).append(entry)
-
-    def find(self, text: str, abbreviations: Abbreviations | None = None) -> list[Mention]:
+    def find(self, text: str, abbreviations: dict[str, str] | None = None) -> list[Mention]:
         """Returns the mentions from left to right, without overlap."""
         words = list(WORD.finditer(text))
+        keys = [fold(word[0]) for word in words]
         found = []
         i = 0
         while i < len(words):
-            length, names = self._longest(text, words, i)
+            length, name = self._longest(text, words, keys, i)
             if length <= 1 and abbreviations and words[i][0] in abbreviations:
-                length = 1
-                names = tuple(sorted({*names, *abbreviations[words[i][0]]}))
-            if names:
-                mention = Mention(words[i].start(), words[i + length - 1].end(), names)
+                length, name = 1, abbreviations[words[i][0]]
+            if name:
+                mention = Mention(words[i].start(), words[i + length - 1].end(), name)
                 if not is_word_part(text, mention) and not self._in_compound(text, mention):
                     found.append(mention)
             i += max(length, 1)
         return merge_abbreviations(text, found)
 
-    def _longest(self, text: str, words: list[re.Match], i: int) -> tuple[int, tuple[str, ...]]:
-        """Returns (number of words, names) of the longest surface form that starts at word ``i``."""
-        node = self.root
-        best = (0, ())
-        for j in range(i, len(words)):
+    def _longest(self, text: str, words: list[re.Match], keys: list[str],
+                 i: int) -> tuple[int, str]:
+        """Returns (number of words, name) of the longest surface form that starts at word ``i``."""
+        best = (0, "")
+        for j in range(i, min(i + self.longest, len(words))):
             if j > i and not INSIDE.fullmatch(text, words[j - 1].end(), words[j].start()):
                 break
-            node = node.get(fold(words[j][0]))
-            if node is None:
-                break
             surface = text[words[i].start() : words[j].end()]
-            entries = [e for e in node.get("", ()) if e.exact in ("", surface)]
+            entries = self.entries.get(tuple(keys[i : j + 1]), ())
+            entries = [entry for entry in entries if entry[1] in ("", surface)]
             if entries:
-                rank = min(e.rank for e in entries)
-                best = j - i + 1, tuple(sorted({e.name for e in entries if e.rank == rank}))
+                rank = min(entries)[0]
+                names = {name for entry_rank, _, name in entries if entry_rank == rank}
+                best = j - i + 1, names.pop() if len(names) == 1 else ""
         return best
 
     def _in_compound(self, text: str, mention: Mention) -> bool:
-        organ = all(self.types[name] == "Anatomy" for name in mention.names)
+        organ = self.types[mention.name] == "Anatomy"
         return organ and COMPOUND.match(text, mention.end) is not None
 
-    def abbreviations(self, texts: Iterable[str]) -> Abbreviations:
-        """Returns those that the texts define: "systemic lupus (SLE)" or "SLE (systemic lupus)"."""
-        found: dict[str, set[str]] = {}
+    def abbreviations(self, texts: Iterable[str]) -> dict[str, str]:
+        """Returns those that the texts define: "systemic lupus erythematosus (SLE)".
+
+        A name of the lexicon is an abbreviation ("INH", not the "HFE" of "tuberin (HFE)") only if
+        the long form has its letters in this order.
+        """
+        found: dict[str, str] = {}
         for text in texts:
             for mention in self.find(text):
                 match = DEFINED.match(text, mention.end)
-                if not match and text.startswith(")", mention.end):
-                    match = DEFINES.search(text[max(0, mention.start - 14) : mention.start])
                 short = match[1] if match else ""
-                if sum(c.isupper() for c in short) >= 2 and self._abbreviates(short, mention):
-                    found.setdefault(short, set()).update(mention.names)
-        return {short: tuple(sorted(found[short])) for short in sorted(found)}
-
-    def _abbreviates(self, short: str, mention: Mention) -> bool:
-        """Says whether ``short`` abbreviates the mention.
-
-        A name of the lexicon does ("INH", not the "HFE" of "tuberin (HFE)") only if the long form
-        has its letters in this order.
-        """
-        letters = iter(mention.names[0].lower())
-        return not self.find(short) or all(c in letters for c in short.lower())
+                letters = iter(mention.name.lower())
+                if sum(c.isupper() for c in short) >= 2 and (
+                        not self.find(short) or all(c in letters for c in short.lower())):
+                    found.setdefault(short, mention.name)
+        return found
 
 
 def fold(word: str) -> str:
-    """Returns the key of a word in the trie: no case, accents, possessive or British spelling."""
+    """Returns the key of a word: no case, accents, possessive or British spelling."""
     word = re.sub(r"['\u2019]s$", "", word)
     if not word.isascii():
         letters = unicodedata.normalize("NFKD", word)
@@ -176,29 +149,8 @@ def merge_abbreviations(text: str, mentions: list[Mention]) -> list[Mention]:
         last = found[-1] if found else None
         in_brackets = (last and re.fullmatch(r"\s*\(", text[last.end : mention.start])
                        and text.startswith(")", mention.end))
-        if in_brackets and last.names == mention.names:
-            found[-1] = Mention(last.start, mention.end + 1, last.names)
+        if in_brackets and last.name == mention.name:
+            found[-1] = Mention(last.start, mention.end + 1, last.name)
         else:
             found.append(mention)
     return found
-
-
-def read_synonyms(path: Path, types: dict[str, str]) -> list[tuple[str, str]]:
-    """Reads ``name<TAB>synonym`` lines. Raises BadInput with file and line."""
-    pairs = []
-    for number, line in enumerate(read_text(path).lstrip("\ufeff").split("\n"), 1):
-        if not line.strip():
-            continue
-        cells = [cell.strip() for cell in line.split("\t")]
-        if len(cells) != 2 or not WORD.search(cells[1]):
-            raise BadInput("expected name, tab, synonym", path, number)
-        if cells[0] not in types:
-            raise BadInput(f"'{cells[0]}' is not in the lexicon", path, number)
-        pairs.append((cells[0], cells[1]))
-    return pairs
-
-
-def lexicon(graph: Graph, synonyms: Path | None = None) -> Lexicon:
-    """Returns the lexicon of a graph's names and of a file of synonyms."""
-    types = dict(zip(graph.names, graph.types))
-    return Lexicon(types, read_synonyms(synonyms, types) if synonyms else ())

@@ -3,8 +3,8 @@
     gout.txt  ->  Page("gout", "Gout", [Sentence("gout", 1, "Gout is a common disease."), ...])
 
 The first line of a page is its title, which is not a sentence. A blank line ends a paragraph; the
-lines of a paragraph are joined. A heading or a bullet is a sentence of its own, but bullets after a
-line that ends in a colon belong to that line: "Key symptoms: wheezing, cough".
+lines of a paragraph are joined. A bullet is a sentence of its own, but bullets after a line that
+ends in a colon belong to that line: "Key symptoms: wheezing, cough".
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from minifleming.run.checkpoint import read_text
 from minifleming.run.errors import BadInput
 
 BULLET = re.compile(r"\s*[-*+\u2022]\s+")
-NUMBERED = re.compile(r"\s*\(?(\d{1,3})[.)]\s+")
-HEADING = re.compile(r"\s*(?:#+\s*(.*?)\s*#*|=+\s*([^=]+?)\s*=+)\s*$")
 STOP = re.compile(r"""[.!?]+["'\u201d\u2019)\]]*\s+(?=["'\u201c\u2018(\[]*[^\W_a-z])""")
 # A full stop after these ends no sentence, except after capitals ("of CF. The").
 ABBREVIATIONS = frozenset(
@@ -43,59 +42,40 @@ class Page(NamedTuple):
 
 def read_pages(folder: Path) -> list[Page]:
     """Returns the pages of every ``*.txt``, by name. Raises BadInput if there is none."""
-    if not Path(folder).is_dir():
-        raise BadInput("not a folder", folder)
-    paths = sorted(path for path in Path(folder).glob("*.txt") if path.is_file())
+    paths = sorted(Path(folder).glob("*.txt"))
     if not paths:
-        raise BadInput("no *.txt pages", folder)
+        raise BadInput("no *.txt pages in this folder", folder)
     return [read_page(path) for path in paths]
 
 
 def read_page(path: Path) -> Page:
-    """Raises BadInput with file and line for text that is not UTF-8, a NUL or an empty title."""
-    name = path.stem
-    if not name.isprintable() or ":" in name:
-        raise BadInput("a page's name must be printable and have no ':'", ascii(path.name))
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput("not UTF-8 text", path, data[: error.start].count(b"\n") + 1) from None
-    if "\0" in text:
-        raise BadInput("a NUL byte", path, text[: text.index("\0")].count("\n") + 1)
-    title, _, body = text.lstrip("\ufeff").partition("\n")
-    title = heading(one_line(title))
-    if not title:
+    """Raises BadInput for text that is not UTF-8 and for an empty title."""
+    title, _, body = read_text(path).lstrip("\ufeff").partition("\n")
+    page = Page(one_line(path.stem), one_line(title), [])
+    if not page.title:
         raise BadInput("the first line must be the title", path, 1)
-    page = Page(name, title, [])
     for block in blocks(body):
         for sentence in split(block):
-            page.sentences.append(Sentence(name, len(page.sentences) + 1, sentence))
+            page.sentences.append(Sentence(page.name, len(page.sentences) + 1, sentence))
     return page
 
 
 def blocks(text: str) -> list[str]:
-    """Returns paragraphs, headings and bullets; bullets join a line that ends in a colon."""
+    """Returns paragraphs and bullets; bullets join a line that ends in a colon."""
     found: list[list[str]] = []
     new_block = True
     joins_bullets = False  # bullets belong to the last block
-    in_list = False
     for line in text.split("\n"):
-        bullet = BULLET.match(line) or NUMBERED.match(line)
-        if bullet and bullet.re is NUMBERED and not (new_block or in_list or bullet[1] == "1"):
-            bullet = None  # a wrapped line of prose: "on chromosome / 7. The gene"
+        bullet = BULLET.match(line)
         if not line.strip():
-            new_block, in_list = True, False
-        elif HEADING.match(line):
-            found.append([heading(line)])
-            new_block, joins_bullets = True, False
+            new_block = True
         elif bullet:
             joins_bullets = joins_bullets or bool(found and found[-1][-1].rstrip().endswith(":"))
             if joins_bullets:
                 found[-1].append(line[bullet.end() :])
             else:
                 found.append([line[bullet.end() :]])
-            new_block, in_list = False, True
+            new_block = False
         elif new_block:
             found.append([line])
             new_block, joins_bullets = False, False
@@ -114,12 +94,6 @@ def join_lines(text: str, line: str) -> str:
 def join_block(block: list[str]) -> str:
     lead, *items = [one_line(line) for line in block]
     return " ".join([lead, ", ".join(item.rstrip(",;") for item in items)]).strip()
-
-
-def heading(line: str) -> str:
-    """Returns a heading without the marks of Markdown or of a wiki."""
-    match = HEADING.match(line)
-    return one_line(match[1] or match[2] or "") if match else line
 
 
 def one_line(text: str) -> str:

@@ -13,8 +13,8 @@ give no triple.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
+from itertools import product
 from typing import NamedTuple
 
 from minifleming.extras.extract.clauses import (
@@ -22,13 +22,14 @@ from minifleming.extras.extract.clauses import (
     Span,
     clause_spans,
     is_assumed,
+    link,
     negated_spans,
     touches,
 )
 from minifleming.extras.extract.cues import TREATMENT, precedence, relation_of, signatures
 from minifleming.extras.extract.english import pattern
-from minifleming.extras.extract.lexicon import Mention
-from minifleming.extras.extract.pages import Sentence
+from minifleming.extras.extract.lexicon import Lexicon, Mention
+from minifleming.extras.extract.pages import Page, Sentence
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Triple
 
@@ -58,19 +59,31 @@ class Clause(NamedTuple):
     offset: int  # where ``text`` starts in the sentence
 
 
-class PatternRelator:
-    """Finds triples by types and cues."""
+class Extracted(NamedTuple):
+    triple: Triple
+    sentence: Sentence
+
+
+class Relator:
+    """Finds triples by the names of a graph, the types of its nodes and cue words."""
 
     def __init__(self, graph: Graph):
-        self.types = dict(zip(graph.names, graph.types))
+        self.names = Lexicon(graph)
+        self.types = self.names.types
         self.signature = signatures(graph)
-        self.counts: Counter[str] = Counter()  # refused candidates by reason
 
-    def relate(self, sentence: Sentence, mentions: list[Mention]) -> list[Triple]:
-        text = sentence.text
+    def extract(self, pages: list[Page]) -> list[Extracted]:
+        """Returns the triples of all pages, in the order of the pages' names."""
+        found = []
+        for page in sorted(pages):
+            for sentence, mentions in zip(page.sentences, link(self.names, page)):
+                for triple in self.relate(sentence.text, mentions):
+                    found.append(Extracted(triple, sentence))
+        return found
+
+    def relate(self, text: str, mentions: list[Mention]) -> list[Triple]:
+        """Returns the triples of one sentence."""
         if len(text) > LONGEST or is_assumed(text):
-            reason = "too long" if len(text) > LONGEST else "asked or supposed"
-            self.counts[reason] += bool(mentions)
             return []
         negated = negated_spans(text, mentions)
         topics = [Group(m.start, m.end, (m,)) for m in mentions if m.implied][:1]
@@ -84,7 +97,6 @@ class PatternRelator:
                        topics: list[Group]) -> list[Triple]:
         """Joins groups of the clause, then the others with the inherited subject or the topic."""
         groups = [g for g in clause.groups if not touches(negated, g.start, g.end)]
-        self.counts["denied"] += len(clause.groups) - len(groups)
         found, joined = self._join_within(clause, groups)
         if touches(negated, clause.start, clause.end):
             return found
@@ -111,7 +123,7 @@ class PatternRelator:
         found: list[Triple] = []
         joined: set[int] = set()
         for i, tail in enumerate(groups):
-            names = {name for mention in tail.mentions for name in mention.names}
+            names = {mention.name for mention in tail.mentions}
             options = []
             for j in range(max(0, i - NEAR), min(len(groups), i + NEAR + 1)):
                 triples = self._join(groups[j], tail, clause) if i != j else []
@@ -127,31 +139,19 @@ class PatternRelator:
         return found, joined
 
     def _join(self, left: Group, right: Group, clause: Clause) -> list[Triple]:
-        """Returns the triples of every pair of mentions; ambiguous pairs give none."""
+        """Returns the triples of every pair of mentions."""
         found: list[Triple] = []
-        for a in left.mentions:
-            for b in right.mentions:
-                fits = self._fits(a, b, clause.text)
-                self.counts["ambiguous"] += len(fits) > 1
-                if len(fits) != 1:
-                    continue
-                (head, relation, tail), forward = fits[0]
-                if relation in TREATMENT:
-                    further = is_further(clause, right, b) if forward \
-                        else is_further(clause, left, a)
-                    relation = TREATMENT[further]
-                found.append((head, relation, tail))
-        return found
-
-    def _fits(self, a: Mention, b: Mention, text: str) -> list[tuple[Triple, bool]]:
-        """Returns the possible triples of two mentions, and whether ``a`` is the head."""
-        found = []
-        for x in a.names:
-            for y in b.names:
-                fit = relation_of(self.types[x], self.types[y], text, self.signature)
-                if fit and x != y:
-                    relation, forward = fit
-                    found.append(((x, relation, y) if forward else (y, relation, x), forward))
+        for a, b in product(left.mentions, right.mentions):
+            types = self.types[a.name], self.types[b.name]
+            fit = relation_of(*types, clause.text, self.signature)
+            if not fit or a.name == b.name:
+                continue
+            relation, forward = fit
+            if relation in TREATMENT:
+                drug, group = (b, right) if forward else (a, left)
+                relation = TREATMENT[is_further(clause, group, drug)]
+            head, tail = (a, b) if forward else (b, a)
+            found.append((head.name, relation, tail.name))
         return found
 
 
@@ -206,6 +206,5 @@ def group_lists(text: str, mentions: list[Mention], negated: list[Span],
 
 
 def same_kind(a: Mention, b: Mention, types: dict[str, str]) -> bool:
-    first = {types[name] for name in a.names}
-    second = {types[name] for name in b.names}
-    return bool(first & second) or any(first & kinds and second & kinds for kinds in MIXED)
+    kinds = {types[a.name], types[b.name]}
+    return len(kinds) == 1 or any(kinds <= mixed for mixed in MIXED)
