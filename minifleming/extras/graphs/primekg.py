@@ -39,10 +39,7 @@ def is_primekg(columns: list[str]) -> bool:
 def read_primekg(path: Path, source: str) -> Graph:
     """The graph of a kg.csv, plain or gzipped. Raises BadInput with file, line and reason."""
     table = Table(path)
-    missing = [name for name in COLUMNS if name not in table.columns]
-    if missing:
-        raise BadInput(f"no column '{missing[0]}' in the header", path, 1)
-    pick = itemgetter(*(table.columns.index(name) for name in COLUMNS))
+    pick = itemgetter(*table.positions(COLUMNS))
     builder = Builder()
     for line, cells in table:
         relation, x, x_type, x_name, y, y_type, y_name = pick(cells)

@@ -116,7 +116,7 @@ def test_modifiers_and_courses_are_skipped_without_a_word(tmp_path, capsys, term
 @pytest.mark.parametrize("text, share", [
     ("", None), ("3/7", 3 / 7), ("7/7", 1), ("9/7", 1), ("12%", 0.12), ("12.5%", 0.125), ("100%", 1), ("130%", 1),
     ("HP:0040280", 1), ("HP:0040281", 0.895), ("HP:0040282", 0.545), ("HP:0040283", 0.17), ("HP:0040284", 0.025),
-    ("3/0", None), ("often", None), ("HP:0000001", None), ("-1/3", None), ("1/3/5", None), ("1.5/3", None),
+    ("3/0", None), ("often", None), ("HP:0000001", None), ("-1/3", None), ("1/3/5", None), ("1.5/3", 0.5),
     (" 3/7 ", 3 / 7)])
 def test_frequencies(tmp_path, text, share):
     graph = load_graph(release(tmp_path, [note("OMIM:1", "Flu", "HP:1000001", text), note("OMIM:1", "Flu", "HP:1000003",
@@ -220,7 +220,7 @@ def test_a_gene_without_a_disease_is_named(tmp_path, capsys, row, reason):
 
 
 @pytest.mark.parametrize("file, text, place, reason", [
-    ("hp.obo", "", "", "no terms"), ("hp.obo", b"a\nb\n\xff", ":3", "not UTF-8 text"),
+    ("hp.obo", "", "", "no terms"), ("hp.obo", b"a\nb\n\xff", "", "not UTF-8 text"),
     ("hp.obo", "[Term]\nid: HP:1\nname: x\nis_obsolete: true\n", "", "no terms"),
     ("phenotype.hpoa", "", ":1", "no column 'database_id' in the header"),
     ("phenotype.hpoa", COMMENTS, ":3", "no column 'database_id' in the header"),
