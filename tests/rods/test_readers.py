@@ -520,7 +520,7 @@ def test_a_bad_edge_is_named(tmp_path, capsys, edge, reason):
 
 
 @pytest.mark.parametrize("node, reason", [
-    (["a", "other", "A"], "'a' stands there twice"), (["a", "ay", "B"], "'a' stands there twice"),
+    (["a", "other", "A"], "'a' is there twice"), (["a", "ay", "B"], "'a' is there twice"),
     (["c", "", "A"], "an empty cell"), (["c", "  ", "A"], "an empty cell"), (["", "c", "A"], "an empty cell"),
     (["c", "see", ""], "an empty cell")])
 def test_a_bad_node_is_named(tmp_path, node, reason):
