@@ -1,4 +1,4 @@
-"""Links names, pronouns and nouns of a page, and finds the clauses and negated spans of a sentence.
+"""Links names and pronouns of a page, and finds the clauses and negated spans of a sentence.
 
     "It does not cause fever but presents with a rash."      on the page "Gout"
      ^ gout   ~~~~~~~~~~~~~~                                 ~ negated: no triple may touch it
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 
-from minifleming.extras.extract.english import ENGLISH, pattern, patterns_by_type
+from minifleming.extras.extract.english import ENGLISH, compile_pattern, pattern
 from minifleming.extras.extract.lexicon import Lexicon, Mention
 from minifleming.extras.extract.pages import Page
 
@@ -22,7 +22,7 @@ LONGEST = 2000  # characters; a longer "sentence" is not prose
 ACTORS = ("Disease", "Drug", "Pathogen", "Gene")  # a later "it" may refer to one of these
 
 IT, UNRESOLVED, PERSONS_WITH = pattern("it"), pattern("unresolved"), pattern("persons_with")
-TITLE_NOUNS, NOUNS = patterns_by_type("title_nouns"), patterns_by_type("nouns")
+TITLE_NOUNS = {kind: compile_pattern(text) for kind, text in ENGLISH["title_nouns"].items()}
 ASSUMED, DENIAL, CONTRAST = pattern("assumed"), pattern("denial"), pattern("contrast")
 TURN, RESUMED = pattern("turn"), pattern("resumed")
 VERB = ENGLISH["patterns"]["verb"].replace("\n", "")
@@ -40,16 +40,10 @@ def link(lexicon: Lexicon, page: Page) -> list[list[Mention]]:
     texts = [sentence.text for sentence in page.sentences]
     abbreviations = lexicon.abbreviations([page.title, *texts])
     title = title_entity(lexicon, page.title)
-    latest: dict[str, str] = {}  # type -> the name mentioned last
     topic = title  # what an "it" at the start of the next sentence refers to
     linked = []
     for text in texts:
         mentions = lexicon.find(text, abbreviations)
-        if len(text) <= LONGEST:
-            title_type = lexicon.types[title] if title else ""
-            mentions = add_nouns(text, mentions, latest, title_type)
-        for mention in mentions:
-            latest[lexicon.types[mention.name]] = mention.name
         if title and len(text) <= LONGEST:
             mentions = add_title(text, mentions, title, lexicon.types, topic)
         actors = [m.name for m in mentions if not m.implied and lexicon.types[m.name] in ACTORS]
@@ -66,18 +60,6 @@ def title_entity(lexicon: Lexicon, title: str) -> str | None:
     first = mentions[0]
     rest = re.sub(r"\([^)]*\)", "", title[: first.start] + title[first.end :])
     return None if re.search(r"\w", rest) else first.name
-
-
-def add_nouns(text: str, named: list[Mention], latest: dict[str, str],
-              title_type: str) -> list[Mention]:
-    """Adds "the drug", "the organism", ... for the last one named; not for the title's type."""
-    taken = spans_of(named)
-    found = list(named)
-    for kind in NOUNS.keys() & latest.keys() - {title_type}:
-        for match in NOUNS[kind].finditer(text):
-            if not touches(taken, *match.span()):
-                found.append(Mention(*match.span(), latest[kind]))
-    return sorted(found)
 
 
 def add_title(text: str, named: list[Mention], title: str, types: dict[str, str],

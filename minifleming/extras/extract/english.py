@@ -18,8 +18,3 @@ def compile_pattern(text: str) -> re.Pattern:
 
 def pattern(name: str) -> re.Pattern:
     return compile_pattern(ENGLISH["patterns"][name])
-
-
-def patterns_by_type(table: str) -> dict[str, re.Pattern]:
-    """Returns the patterns of a table of english.toml whose keys are types of nodes."""
-    return {kind: compile_pattern(text) for kind, text in ENGLISH[table].items()}

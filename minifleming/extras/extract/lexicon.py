@@ -21,12 +21,6 @@ WORD = re.compile(r"[^\W_]+(?:['\u2019]s\b)?")
 INSIDE = re.compile(r"['\u2019]?[\s\u2010-\u2015-]{0,3}")  # between two words of one name
 CAPITALS = re.compile(r"(?=.*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*")
 DEFINED = re.compile(r"\s*\(([A-Z][A-Za-z0-9]{1,9})\)")  # "... erythematosus (SLE)"
-GREEK = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "κ": "kappa", "ω": "omega"}
-# An organ before one of these words is part of another name: "lung cancer", "heart attack".
-COMPOUND = re.compile(
-    r"\s(?:cancer|tumou?r|attack|failure|disease|transplant\w*|biops\w+|injury|function|cells?|work"
-    r"|tests?|counts?|pressure|enzymes?|muscle|beat|rate|sounds?|films?|x-rays?|radiograph\w*"
-    r"|scan\w*)\b", re.IGNORECASE)
 
 
 class Mention(NamedTuple):
@@ -68,10 +62,10 @@ class Lexicon:
                 length, name = 1, abbreviations[words[i][0]]
             if name:
                 mention = Mention(words[i].start(), words[i + length - 1].end(), name)
-                if not is_word_part(text, mention) and not self._in_compound(text, mention):
+                if not is_word_part(text, mention):
                     found.append(mention)
             i += max(length, 1)
-        return merge_abbreviations(text, found)
+        return found
 
     def _longest(self, text: str, words: list[re.Match], keys: list[str],
                  i: int) -> tuple[int, str]:
@@ -88,10 +82,6 @@ class Lexicon:
                 names = {name for entry_rank, _, name in entries if entry_rank == rank}
                 best = j - i + 1, names.pop() if len(names) == 1 else ""
         return best
-
-    def _in_compound(self, text: str, mention: Mention) -> bool:
-        organ = self.types[mention.name] == "Anatomy"
-        return organ and COMPOUND.match(text, mention.end) is not None
 
     def abbreviations(self, texts: Iterable[str]) -> dict[str, str]:
         """Returns those that the texts define: "systemic lupus erythematosus (SLE)".
@@ -116,7 +106,7 @@ def fold(word: str) -> str:
     word = re.sub(r"['\u2019]s$", "", word)
     if not word.isascii():
         letters = unicodedata.normalize("NFKD", word)
-        word = "".join(GREEK.get(c, c) for c in letters if not unicodedata.combining(c))
+        word = "".join(c for c in letters if not unicodedata.combining(c))
     return word.casefold().replace("ae", "e").replace("oe", "e").replace("our", "or")
 
 
@@ -140,17 +130,3 @@ def is_word_part(text: str, mention: Mention) -> bool:
     before = text[max(0, mention.start - 2) : mention.start]
     after = text[mention.end : mention.end + 2]
     return bool(re.fullmatch(r"\w-", before) or re.fullmatch(r"-\w", after))
-
-
-def merge_abbreviations(text: str, mentions: list[Mention]) -> list[Mention]:
-    """Merges a name and its abbreviation in brackets, in either order, into one mention."""
-    found: list[Mention] = []
-    for mention in mentions:
-        last = found[-1] if found else None
-        in_brackets = (last and re.fullmatch(r"\s*\(", text[last.end : mention.start])
-                       and text.startswith(")", mention.end))
-        if in_brackets and last.name == mention.name:
-            found[-1] = Mention(last.start, mention.end + 1, last.name)
-        else:
-            found.append(mention)
-    return found

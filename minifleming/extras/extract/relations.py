@@ -34,10 +34,6 @@ from minifleming.rods.graph import Graph
 from minifleming.rods.item import Triple
 
 NEAR = 8  # groups: maximum distance of a partner in the same clause
-# types that one list may mix: "fever and leukocytosis"
-MIXED = [{"Symptom", "LabFinding", "ImagingFinding", "AdverseEffect", "Condition"},
-         {"Drug", "Procedure", "Diet", "SupportiveCare"},
-         {"Pathogen", "Gene", "Cause", "Deficiency", "Exposure"}]
 SEPARATOR, PRONOUN, RELATIVE = pattern("separator"), pattern("pronoun"), pattern("relative")
 SHOWS, FURTHER = pattern("shows"), pattern("further")
 
@@ -196,15 +192,10 @@ def group_lists(text: str, mentions: list[Mention], negated: list[Span],
     for mention in mentions:
         start = mention.start
         last = groups[-1] if groups else None
-        if (last and same_kind(last.mentions[-1], mention, types)
+        if (last and types[last.mentions[-1].name] == types[mention.name]
                 and SEPARATOR.fullmatch(text, last.end, start)
                 and touches(negated, last.start, last.end) == touches(negated, start, mention.end)):
             groups[-1] = Group(last.start, mention.end, (*last.mentions, mention))
         else:
             groups.append(Group(start, mention.end, (mention,)))
     return groups
-
-
-def same_kind(a: Mention, b: Mention, types: dict[str, str]) -> bool:
-    kinds = {types[a.name], types[b.name]}
-    return len(kinds) == 1 or any(kinds <= mixed for mixed in MIXED)
