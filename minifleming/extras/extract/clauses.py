@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 
-from minifleming.extras.extract.english import ENGLISH, compile_pattern, pattern
+from minifleming.extras.extract.cues import ENGLISH, compile_pattern, pattern
 from minifleming.extras.extract.lexicon import Lexicon, Mention
 from minifleming.extras.extract.pages import Page
 

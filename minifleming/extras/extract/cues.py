@@ -10,17 +10,29 @@ drug and a drug action) needs no cue. For a relation without cues the words of p
 from __future__ import annotations
 
 import re
+import tomllib
 from functools import lru_cache
+from pathlib import Path
 
-from minifleming.extras.extract.english import ENGLISH, pattern
 from minifleming.rods.graph import Graph
 from minifleming.rods.phrases import phrase
 
 Signature = dict[str, set[tuple[str, str]]]  # relation -> the pairs (head type, tail type) it joins
 
+ENGLISH = tomllib.loads((Path(__file__).parent / "english.toml").read_text(encoding="utf-8"))
 TREATMENT = ("first_line_treatment", "other_treatment")
 SELF_EVIDENT = {"drug_mechanism", "acts_on", "encodes"}  # the types alone determine the relation
-ADVERSE = pattern("adverse")
+
+
+def compile_pattern(text: str) -> re.Pattern:
+    """Returns the regular expression of an entry of english.toml."""
+    text = text.replace("<verb>", ENGLISH["patterns"]["verb"])
+    text = text.replace("<modal>", ENGLISH["patterns"]["modal"])
+    return re.compile(text.replace("\n", ""), re.IGNORECASE)
+
+
+def pattern(name: str) -> re.Pattern:
+    return compile_pattern(ENGLISH["patterns"][name])
 
 
 def cue_pattern(words: str) -> re.Pattern:
@@ -37,6 +49,7 @@ CUES: dict[str, re.Pattern] = {}  # relation -> its cues, in order of precedence
 for row in ENGLISH["cues"]:
     CUES |= dict.fromkeys(row["relations"], cue_pattern(row["words"]))
 ORDER = list(CUES)
+ADVERSE = pattern("adverse")
 
 
 def signatures(graph: Graph) -> Signature:

@@ -26,8 +26,13 @@ from minifleming.extras.extract.clauses import (
     negated_spans,
     touches,
 )
-from minifleming.extras.extract.cues import TREATMENT, precedence, relation_of, signatures
-from minifleming.extras.extract.english import pattern
+from minifleming.extras.extract.cues import (
+    TREATMENT,
+    pattern,
+    precedence,
+    relation_of,
+    signatures,
+)
 from minifleming.extras.extract.lexicon import Lexicon, Mention
 from minifleming.extras.extract.pages import Page, Sentence
 from minifleming.rods.graph import Graph

@@ -42,13 +42,19 @@ class Snippet(NamedTuple):
 def read_guidelines(path: Path) -> tuple[Snippet, ...]:
     """Raises BadInput with file and line."""
     header, *lines = read_text(path).lstrip("\ufeff").split("\n")
-    if tuple(cells(header)) != COLUMNS:
+    if tuple(header.split("\t")) != COLUMNS:
         raise BadInput(f"the header must be {', '.join(COLUMNS)}, with tabs between", path, 1)
     found: dict[str, Snippet] = {}
     for number, line in enumerate(lines, 2):
         if not line.strip():
             continue
-        snippet = read_row(cells(line), path, number)
+        name, *cells = line.split("\t")
+        if len(cells) != 3:
+            raise BadInput(f"{len(cells) + 1} cells, not {len(COLUMNS)}", path, number)
+        snippet = Snippet(name.strip(), *map(words, cells))
+        if not snippet.id or not snippet.when or not (snippet.say or snippet.never):
+            reason = "'id', 'when', and one of 'say' and 'never' must not be empty"
+            raise BadInput(reason, path, number)
         if snippet.id in found:
             raise BadInput(f"id '{snippet.id}' is on an earlier line, too", path, number)
         found[snippet.id] = snippet
@@ -57,22 +63,9 @@ def read_guidelines(path: Path) -> tuple[Snippet, ...]:
     return tuple(found.values())
 
 
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.split("\t")]
-
-
 def check_guidelines(snippets: tuple[Snippet, ...]) -> Callable[[str, str], dict[str, bool | None]]:
     """Returns a check for cold_start/checks.py."""
     return lambda text, known: {"guidelines": agrees(text, known, snippets)}
-
-
-def read_row(row: list[str], path: Path, number: int) -> Snippet:
-    if len(row) != len(COLUMNS):
-        raise BadInput(f"{len(row)} cells, not {len(COLUMNS)}", path, number)
-    snippet = Snippet(row[0], *(words(cell) for cell in row[1:]))
-    if not snippet.id or not snippet.when or not (snippet.say or snippet.never):
-        raise BadInput("'id', 'when', and one of 'say' and 'never' must not be empty", path, number)
-    return snippet
 
 
 def words(cell: str) -> tuple[str, ...]:
