@@ -58,7 +58,7 @@ def sample_inverse_cdf(logits: Tensor, u: Tensor, temperature: float) -> tuple[T
         softmax(logits).
     """
     if temperature == 0:
-        ids = logits.argmax(-1)
+        ids = torch.from_numpy(logits.numpy(force=True).argmax(-1)).to(logits.device)
         return ids, check_finite(token_logprobs(logits, ids))
     scaled = logits if temperature == 1 else logits / temperature
     top = check_finite(scaled.amax(-1, keepdim=True))

@@ -121,16 +121,20 @@ class KVCache(AttentionBackend):
 
     def begin_step(self) -> Tensor:
         """Count one more token per row. Returns the positions of these tokens, [n]."""
-        self.own_len = torch.tensor(self.lengths, device=self.model.device)  # [n], before the token
+        n, device = len(self.lengths), self.model.device
+        self.own_len = torch.tensor(self.lengths, device=device)  # [n], before the token
+        if min(self.lengths) == max(self.lengths):  # a slice is faster
+            self.place = (slice(n), slice(None), self.lengths[0])
+        else:
+            self.place = (torch.arange(n, device=device), slice(None), self.own_len)
         self.lengths = [length + 1 for length in self.lengths]
         self.max_len = max(self.lengths)
         return self.prompt_len + self.own_len
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Store the new token's key and value of each row. k, v [n, K, D]"""
-        row = torch.arange(len(k), device=k.device)
-        self.keys[layer][row, :, self.own_len] = k
-        self.values[layer][row, :, self.own_len] = v
+        self.keys[layer][self.place] = k
+        self.values[layer][self.place] = v
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of B prompts during a prefill. q [B, H, T, D]; k, v [B, K, T, D] -> as q

@@ -1,6 +1,6 @@
 """Shapes of the models in the recipes, so that a run is planned before anything is downloaded.
 
-From their published config.json; where a folder has one, that counts.
+They are those of the published config.json; a folder's own config.json has precedence.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from minifleming.lm.config import ModelConfig
 from minifleming.lm.weights import TINY
 from minifleming.run.errors import BadInput
 
-# name                       family   vocabulary  C    I   layers H  K   D    eps   theta  tied  positions
+# name: family, vocabulary, C, I, layers, H, K, D, eps, theta, tied embeddings, positions
 KNOWN = {
     "SmolLM2-135M-Instruct": ("llama", 49152, 576, 1536, 30, 9, 3, 64, 1e-5, 1e5, True, 8192),
     "Qwen2.5-0.5B-Instruct": ("qwen2", 151936, 896, 4864, 24, 14, 2, 64, 1e-6, 1e6, True, 32768),
@@ -21,10 +21,11 @@ KNOWN = {
 
 
 def shape_of(base: str) -> ModelConfig:
-    """The configuration of ``model.base``, there or not. Raises BadInput for a folder that is neither."""
+    """The configuration of a folder, or of a known model that is not there. Raises BadInput."""
     folder = TINY if base == "tiny" else Path(base)
     if (folder / "config.json").exists():
         return ModelConfig.read(folder / "config.json")
     if folder.name not in KNOWN:
-        raise BadInput(f"no config.json; without one only these are known: {', '.join(KNOWN)}", folder)
+        known = ", ".join(KNOWN)
+        raise BadInput(f"no config.json; without one only these are known: {known}", folder)
     return ModelConfig(*KNOWN[folder.name])

@@ -2,20 +2,21 @@
 
     all along    weights, gradients and two moments in fp32, divided by the ranks that share them
     rollout      the copy that samples, its cache, the logits of a decode step
-    update       gathered weights and their gradients, activations of a micro-batch, the head's buffers
+    update       gathered weights and their gradients, activations of a micro-batch, the head
     cold start   the same for packed traces
 
-The last three take turns, so the peak is all along + the largest of them. tests/extras/plan compares the
-bytes with the tensors of real passes; the times are limits of the machine, not forecasts.
+The last three take turns, so the peak is all along + the largest of them. tests/extras/plan
+compares the bytes with the tensors of real passes; the times are limits of the machine, not
+forecasts.
 
-e bytes per element in computation (2 or 4), r bytes per element between blocks, p prompt and t completion
-tokens, k samples per prompt.
+e bytes per element in computation (2 or 4), r bytes per element between blocks, p prompt and t
+completion tokens, k samples per prompt.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -29,7 +30,7 @@ from minifleming.run.errors import BadInput
 from minifleming.run.fields import Config
 
 HOST = 8  # GPUs of a host: NVLink within it, one network card per GPU between hosts
-#       memory  read from it  bf16 products  NVLink  network    (datasheets: B, B/s, FLOP/s, B/s one way)
+# datasheets: memory (B), read from it (B/s), bf16 products (FLOP/s), NVLink, network (B/s one way)
 GPUS = {"a100": (80e9, 2.04e12, 312e12, 300e9, 25e9), "h100": (80e9, 3.35e12, 989e12, 450e9, 50e9),
         "h200": (141e9, 4.8e12, 989e12, 450e9, 50e9)}
 PROMPT = 512  # tokens of a prompt, assumed
@@ -37,7 +38,7 @@ PROMPT = 512  # tokens of a prompt, assumed
 
 @dataclass(frozen=True)
 class Batch:
-    """A micro-batch: ``rows`` completions of ``t`` tokens after ``prompts`` prompts of ``p`` tokens."""
+    """A micro-batch: ``rows`` completions of ``t`` tokens after ``prompts`` prompts of ``p``."""
 
     prompts: int
     p: int
@@ -55,7 +56,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Workload:
-    """The longest RL step of one rank: ``rows`` sequences decoded at a time, ``slots`` prompts held."""
+    """The longest RL step of one rank: ``rows`` sequences decoded at a time, ``slots`` prompts."""
 
     prompts: int
     p: int
@@ -68,27 +69,23 @@ class Workload:
 
 @dataclass
 class Plan:
-    """Bytes of a rank by name, in the four groups of the module's table, and seconds by name."""
-
-    always: dict[str, float]
-    rollout: dict[str, float]
-    update: dict[str, float]
-    cold_start: dict[str, float]
-    seconds: dict[str, float] = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
+    lines: list[str]
+    memory: dict[str, dict[str, float]]  # bytes of a rank by phase and name; the first one always
+    seconds: dict[str, float]
 
     @property
     def peak(self) -> float:
         """Bytes on the device."""
-        return sum(self.always.values()) + max(sum(part.values()) for part in (self.rollout, self.update, self.cold_start))
+        always, *phases = [sum(part.values()) for part in self.memory.values()]
+        return always + max(phases)
 
 
 def block_activation_bytes(c: ModelConfig, batch: Batch, e: int, r: int, last: bool = False) -> float:
     """Bytes that one block saves for the backward pass.
 
-    These are its input and the sum between its halves (r bytes), the outputs of both norms, queries, keys,
-    values, the attention's output, gate, up and their product. The last block computes its MLP only
-    for positions that the head reads.
+    These are its input and the sum between its halves (r bytes), the outputs of both norms,
+    queries, keys, values, the attention's output, gate, up and their product. The last block
+    computes its MLP only for positions that the head reads.
     """
     heads, groups = c.num_attention_heads, c.num_key_value_heads
     q, kv = heads * c.head_dim, groups * c.head_dim
@@ -102,26 +99,25 @@ def block_activation_bytes(c: ModelConfig, batch: Batch, e: int, r: int, last: b
 
 
 def activations(c: ModelConfig, batch: Batch, e: int, recompute: bool, r: int) -> float:
-    """Bytes that the forward pass saves below the head; with recomputation only each block's input."""
-    layers = c.num_hidden_layers
-    if recompute:
-        blocks = layers * batch.tokens * c.hidden_size * r
-    else:
-        blocks = (layers - 1) * block_activation_bytes(c, batch, e, r)
+    """Bytes that the forward pass saves below the head; recomputation saves only block inputs."""
+    blocks = c.num_hidden_layers * batch.tokens * c.hidden_size * r
+    if not recompute:
+        blocks = (c.num_hidden_layers - 1) * block_activation_bytes(c, batch, e, r)
         blocks += block_activation_bytes(c, batch, e, r, last=True)
-    norm, angles = batch.learned * c.hidden_size * r, batch.tokens * 8 * c.head_dim
-    return blocks + norm + angles
+    return blocks + batch.learned * c.hidden_size * r + batch.tokens * 8 * c.head_dim
 
 
 def head(c: ModelConfig, learned: int, e: int, cuda: bool) -> float:
-    """Bytes of kernels/head.py: gradients of states and weight, and a chunk of logits (three in PyTorch)."""
+    """Bytes of kernels/head.py: gradients of states and weight, and a chunk of logits (three in
+    PyTorch)."""
     rows = min(learned, chunk_rows(c.vocab_size, e, cuda))
     logits = rows * c.vocab_size * (e if cuda else 8 + 2 * (e == 2))
     return learned * (2 * c.hidden_size * e + 16) + 4 * c.vocab_size * c.hidden_size + logits
 
 
-def peak_extra_bytes(c: ModelConfig, batch: Batch, e: int, recompute: bool, r: int, cuda: bool) -> float:
-    """The most bytes besides the activations: in the head, in a norm's backward (fp32), or in a block."""
+def peak_extra_bytes(c: ModelConfig, batch: Batch, e: int, recompute: bool, r: int,
+                     cuda: bool) -> float:
+    """The most bytes besides the activations: in the head, in a norm's backward, or in a block."""
     norm = batch.tokens * c.hidden_size * (16 if e == 4 else 20)
     block = 2 * batch.tokens * c.intermediate_size * e
     if recompute:
@@ -130,8 +126,9 @@ def peak_extra_bytes(c: ModelConfig, batch: Batch, e: int, recompute: bool, r: i
 
 
 def cache(c: ModelConfig, rows: int, slots: int, p: int, t: int, e: int) -> float:
-    """Bytes of a full KV cache (lm/kv_cache.py, lm/engines/cuda_graph.py)."""
-    return 2.0 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * e * (slots * p + rows * t)
+    """Bytes of a KV cache (lm/kv_cache.py, lm/engines/cuda_graph.py)."""
+    token = 2.0 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * e
+    return token * (slots * p + rows * t)
 
 
 def sizes(c: ModelConfig) -> tuple[int, int]:
@@ -142,10 +139,10 @@ def sizes(c: ModelConfig) -> tuple[int, int]:
     return sum(p.numel() for p in model.parameters()), block
 
 
-def workload(cfg: Config, c: ModelConfig, ranks: int, p: int) -> Workload:
+def workload(cfg: Config, c: ModelConfig, ranks: int) -> Workload:
     k = max(cfg.stage1.samples_per_prompt, cfg.stage2.samples_per_prompt)
     prompts = -(-cfg.rl.prompts_per_step // ranks)
-    p = min(p, c.max_position_embeddings // 2)
+    p = min(PROMPT, c.max_position_embeddings // 2)
     t = min(cfg.rl.max_new_tokens, c.max_position_embeddings - p)
     seqs = max(cfg.rl.max_num_seqs, k)
     rows = k * min(prompts, max(1, cfg.rl.max_num_seqs // k))
@@ -154,14 +151,14 @@ def workload(cfg: Config, c: ModelConfig, ranks: int, p: int) -> Workload:
     return Workload(prompts, p, k, t, rows, slots, batch)
 
 
-def plan(cfg: Config, c: ModelConfig, ranks: int, e: int, gpu: str = "h100", p: int = PROMPT,
+def plan(cfg: Config, c: ModelConfig, ranks: int, e: int, gpu: str = "h100",
          cuda: bool = False) -> Plan:
     """The plan for ``ranks`` ranks that compute with ``e`` bytes per element. Raises BadInput."""
     share = cfg.run.fsdp_size or ranks
     if ranks % share:
         raise BadInput(f"run.fsdp_size: {ranks} ranks are no whole number of groups of {share}")
     n, block = sizes(c)
-    w = workload(cfg, c, ranks, p)
+    w = workload(cfg, c, ranks)
     root, sharded = n - c.num_hidden_layers * block, cfg.run.fsdp_size != 1
     r = e if sharded else 4
     always = {"weights": 4 * n / share, "gradients": 4 * n / share, "moments": 8 * n / share}
@@ -172,28 +169,26 @@ def plan(cfg: Config, c: ModelConfig, ranks: int, e: int, gpu: str = "h100", p: 
     rollout = {"copy that samples": (n if sharded or e == 2 else 0) * e,
                "cache": cache(c, w.rows, w.slots, w.p, w.t, e),
                "on the way": w.rows * c.vocab_size * (e + 8.0)}
-    update = gathered | training(c, w.batch, e, cfg.rl.activation_checkpointing, r, cuda)
-    cold_start = {}
+    update = training(c, w.batch, e, cfg.rl.activation_checkpointing, r, cuda)
+    memory = {"all along": always, "while it samples": rollout,
+              "while it updates": gathered | update}
     if cfg.cold_start.enabled:
-        cold_start = gathered | cold_start_bytes(cfg, c, e, r, cuda)
-    found = Plan(always, rollout, update, cold_start, step_seconds(cfg, c, n, share, w, gpu))
-    found.lines = [
-        f"prompts a step: {cfg.rl.prompts_per_step} on {ranks} ranks, at most {w.prompts} each, {w.k} samples of each",
+        pack = Batch(0, 0, 1, cfg.cold_start.micro_batch_tokens + 1)  # every token is a target
+        cold_start = training(c, pack, e, cfg.cold_start.activation_checkpointing, r, cuda)
+        memory["in the cold start"] = gathered | cold_start
+    return Plan([
+        f"prompts a step: {cfg.rl.prompts_per_step} on {ranks} ranks, at most {w.prompts} each, "
+        f"{w.k} samples of each",
         f"prompts of {w.p} tokens (assumed), completions of up to {w.t}",
-        f"rollout: {w.rows} sequences at a time; update: micro-batches of up to {w.batch.rows} completions, "
-        f"{w.batch.tokens} tokens"]
-    return found
+        f"rollout: {w.rows} sequences at a time; update: micro-batches of up to {w.batch.rows} "
+        f"completions, {w.batch.tokens} tokens",
+    ], memory, step_seconds(cfg, c, n, share, w, gpu))
 
 
-def training(c: ModelConfig, batch: Batch, e: int, recompute: bool, r: int, cuda: bool) -> dict[str, float]:
+def training(c: ModelConfig, batch: Batch, e: int, recompute: bool, r: int,
+             cuda: bool) -> dict[str, float]:
     return {"activations": activations(c, batch, e, recompute, r),
             "the head, or a block": peak_extra_bytes(c, batch, e, recompute, r, cuda)}
-
-
-def cold_start_bytes(cfg: Config, c: ModelConfig, e: int, r: int, cuda: bool) -> dict[str, float]:
-    """A full pack in which every token is a target."""
-    pack = Batch(0, 0, 1, cfg.cold_start.micro_batch_tokens + 1)
-    return training(c, pack, e, cfg.cold_start.activation_checkpointing, r, cuda)
 
 
 def largest_microbatch(tokens: int, prompts: int, p: int, k: int, t: int) -> Batch:
@@ -203,7 +198,8 @@ def largest_microbatch(tokens: int, prompts: int, p: int, k: int, t: int) -> Bat
     return Batch(min(prompts, several), p, min(prompts, several) * rows, t)
 
 
-def step_seconds(cfg: Config, c: ModelConfig, n: int, share: int, w: Workload, gpu: str) -> dict[str, float]:
+def step_seconds(cfg: Config, c: ModelConfig, n: int, share: int, w: Workload,
+                 gpu: str) -> dict[str, float]:
     """Seconds of the longest step at the limit of the machine.
 
     Decoding is limited by the bytes that it reads, training by its products, gathering by the links
@@ -212,13 +208,15 @@ def step_seconds(cfg: Config, c: ModelConfig, n: int, share: int, w: Workload, g
     _, read, flops, near, far = GPUS[gpu]
     table = c.vocab_size * c.hidden_size
     active = n if c.tie_word_embeddings else n - table  # parameters in products
-    kv = 4 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim  # bytes per token, bf16
-    step = max(2 * active / read, 2 * active * w.rows / flops) + kv * w.rows * (w.p / w.k + w.t / 2) / read
+    kv = cache(c, 1, 0, 0, 1, 2)  # bytes of a token in bf16
+    step = max(2 * active / read, 2 * active * w.rows / flops)
+    step += kv * w.rows * (w.p / w.k + w.t / 2) / read
     tokens = w.prompts * (w.p + w.k * w.t)
     attention = 6 * c.num_hidden_layers * c.num_attention_heads * c.head_dim * (w.p + w.t) * tokens
     products = 6 * ((active - table) * tokens + table * w.prompts * w.k * w.t)
     passes = 4 / 3 if cfg.rl.activation_checkpointing else 1
-    found = {"rollout": step * w.t * -(-w.prompts * w.k // w.rows), "update": (products + attention) * passes / flops}
+    found = {"rollout": step * w.t * -(-w.prompts * w.k // w.rows),
+             "update": (products + attention) * passes / flops}
     if share > 1:
         once = 2 * n / (near if share <= HOST else far)
         found["gathers to sample"] = once
@@ -228,27 +226,28 @@ def step_seconds(cfg: Config, c: ModelConfig, n: int, share: int, w: Workload, g
 
 def describe(plan: Plan, ranks: int, gpu: str, on_gpu: bool) -> str:
     """The tables of --dry-run."""
-    lines = [f"Plan for {ranks} rank{'s' * (ranks > 1)}, by arithmetic (minifleming/extras/plan/plan.py)"]
-    lines += [f"  {line}" for line in plan.lines]
-    lines.append("Memory of a rank")
-    for name, part in (("all along", plan.always), ("while it samples", plan.rollout),
-                       ("while it updates", plan.update), ("in the cold start", plan.cold_start)):
-        if part:
-            lines.append(f"  {name}")
-            lines += [f"    {what:<22}{size / 1e9:>10.3f} GB" for what, size in part.items()]
+    title = f"Plan for {ranks} rank{'s' * (ranks > 1)}, by arithmetic"
+    lines = [f"{title} (minifleming/extras/plan/plan.py)", *(f"  {line}" for line in plan.lines),
+             "Memory of a rank"]
+    for name, part in plan.memory.items():
+        lines.append(f"  {name}")
+        lines += [f"    {what:<22}{size / 1e9:>10.3f} GB" for what, size in part.items()]
     lines.append(f"  {'peak':<24}{plan.peak / 1e9:>10.3f} GB")
     if on_gpu:
         memory, model = GPUS[gpu][0], gpu.upper()
         verdict = "fits" if plan.peak < 0.9 * memory else "DOES NOT FIT"
-        lines += [f"  {'of one ' + model:<24}{memory / 1e9:>10.3f} GB: {verdict}, a tenth left for the unplanned",
-                  f"Least time of a step, all completions at their longest, at the limit of {ranks} {model}"]
+        lines += [f"  {'of one ' + model:<24}{memory / 1e9:>10.3f} GB: {verdict}, "
+                  "a tenth left for the unplanned",
+                  "Least time of a step, all completions at their longest, "
+                  f"at the limit of {ranks} {model}"]
         lines += [f"    {what:<22}{value:>10.1f} s" for what, value in plan.seconds.items()]
-        lines.append("  (gathers may hide behind the rest; real runs take several times this; nothing of it is measured)")
+        lines.append("  (gathers may hide behind the rest; real runs take several times this; "
+                     "nothing of it is measured)")
     return "\n".join(lines)
 
 
 def dry_run(cfg: Config, ranks: int | None = None, gpu: str | None = None) -> str:
-    """The configuration and its plan; needs no weights for the models of the recipes. Raises BadInput."""
+    """The configuration and its plan; the recipes' models need no weights. Raises BadInput."""
     ranks = int(os.environ.get("WORLD_SIZE", "1")) if ranks is None else ranks
     if ranks < 1:
         raise BadInput("--ranks: must be positive")

@@ -111,6 +111,9 @@ class FusedDecoder(KVCache):
 
     def begin_step(self) -> Tensor:
         positions = super().begin_step()
+        self.mask = None  # where all rows are equally long
+        if min(self.lengths) == self.max_len and (self.prompt_len == self.max_prompt_len).all():
+            return positions
         column = torch.arange(self.max_prompt_len + self.max_len, device=positions.device)
         own = column - self.max_prompt_len
         in_prompt, in_own = column < self.prompt_len[:, None], own <= self.own_len[:, None]
@@ -130,7 +133,8 @@ class FusedDecoder(KVCache):
         prompt_scores = torch.bmm(by_prompt, prompt_keys.transpose(1, 2))
         own_scores = torch.bmm(q, keys.transpose(1, 2)).index_select(0, self.gather_index)
         scores = torch.cat((prompt_scores, own_scores.view(S * self.K, -1, T)), dim=-1)
-        scores.view(S, self.K, -1, group, P + T).add_(self.mask)
+        if self.mask is not None:
+            scores.view(S, self.K, -1, group, P + T).add_(self.mask)
         weights = scores.softmax(-1)
         found = torch.bmm(weights[:, :, :P], prompt_values).view(-1, group, D)
         found = found.index_select(0, self.scatter_index)

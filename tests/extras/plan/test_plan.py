@@ -12,7 +12,6 @@ from torch.utils._pytree import tree_leaves
 
 import train_grpo
 import train_sft
-from minifleming.extras.plan import plan as planning
 from minifleming.extras.plan.model_shapes import KNOWN, shape_of
 from minifleming.extras.plan.plan import (
     Batch,
@@ -23,6 +22,7 @@ from minifleming.extras.plan.plan import (
     peak_extra_bytes,
     plan,
     sizes,
+    training,
 )
 from minifleming.kernels.head import TokenLoss
 from minifleming.lm import optimizer as optim
@@ -32,7 +32,7 @@ from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.lm.pack import Example, Group, Pack, pack_groups, packed_loss
 from minifleming.run import config as configuration
 from minifleming.run.errors import BadInput
-from minifleming.run.fields import RL, ColdStart, Config, Run
+from minifleming.run.fields import RL, Config, Run
 
 RECIPES = sorted((train_grpo.RECIPE.parent).glob("*.toml"))
 
@@ -124,10 +124,10 @@ def test_where_the_vocabulary_is_small_a_block_is_the_peak(dtype):
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
 def test_the_cold_starts_pack_to_10_per_cent(kind, recompute):
     model, tokens = model_of(kind, 3000), 600
-    cfg = Config(cold_start=ColdStart(micro_batch_tokens=tokens, activation_checkpointing=recompute))
     [made] = pack_groups([Example([1], [2] * 120)] * 5, tokens)
     _, peak = passes(model, made, recompute)
-    assert sum(planning.cold_start_bytes(cfg, model.config, 4, 4, False).values()) == pytest.approx(peak, rel=0.1)
+    planned = training(model.config, Batch(0, 0, 1, tokens + 1), 4, recompute, 4, False)
+    assert sum(planned.values()) == pytest.approx(peak, rel=0.1)
 
 
 def test_weights_gradients_moments_and_cache():
@@ -140,9 +140,9 @@ def test_weights_gradients_moments_and_cache():
         return sum(t.untyped_storage().nbytes() for t in tensors)
 
     found = plan(Config(), model.config, 1, 4)
-    assert found.always["weights"] == held(model.parameters())
-    assert found.always["gradients"] == held(p.grad for p in model.parameters())
-    assert found.always["moments"] == held(s[n] for s in optimizer.state.values() for n in ("exp_avg", "exp_avg_sq"))
+    assert found.memory["all along"]["weights"] == held(model.parameters())
+    assert found.memory["all along"]["gradients"] == held(p.grad for p in model.parameters())
+    assert found.memory["all along"]["moments"] == held(s[n] for s in optimizer.state.values() for n in ("exp_avg", "exp_avg_sq"))
     own = KVCache(model.bfloat16(), Capacity(rows=12, prompts=5, prompt_tokens=30, new_tokens=700))
     assert cache(model.config, 12, 5, 30, 700, 2) == held([*own.prompts, *own.keys, *own.values])
     assert sizes(model.config) == (sum(p.numel() for p in model.parameters()),
@@ -152,11 +152,11 @@ def test_weights_gradients_moments_and_cache():
 def test_shares_and_phases():
     c, cfg = model_of("qwen2", 500).config, Config(run=Run(fsdp_size=0), rl=RL(prompts_per_step=32))
     one, four = plan(cfg, c, 1, 4), plan(cfg, c, 4, 4)
-    assert {name: size / 4 for name, size in one.always.items()} == four.always
+    assert {name: size / 4 for name, size in one.memory["all along"].items()} == four.memory["all along"]
     hybrid = plan(dataclasses.replace(cfg, run=Run(fsdp_size=2)), c, 4, 4)
-    assert {name: size / 2 for name, size in one.always.items()} == hybrid.always
-    assert four.peak == sum(four.always.values()) + max(
-        sum(part.values()) for part in (four.rollout, four.update, four.cold_start))
+    assert {name: size / 2 for name, size in one.memory["all along"].items()} == hybrid.memory["all along"]
+    always, *phases = [sum(part.values()) for part in four.memory.values()]
+    assert four.peak == always + max(phases) and len(phases) == 3
     with pytest.raises(BadInput, match="run.fsdp_size: 4 ranks are no whole number of groups of 3"):
         plan(dataclasses.replace(cfg, run=Run(fsdp_size=3)), c, 4, 4)
 
