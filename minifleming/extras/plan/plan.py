@@ -1,4 +1,4 @@
-"""Estimates memory per rank and the least time of a step by arithmetic (`--dry-run`).
+"""Estimates memory per rank by arithmetic (`--dry-run`).
 
     all along    weights, gradients and two moments in fp32, divided by the ranks that share them
     rollout      the copy that samples, its cache, the logits of a decode step
@@ -6,8 +6,7 @@
     cold start   the same for packed traces
 
 The last three take turns, so the peak is all along + the largest of them. tests/extras/plan
-compares the bytes with the tensors of real passes; the times are limits of the machine, not
-forecasts.
+compares the bytes with the tensors of real passes.
 
 e bytes per element in computation (2 or 4), r bytes per element between blocks, p prompt and t
 completion tokens, k samples per prompt.
@@ -29,10 +28,7 @@ from minifleming.run import config as configuration
 from minifleming.run.errors import BadInput
 from minifleming.run.fields import Config
 
-HOST = 8  # GPUs of a host: NVLink within it, one network card per GPU between hosts
-# datasheets: memory (B), read from it (B/s), bf16 products (FLOP/s), NVLink, network (B/s one way)
-GPUS = {"a100": (80e9, 2.04e12, 312e12, 300e9, 25e9), "h100": (80e9, 3.35e12, 989e12, 450e9, 50e9),
-        "h200": (141e9, 4.8e12, 989e12, 450e9, 50e9)}
+GPUS = {"a100": 80e9, "h100": 80e9, "h200": 141e9}  # bytes of memory
 PROMPT = 512  # tokens of a prompt, assumed
 
 
@@ -54,24 +50,10 @@ class Batch:
         return self.rows * self.t
 
 
-@dataclass(frozen=True)
-class Workload:
-    """The longest RL step of one rank: ``rows`` sequences decoded at a time, ``slots`` prompts."""
-
-    prompts: int
-    p: int
-    k: int
-    t: int
-    rows: int
-    slots: int
-    batch: Batch
-
-
 @dataclass
 class Plan:
     lines: list[str]
     memory: dict[str, dict[str, float]]  # bytes of a rank by phase and name; the first one always
-    seconds: dict[str, float]
 
     @property
     def peak(self) -> float:
@@ -80,7 +62,8 @@ class Plan:
         return always + max(phases)
 
 
-def block_activation_bytes(c: ModelConfig, batch: Batch, e: int, r: int, last: bool = False) -> float:
+def block_activation_bytes(c: ModelConfig, batch: Batch, e: int, r: int,
+                           last: bool = False) -> float:
     """Bytes that one block saves for the backward pass.
 
     These are its input and the sum between its halves (r bytes), the outputs of both norms,
@@ -139,50 +122,43 @@ def sizes(c: ModelConfig) -> tuple[int, int]:
     return sum(p.numel() for p in model.parameters()), block
 
 
-def workload(cfg: Config, c: ModelConfig, ranks: int) -> Workload:
-    k = max(cfg.stage1.samples_per_prompt, cfg.stage2.samples_per_prompt)
-    prompts = -(-cfg.rl.prompts_per_step // ranks)
-    p = min(PROMPT, c.max_position_embeddings // 2)
-    t = min(cfg.rl.max_new_tokens, c.max_position_embeddings - p)
-    seqs = max(cfg.rl.max_num_seqs, k)
-    rows = k * min(prompts, max(1, cfg.rl.max_num_seqs // k))
-    slots = min(prompts, seqs, -(-2 * seqs // k))
-    batch = largest_microbatch(cfg.rl.micro_batch_tokens, prompts, p, k, t)
-    return Workload(prompts, p, k, t, rows, slots, batch)
-
-
-def plan(cfg: Config, c: ModelConfig, ranks: int, e: int, gpu: str = "h100",
-         cuda: bool = False) -> Plan:
+def plan(cfg: Config, c: ModelConfig, ranks: int, e: int, cuda: bool = False) -> Plan:
     """The plan for ``ranks`` ranks that compute with ``e`` bytes per element. Raises BadInput."""
     share = cfg.run.fsdp_size or ranks
     if ranks % share:
         raise BadInput(f"run.fsdp_size: {ranks} ranks are no whole number of groups of {share}")
+    # the longest RL step of one rank
+    rl, k = cfg.rl, max(cfg.stage1.samples_per_prompt, cfg.stage2.samples_per_prompt)
+    prompts = -(-rl.prompts_per_step // ranks)
+    p = min(PROMPT, c.max_position_embeddings // 2)
+    t = min(rl.max_new_tokens, c.max_position_embeddings - p)
+    seqs = max(rl.max_num_seqs, k)
+    rows = k * min(prompts, max(1, rl.max_num_seqs // k))
+    slots = min(prompts, seqs, -(-2 * seqs // k))
+    batch = largest_microbatch(rl.micro_batch_tokens, prompts, p, k, t)
     n, block = sizes(c)
-    w = workload(cfg, c, ranks)
     root, sharded = n - c.num_hidden_layers * block, cfg.run.fsdp_size != 1
     r = e if sharded else 4
     always = {"weights": 4 * n / share, "gradients": 4 * n / share, "moments": 8 * n / share}
-    if cfg.rl.kl_coef > 0:
+    if rl.kl_coef > 0:
         always["reference model"] = 4 * n / share
     gathered = {"gathered weights": (2 * block + root if sharded else n if e == 2 else 0) * e,
                 "their gradients": max(root, block) * (e + 4) if sharded else 0}
     rollout = {"copy that samples": (n if sharded or e == 2 else 0) * e,
-               "cache": cache(c, w.rows, w.slots, w.p, w.t, e),
-               "on the way": w.rows * c.vocab_size * (e + 8.0)}
-    update = training(c, w.batch, e, cfg.rl.activation_checkpointing, r, cuda)
-    memory = {"all along": always, "while it samples": rollout,
-              "while it updates": gathered | update}
+               "cache": cache(c, rows, slots, p, t, e), "on the way": rows * c.vocab_size * (e + 8)}
+    memory = {"all along": always, "while it samples": rollout, "while it updates":
+              gathered | training(c, batch, e, rl.activation_checkpointing, r, cuda)}
     if cfg.cold_start.enabled:
         pack = Batch(0, 0, 1, cfg.cold_start.micro_batch_tokens + 1)  # every token is a target
-        cold_start = training(c, pack, e, cfg.cold_start.activation_checkpointing, r, cuda)
-        memory["in the cold start"] = gathered | cold_start
+        memory["in the cold start"] = gathered | training(
+            c, pack, e, cfg.cold_start.activation_checkpointing, r, cuda)
     return Plan([
-        f"prompts a step: {cfg.rl.prompts_per_step} on {ranks} ranks, at most {w.prompts} each, "
-        f"{w.k} samples of each",
-        f"prompts of {w.p} tokens (assumed), completions of up to {w.t}",
-        f"rollout: {w.rows} sequences at a time; update: micro-batches of up to {w.batch.rows} "
-        f"completions, {w.batch.tokens} tokens",
-    ], memory, step_seconds(cfg, c, n, share, w, gpu))
+        f"prompts a step: {rl.prompts_per_step} on {ranks} ranks, at most {prompts} each, "
+        f"{k} samples of each",
+        f"prompts of {p} tokens (assumed), completions of up to {t}",
+        f"rollout: {rows} sequences at a time; update: micro-batches of up to {batch.rows} "
+        f"completions, {batch.tokens} tokens",
+    ], memory)
 
 
 def training(c: ModelConfig, batch: Batch, e: int, recompute: bool, r: int,
@@ -198,51 +174,20 @@ def largest_microbatch(tokens: int, prompts: int, p: int, k: int, t: int) -> Bat
     return Batch(min(prompts, several), p, min(prompts, several) * rows, t)
 
 
-def step_seconds(cfg: Config, c: ModelConfig, n: int, share: int, w: Workload,
-                 gpu: str) -> dict[str, float]:
-    """Seconds of the longest step at the limit of the machine.
-
-    Decoding is limited by the bytes that it reads, training by its products, gathering by the links
-    among the ``share`` ranks that hold the weights.
-    """
-    _, read, flops, near, far = GPUS[gpu]
-    table = c.vocab_size * c.hidden_size
-    active = n if c.tie_word_embeddings else n - table  # parameters in products
-    kv = cache(c, 1, 0, 0, 1, 2)  # bytes of a token in bf16
-    step = max(2 * active / read, 2 * active * w.rows / flops)
-    step += kv * w.rows * (w.p / w.k + w.t / 2) / read
-    tokens = w.prompts * (w.p + w.k * w.t)
-    attention = 6 * c.num_hidden_layers * c.num_attention_heads * c.head_dim * (w.p + w.t) * tokens
-    products = 6 * ((active - table) * tokens + table * w.prompts * w.k * w.t)
-    passes = 4 / 3 if cfg.rl.activation_checkpointing else 1
-    found = {"rollout": step * w.t * -(-w.prompts * w.k // w.rows),
-             "update": (products + attention) * passes / flops}
-    if share > 1:
-        once = 2 * n / (near if share <= HOST else far)
-        found["gathers to sample"] = once
-        found["gathers to update"] = 4 * once * -(-w.prompts * w.k // w.batch.rows)
-    return found
-
-
 def describe(plan: Plan, ranks: int, gpu: str, on_gpu: bool) -> str:
     """The tables of --dry-run."""
     title = f"Plan for {ranks} rank{'s' * (ranks > 1)}, by arithmetic"
-    lines = [f"{title} (minifleming/extras/plan/plan.py)", *(f"  {line}" for line in plan.lines),
-             "Memory of a rank"]
+    lines = [f"{title} (minifleming/extras/plan/plan.py)"]
+    lines += [f"  {line}" for line in plan.lines]
+    lines.append("Memory of a rank")
     for name, part in plan.memory.items():
         lines.append(f"  {name}")
         lines += [f"    {what:<22}{size / 1e9:>10.3f} GB" for what, size in part.items()]
     lines.append(f"  {'peak':<24}{plan.peak / 1e9:>10.3f} GB")
     if on_gpu:
-        memory, model = GPUS[gpu][0], gpu.upper()
-        verdict = "fits" if plan.peak < 0.9 * memory else "DOES NOT FIT"
-        lines += [f"  {'of one ' + model:<24}{memory / 1e9:>10.3f} GB: {verdict}, "
-                  "a tenth left for the unplanned",
-                  "Least time of a step, all completions at their longest, "
-                  f"at the limit of {ranks} {model}"]
-        lines += [f"    {what:<22}{value:>10.1f} s" for what, value in plan.seconds.items()]
-        lines.append("  (gathers may hide behind the rest; real runs take several times this; "
-                     "nothing of it is measured)")
+        verdict = "fits" if plan.peak < 0.9 * GPUS[gpu] else "DOES NOT FIT"
+        lines.append(f"  {'of one ' + gpu.upper():<24}{GPUS[gpu] / 1e9:>10.3f} GB: {verdict}, "
+                     "a tenth left for the unplanned")
     return "\n".join(lines)
 
 
@@ -256,6 +201,5 @@ def dry_run(cfg: Config, ranks: int | None = None, gpu: str | None = None) -> st
     auto = cfg.run.device == "auto" and torch.cuda.is_available()
     on_gpu = bool(gpu) or cfg.run.device == "cuda" or auto
     e = compute_dtype_of(cfg, torch.device("cuda" if on_gpu else "cpu")).itemsize
-    gpu = gpu or "h100"
-    found = plan(cfg, shape_of(cfg.model.base), ranks, e, gpu, cuda=on_gpu)
-    return f"{configuration.to_toml(cfg)}\n{describe(found, ranks, gpu, on_gpu)}"
+    found = plan(cfg, shape_of(cfg.model.base), ranks, e, on_gpu)
+    return f"{configuration.to_toml(cfg)}\n{describe(found, ranks, gpu or 'h100', on_gpu)}"
