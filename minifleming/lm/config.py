@@ -17,8 +17,9 @@ ARCHITECTURES = {
     "qwen3": {"qkv_bias": False, "qk_norm": True, "hf_class": "Qwen3ForCausalLM"},  # dense models
     "llama": {"qkv_bias": False, "qk_norm": False, "hf_class": "LlamaForCausalLM"},  # and SmolLM2
 }
-SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
-         "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings")
+REQUIRED_SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+                  "num_attention_heads")
+SIZES = (*REQUIRED_SIZES, "num_key_value_heads", "head_dim", "max_position_embeddings")
 MAX_SIZES = {"num_hidden_layers": 1024, "max_position_embeddings": 2**31}  # others: 2**24
 HARMLESS = {  # values of keys whose other values ask for a computation that is not implemented
     "hidden_act": ("silu",),
@@ -64,13 +65,17 @@ class ModelConfig:
 
     @classmethod
     def read(cls, path: Path) -> ModelConfig:
-        """From a ``config.json``.
+        """From a ``config.json``. Raises BadInput."""
+        return cls.from_json(read_json_dict(path), path)
+
+    @classmethod
+    def from_json(cls, raw: dict, path: Path) -> ModelConfig:
+        """From the content of a ``config.json``.
 
         Raises BadInput if a key is missing, mistyped or not supported.
         """
-        raw = read_json_dict(path)
         try:
-            return cls.from_json(raw)
+            return cls(**read_fields(raw))
         except BadInput as error:
             reason = str(error)
         except KeyError as error:
@@ -78,30 +83,6 @@ class ModelConfig:
         except (TypeError, ValueError, AttributeError, ZeroDivisionError, OverflowError):
             reason = "a value has the wrong type"
         raise BadInput(reason, path)
-
-    @classmethod
-    def from_json(cls, raw: dict) -> ModelConfig:
-        # "rope_parameters" is of transformers 5, "rope_scaling" of transformers 4
-        rope = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
-        check_supported(raw | rope)
-        heads = raw["num_attention_heads"]
-        positions = raw.get("max_position_embeddings", 32768)
-        original_positions = raw.get("original_max_position_embeddings") or positions
-        return cls(
-            model_type=raw["model_type"],
-            vocab_size=raw["vocab_size"],
-            hidden_size=raw["hidden_size"],
-            intermediate_size=raw["intermediate_size"],
-            num_hidden_layers=raw["num_hidden_layers"],
-            num_attention_heads=heads,
-            num_key_value_heads=raw.get("num_key_value_heads") or heads,
-            head_dim=raw.get("head_dim") or raw["hidden_size"] // heads,
-            rms_norm_eps=float(raw["rms_norm_eps"]),
-            rope_theta=float(rope.get("rope_theta") or raw.get("rope_theta") or 10000.0),
-            tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
-            max_position_embeddings=positions,
-            rope_scaling=read_scaling(rope, original_positions),
-        )
 
     def to_json(self, dtype: torch.dtype, end_ids: list[int]) -> str:
         """A ``config.json`` that transformers 4 and 5 both read."""
@@ -116,6 +97,27 @@ class ModelConfig:
             "eos_token_id": end_ids[0] if len(end_ids) == 1 else end_ids,
         }
         return json.dumps(raw, indent=2, sort_keys=True) + "\n"
+
+
+def read_fields(raw: dict) -> dict:
+    """The fields of a ``ModelConfig``."""
+    # "rope_parameters" is of transformers 5, "rope_scaling" of transformers 4
+    rope = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
+    check_supported(raw | rope)
+    sizes = {name: raw[name] for name in REQUIRED_SIZES}
+    heads = sizes["num_attention_heads"]
+    positions = raw.get("max_position_embeddings", 32768)
+    original_positions = raw.get("original_max_position_embeddings") or positions
+    return sizes | {
+        "model_type": raw["model_type"],
+        "num_key_value_heads": raw.get("num_key_value_heads") or heads,
+        "head_dim": raw.get("head_dim") or sizes["hidden_size"] // heads,
+        "rms_norm_eps": float(raw["rms_norm_eps"]),
+        "rope_theta": float(rope.get("rope_theta") or raw.get("rope_theta") or 10000.0),
+        "tie_word_embeddings": bool(raw.get("tie_word_embeddings", False)),
+        "max_position_embeddings": positions,
+        "rope_scaling": read_scaling(rope, original_positions),
+    }
 
 
 def check_supported(raw: dict) -> None:

@@ -48,7 +48,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
 
 def write_folder_together(path: Path, fill: Callable[[Path | None], None]) -> None:
-    """``write_folder`` on all ranks: each calls ``fill``, rank 0 with the folder, others with None."""
+    """``write_folder`` on all ranks: each calls ``fill``, all but rank 0 with None."""
     if distributed.rank() == 0:
         write_folder(path, fill)
     else:

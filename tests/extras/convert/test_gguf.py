@@ -178,8 +178,7 @@ def test_the_tokenizer(tmp_path, source):
         assert tokenizer.decode(tokenizer.encode(text)) == text
     config = json.loads((tmp_path / "m" / "tokenizer_config.json").read_text())
     assert config["chat_template"] == TEMPLATE and config["model_max_length"] == 128
-    assert {k: v for k, v in config.items() if k in converter.ROLES} == {
-        "bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
+    assert config["eos_token"] == "<|im_end|>"
 
 
 def test_defaults_of_the_specification(tmp_path, tiny):
@@ -242,7 +241,7 @@ REQUIRED = ["llama.block_count", "llama.context_length", "llama.embedding_length
 @pytest.mark.parametrize("change, reason", [
     *[({key: None}, f"metadata '{key}' is missing") for key in REQUIRED],
     ({"llama.block_count": "two"}, "metadata 'llama.block_count' is missing or is no int"),
-    ({"llama.attention.head_count": 0}, "'num_attention_heads' must be a positive whole number"),
+    ({"llama.attention.head_count": 0}, "'num_attention_heads' must be a whole number from 1"),
     ({"llama.attention.head_count_kv": 3}, "must be a multiple"),
     ({"llama.attention.head_count_kv": [2, 2]}, "metadata 'llama.attention.head_count_kv' is missing or is no int"),
     ({"llama.rope.dimension_count": 4}, "metadata 'llama.rope.dimension_count' is 4, where a head is 8 wide"),
@@ -251,12 +250,12 @@ REQUIRED = ["llama.block_count", "llama.context_length", "llama.embedding_length
      "metadata not understood: llama.expert_count, llama.rope.scaling.type"),
     ({"llama.block_count": 3}, "blk.2.attn_q.weight is missing"),
     ({"llama.block_count": 1}, "blk.1.attn_q.weight is not in the model"),
-    ({"llama.block_count": 2**31}, "2147483648 blocks, but 21 tensors"),
-    ({"llama.feed_forward_length": 2**31}, "'intermediate_size' is 2147483648, more than 16777216"),
+    ({"llama.block_count": 2**31}, "'num_hidden_layers' must be a whole number from 1 to 1024"),
+    ({"llama.feed_forward_length": 2**31}, "'intermediate_size' must be a whole number from 1 to 16777216"),
     ({"llama.feed_forward_length": 96}, "blk.0.ffn_gate.weight has shape [64, 32], not [96, 32]"),
     ({"tokenizer.ggml.model": "llama"}, "tokenizer.ggml.model 'llama' is not gpt2"),
     ({"tokenizer.ggml.pre": "llama-bpe"}, "tokenizer.ggml.pre 'llama-bpe' is not smollm"),
-    ({"tokenizer.ggml.add_bos_token": True}, "tokenizer.ggml.add_bos_token"),
+    ({"tokenizer.ggml.add_bos_token": True}, "tokenizer.ggml.add_bos_token 'True' is not False"),
     ({"tokenizer.ggml.tokens": [*TOKENS[:-1], TOKENS[0]]}, "tokens must differ"),
     ({"tokenizer.ggml.tokens": list(range(len(TOKENS)))}, "'tokenizer.ggml.tokens' is no array of str"),
     ({"tokenizer.ggml.token_type": [1, 1]}, "each needs its type"),

@@ -67,7 +67,7 @@ def test_smollm2_tokenizer_is_the_one_transformers_loads(smollm2):
     for text in TEXTS:
         ids = ours.encode(text)
         assert ids == theirs.encode(text) and ours.decode(ids) == theirs.decode(ids) == text
-    assert ours.end_ids == [theirs.eos_token_id] == [2] and theirs.bos_token_id == 1
+    assert ours.end_ids == [theirs.eos_token_id] == [2]
     assert len(theirs) == 49_152
     turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is gout?"}]
     pytest.importorskip("jinja2")
