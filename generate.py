@@ -2,9 +2,9 @@
 
     python generate.py --model runs/tiny/checkpoints/step_000000/model
     python generate.py --model DIR --items items.jsonl --out answers.jsonl
-    python generate.py --model DIR --prompts questions.txt --samples 4 --temperature 1 --out answers.jsonl
+    python generate.py --model DIR --prompts questions.txt --samples 4 --temperature 1 --out F.jsonl
 
-A file is written as completions end; the same command goes on where an interrupted one was.
+Completions are written as they end; the same command resumes an interrupted run.
 
 Research software. Not for clinical use.
 """
@@ -26,22 +26,25 @@ from minifleming.run.journal import bar
 def main(argv: list[str] | None = None) -> int:
     parser = configuration.parser("generate.py", __doc__)
     parser.add_argument("--model", help="tiny, or a model folder (default: model.base)")
-    parser.add_argument("--items", type=Path, help="answer these items (JSONL) instead of chatting")
-    parser.add_argument("--prompts", type=Path, help="answer this text file, one prompt a line; \\n is a line break")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--items", type=Path, help="answer these items (JSONL); without: a chat")
+    source.add_argument("--prompts", type=Path,
+                        help="answer this text file, one prompt a line; \\n is a line break")
     parser.add_argument("--raw", action="store_true",
-                        help="with --prompts: no chat format and no token added, the text is continued as it is")
-    parser.add_argument("--system", help="chat and --prompts: the system text (default: the instruction of the model's "
-                        "training; empty: what its chat template has)")
-    parser.add_argument("--out", type=Path, help="with --items or --prompts: the JSONL file to write")
-    parser.add_argument("--samples", type=int, default=1, help="with --out: completions of each prompt")
+                        help="with --prompts: no chat format, the text is continued as it is")
+    parser.add_argument("--system", help="chat and --prompts: the system text (default: the "
+                        "instruction of the training; empty: that of the chat template)")
+    parser.add_argument("--out", type=Path, help="with --items or --prompts: the JSONL to write")
+    parser.add_argument("--samples", type=int, default=1, help="with --out: completions per prompt")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
     parser.add_argument("--max-new-tokens", type=int, default=256)
-    parser.add_argument("--history", action="store_true", help="chat: go on with the conversation, not line by line")
+    parser.add_argument("--history", action="store_true",
+                        help="chat: continue the conversation, not line by line")
     parser.add_argument("--no-thinking", action="store_true",
                         help="chat and --prompts: open the answer with an empty reasoning")
     args = parser.parse_args(argv)
     cfg = configuration.from_arguments(args, {"model.base": args.model})
-    from minifleming.extras.chat.answers import answer_all, check, prompts_that_fit, resume
+    from minifleming.extras.chat.answers import answer_all, check, read_prompts, resume
     from minifleming.extras.chat.terminal import talk
 
     check(args)
@@ -52,25 +55,25 @@ def main(argv: list[str] | None = None) -> int:
     tokenizer = Tokenizer(folder)
     args.system = tokenizer.instruction if args.system is None else args.system
     positions = ModelConfig.read(folder / "config.json").max_position_embeddings
-    prompts = prompts_that_fit(args, tokenizer, positions)
+    chats = not (args.items or args.prompts)
+    prompts = {} if chats else read_prompts(args, tokenizer, positions)
     device = distributed.pick_device(cfg.run.device)
     model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic)
-    params = SamplingParams(args.max_new_tokens, tokenizer.end_ids, samples=args.samples,
-                            temperature=args.temperature, seed=cfg.run.seed,
-                            max_num_seqs=cfg.rl.max_num_seqs)
-    if prompts is None:
+    params = SamplingParams(args.max_new_tokens, tokenizer.end_ids, args.samples, args.temperature,
+                            seed=cfg.run.seed, max_num_seqs=cfg.rl.max_num_seqs)
+    if chats:
         return talk(model, tokenizer, params, system=args.system, history=args.history,
                     thinking=not args.no_thinking)
     files = [folder / "config.json", *weight_files(folder)]
-    run_fingerprint = {"model": {file.name: sha256(file) for file in files}, "dtype": cfg.model.dtype,
-                       "seed": cfg.run.seed, "deterministic": cfg.run.deterministic,
-                       "end_ids": tokenizer.end_ids}
+    run_fingerprint = {"model": {file.name: sha256(file) for file in files},
+                       "dtype": cfg.model.dtype, "seed": cfg.run.seed,
+                       "deterministic": cfg.run.deterministic, "end_ids": tokenizer.end_ids}
     for name in ("temperature", "max_new_tokens", "samples"):
         run_fingerprint[name] = getattr(args, name)
     kept = resume(args.out, prompts, args.samples, run_fingerprint)
     with bar(total=len(prompts) * args.samples, desc="generate") as progress:
-        count = answer_all(model, tokenizer, prompts, args.out, params, kept=kept, done=progress.update)
-    print(f"{count} completions in {args.out}")
+        lines = answer_all(model, tokenizer, prompts, args.out, params, kept, progress.update)
+    print(f"{lines} completions in {args.out}")
     return 0
 
 

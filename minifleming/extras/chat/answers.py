@@ -1,18 +1,20 @@
-"""Completions of many prompts in one JSONL file, written as they end, so that a killed run goes on where it was.
+"""Samples completions of many prompts into one JSONL file, from which a killed run resumes.
 
-One line a completion: ``id, sample, prompt_ids, completion_ids, text, logprobs, finish_reason``. ``logprobs`` are
-natural, one per completion id, the end token included; ``finish_reason`` is "stop" (an end token) or "length". A file
-beside it, ``F.settings.json``, says how it was made; other settings, another model or other prompts do not go on with
-it. The finished file stands in the order of the prompts.
+One line per completion: ``id, sample, prompt_ids, completion_ids, text, logprobs, finish_reason``.
+``logprobs`` are natural, one per completion id, the end token included; ``finish_reason`` is "stop"
+(an end token) or "length". ``F.settings.json`` next to the file says how it was made; a run with
+other settings, another model or other prompts does not continue it. The finished file is in the
+order of the prompts.
 
-What is sampled after an interruption is what would have been sampled without it, up to the rounding of products of
-other shapes (to the bit with ``run.deterministic``).
+A resumed run samples what the interrupted one would have sampled, up to rounding (to the bit with
+``run.deterministic``).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 from minifleming.extras.chat.styles import conversation
@@ -20,111 +22,96 @@ from minifleming.lm.model import LanguageModel
 from minifleming.lm.sampler import Completion, SamplingParams, generate_stream
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rods.item import read_items
-from minifleming.run.checkpoint import write_text
+from minifleming.run.checkpoint import read_text, write_text
 from minifleming.run.errors import BadInput
 from minifleming.run.journal import can_resume, complete_lines
 
+Lines = dict[tuple[str, int], str]  # by prompt and sample
+
 
 def answer_all(model: LanguageModel, tokenizer: Tokenizer, prompts: dict[str, list[int]], out: Path,
-               params: SamplingParams, *, kept: dict[tuple[str, int], str], done: Callable[[int], None] = lambda count: None) -> int:
-    """``params.samples`` completions of every prompt (ids by name) in ``out``, those of ``resume`` among them.
+               params: SamplingParams, kept: Lines, done: Callable[[int], object]) -> int:
+    """Writes ``params.samples`` completions of every prompt (ids by name) to ``out``.
 
-    -> lines in the file
+    ``kept`` has the lines of an earlier run. Returns the number of lines in the file.
     """
     done(len(kept))
-    missing = [name for name in prompts if any((name, s) not in kept for s in range(params.samples))]
+    wanted = list(product(prompts, range(params.samples)))
+    missing = list(dict.fromkeys(name for name, sample in wanted if (name, sample) not in kept))
     with open(out, "a", encoding="utf-8") as file:
         for rows in generate_stream(model, [prompts[name] for name in missing], missing, params):
             for row in rows:
-                name = missing[row.prompt]
-                if row.ended and (name, row.sample) not in kept:
-                    kept[name, row.sample] = line(name, prompts[name], row, tokenizer)
-                    file.write(kept[name, row.sample])
+                key = missing[row.prompt], row.sample
+                if row.ended and key not in kept:
+                    kept[key] = completion_line(key[0], prompts[key[0]], row, tokenizer)
+                    file.write(kept[key])
                     file.flush()
                     done(1)
-    order = {name: i for i, name in enumerate(prompts)}
-    write_text(out, "".join(kept[at] for at in sorted(kept, key=lambda at: (order[at[0]], at[1]))))
+    write_text(out, "".join(kept[key] for key in wanted))
     return len(kept)
 
 
-def line(name: str, prompt: list[int], row: Completion, tokenizer: Tokenizer) -> str:
-    return json.dumps({"id": name, "sample": row.sample, "prompt_ids": prompt, "completion_ids": row.ids,
-                       "text": tokenizer.decode(row.ids), "logprobs": row.logprobs,
-                       "finish_reason": "stop" if row.finished else "length"}, ensure_ascii=False,
-                      allow_nan=False) + "\n"
+def completion_line(name: str, prompt: list[int], row: Completion, tokenizer: Tokenizer) -> str:
+    record = {"id": name, "sample": row.sample, "prompt_ids": prompt, "completion_ids": row.ids,
+              "text": tokenizer.decode(row.ids), "logprobs": row.logprobs,
+              "finish_reason": "stop" if row.finished else "length"}
+    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def resume(out: Path, prompts: dict[str, list[int]], samples: int, run_fingerprint: dict) -> dict[tuple[str, int], str]:
-    """The lines of an earlier run by (id, sample), a torn last one cut off. Raises BadInput for another run's file.
+def resume(out: Path, prompts: dict[str, list[int]], samples: int, run_fingerprint: dict) -> Lines:
+    """The lines of an earlier run, without a torn last one. Raises BadInput for another run's file.
 
     ``run_fingerprint``: what identifies a run, the model and the settings of sampling.
     """
-    kept: dict[tuple[str, int], str] = {}
+    kept: Lines = {}
     if not can_resume(out, run_fingerprint):
         return kept
     for number, line in complete_lines(out):
-        text = line + "\n"
         try:
-            row = json.loads(text)
-            at = row["id"], row["sample"]
-            known = prompts.get(at[0]) == row["prompt_ids"] and at[1] in range(samples)
+            row = json.loads(line)
+            key = row["id"], row["sample"]
+            known = prompts.get(key[0]) == row["prompt_ids"] and key[1] in range(samples)
         except (ValueError, KeyError, TypeError):
             known = False
         if not known:
-            raise BadInput("is not a completion of these prompts; nothing is overwritten", out, number)
-        kept[at] = text
+            reason = "is not a completion of these prompts; nothing is overwritten"
+            raise BadInput(reason, out, number)
+        kept[key] = line + "\n"
     return kept
 
 
 def check(args) -> None:
-    """Raise BadInput for flags of generate.py that contradict one another or are out of range."""
-    if args.items and args.prompts:
-        raise BadInput("--items and --prompts: give one of them")
+    """Raises BadInput for flags of generate.py that are missing or out of range."""
     if (args.items or args.prompts) and not args.out:
-        raise BadInput("--out: where shall the completions go?")
-    for name in ("out", "raw") + (("samples",) if args.samples != 1 else ()):
-        if getattr(args, name) and not (args.prompts or args.items and name != "raw"):
-            raise BadInput(f"--{name}: only with {'--prompts' if name == 'raw' else '--items or --prompts'}")
-    for name in ("history", "no_thinking", "system"):
-        if getattr(args, name) and (args.items or args.prompts and (name == "history" or args.raw)):
-            raise BadInput(f"--{name.replace('_', '-')}: not with "
-                           f"{'--items' if args.items else '--raw' if args.raw else '--prompts'}")
-    if 0 < args.temperature < 1e-3:
-        raise BadInput("--temperature: 0 (greedy), or at least 0.001")
-    for name, low in (("temperature", 0), ("max_new_tokens", 1), ("samples", 1)):
+        raise BadInput("--out: name the file for the completions")
+    for name, least in (("temperature", 0), ("max_new_tokens", 1), ("samples", 1)):
         value = getattr(args, name)
-        if not low <= value < float("inf"):
+        if not least <= value < float("inf"):
             raise BadInput(f"--{name.replace('_', '-')}: {value} is out of range")
 
 
-def read_prompts(args, tokenizer: Tokenizer) -> dict[str, list[int]] | None:
-    """Ids by name: an item's own id, or the number of a line. None: nothing to read, so a chat."""
+def read_prompts(args, tokenizer: Tokenizer, positions: int) -> dict[str, list[int]]:
+    """Token ids by name: an item's own id, or the number of a line.
+
+    Raises BadInput for a prompt that leaves no position for an answer.
+    """
+    texts = {}
     if args.items:
-        return {item.id: tokenizer.encode(tokenizer.prompt(item.question, item.options))
-                for item in read_items(args.items)}
-    if not args.prompts:
-        return None
-    try:
-        lines = args.prompts.read_text(encoding="utf-8-sig").split("\n")  # numbered as an editor numbers them
-    except OSError as error:
-        raise BadInput(error.strerror or "cannot be read", args.prompts) from None
-    except UnicodeDecodeError:
-        raise BadInput("not UTF-8 text", args.prompts) from None
-    texts = {str(i): text.rstrip("\r").replace("\\n", "\n") for i, text in enumerate(lines, 1) if text.strip()}
+        for item in read_items(args.items):
+            texts[item.id] = tokenizer.prompt(item.question, item.options)
+    else:
+        lines = read_text(args.prompts).removeprefix("\ufeff").split("\n")
+        system = [("system", args.system)] if args.system else []
+        for number, line in enumerate(lines, 1):
+            text = line.rstrip("\r").replace("\\n", "\n")
+            if text.strip() and not args.raw:
+                text = conversation(tokenizer, [*system, ("user", text)], not args.no_thinking)
+            if text.strip():
+                texts[str(number)] = text
     if not texts:
         raise BadInput("no prompts", args.prompts)
-    system = [("system", args.system)] if args.system else []
-
-    def asked(text: str) -> str:
-        return text if args.raw else conversation(tokenizer, [*system, ("user", text)], not args.no_thinking)
-
-    return {name: tokenizer.encode(asked(text)) for name, text in texts.items()}
-
-
-def prompts_that_fit(args, tokenizer: Tokenizer, positions: int) -> dict[str, list[int]] | None:
-    """The prompts of ``read_prompts``. Raises BadInput for one that leaves no position for an answer."""
-    prompts = read_prompts(args, tokenizer)
-    for name, ids in (prompts or {}).items():
+    prompts = {name: tokenizer.encode(text) for name, text in texts.items()}
+    for name, ids in prompts.items():
         if not 0 < len(ids) < positions:
             reason = f"prompt '{name}' has {len(ids)} tokens; the model has {positions} positions"
             raise BadInput(reason, args.items or args.prompts)

@@ -44,11 +44,7 @@ def conversation(tokenizer: Tokenizer, messages: list[Message], thinking: bool =
 def style_of(tokenizer: Tokenizer) -> str:
     """The style of the chat template in ``tokenizer_config.json``."""
     config = read_json_if_any(tokenizer.folder / "tokenizer_config.json")
-    template = config.get("chat_template")
-    if isinstance(template, list):  # named templates: the first one
-        objects = [entry for entry in template if isinstance(entry, dict)]
-        template = objects[0].get("template") if objects else ""
-    return detect_style(template if isinstance(template, str) else "")
+    return detect_style(str(config.get("chat_template", "")))
 
 
 def detect_style(template: str) -> str:

@@ -25,7 +25,7 @@ def write(tiny, tokenizer_folder, tmp_path):
     def run(out=tmp_path / "answers.jsonl", prompts=PROMPTS, samples=3, made=MADE, done=lambda n: None):
         kept = resume(out, prompts, samples, made)
         params = SamplingParams(9, list(range(25)), samples=samples, seed=3, max_num_seqs=3)
-        count = answer_all(model, tokenizer, prompts, out, params, kept=kept, done=done)
+        count = answer_all(model, tokenizer, prompts, out, params, kept, done)
         rows = [json.loads(line) for line in out.read_text().split("\n")[:-1]]
         assert count == len(rows)
         return rows

@@ -12,9 +12,9 @@ from minifleming.lm.sampler import SamplingParams
 from minifleming.lm.tokenizer import Tokenizer, single_turn
 
 
-def shown(pieces, colour=False) -> str:
+def shown(pieces) -> str:
     out = []
-    display = Display(out.append, colour)
+    display = Display(out.append)
     for piece in pieces:
         display.feed(piece)
     display.close()
@@ -34,10 +34,6 @@ def test_sections_do_not_depend_on_the_pieces(text, wanted):
     assert shown([text]) == shown(text) == wanted
     for n in (2, 3, 5, 7):
         assert shown([text[i : i + n] for i in range(0, len(text), n)]) == wanted
-
-
-def test_reasoning_is_dim_where_there_is_colour():
-    assert shown(["<think>r</think>a"], colour=True) == "\x1b[2mreasoning: r\n\x1b[0manswer: a\x1b[0m\n"
 
 
 @pytest.fixture
