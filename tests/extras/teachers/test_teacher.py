@@ -8,9 +8,9 @@ import json
 import pytest
 from chat_server import ChatServer, chat
 
-from minifleming.cold_start import teacher
 from minifleming.cold_start.oracle import Oracle
 from minifleming.cold_start.trace import read_traces
+from minifleming.extras.teachers import __main__ as teacher
 from minifleming.rods.item import write_items
 from minifleming.rods.readers import load_graph
 from minifleming.run.errors import BadInput, RunFailed
