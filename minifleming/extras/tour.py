@@ -35,6 +35,7 @@ from minifleming.run.fields import Config
 from minifleming.run.journal import Journal
 
 TRACES = 600
+SAMPLES = 8  # completions of the item, k
 CANDIDATES = 40  # items that are sampled until one has correct and wrong completions
 TOP = 3
 
@@ -55,13 +56,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="tour", description=__doc__, allow_abbrev=False)
     parser.add_argument("--model", help="tiny or a model folder; without it: a short cold start")
     parser.add_argument("--seed", type=int, default=0, help="seed of items, training and samples")
-    parser.add_argument("--samples", type=int, default=8, help="completions of the item, k")
     args = parser.parse_args(argv)
-    if args.samples < 2:
-        raise BadInput("--samples: must be at least 2")
     if args.seed < 0:
         raise BadInput("--seed: must not be negative")
-    tour = prepare(tour_config(args.seed, args.samples), args.model)
+    tour = prepare(tour_config(args.seed), args.model)
     group = mixed_group(tour)
     item = group[0].item
     show_recipe(tour)
@@ -78,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def tour_config(seed: int, samples: int) -> Config:
+def tour_config(seed: int) -> Config:
     """Returns the settings of the tour, close to those of recipes/tiny.toml."""
     cfg = Config()
     cfg.run.seed = seed
@@ -93,8 +91,8 @@ def tour_config(seed: int, samples: int) -> Config:
     cfg.rl.prompts_per_step = 1
     cfg.rl.max_new_tokens = 64
     cfg.rl.micro_batch_tokens = 3072
-    cfg.stage1.samples_per_prompt = samples
-    cfg.mining.samples = samples
+    cfg.stage1.samples_per_prompt = SAMPLES
+    cfg.mining.samples = SAMPLES
     cfg.mining.failed_below = 0.5
     cfg.mining.mastered_above = 0.9
     return cfg
@@ -135,7 +133,7 @@ def mixed_group(tour: Tour) -> list[Rollout]:
     candidates = sorted(tour.items, key=lambda item: abs(item.hops - 2))[:CANDIDATES]
     for item in candidates:
         [group] = roll_out(tour.model, tour.tokenizer, [(item, item.tier)], cfg.rl,
-                           samples=cfg.stage1.samples_per_prompt, seed=cfg.run.seed, step=1)
+                           samples=SAMPLES, seed=cfg.run.seed, step=1)
         num_correct = sum(rollout.correct for rollout in group)
         if 0 < num_correct < len(group):
             break
@@ -157,7 +155,8 @@ def triple_text(triple: tuple[str, str, str]) -> str:
 
 def show_recipe(tour: Tour) -> None:
     heading(1, "recipe.py", "the stages of Fig. 2")
-    say("graph -> items -> traces -> cold start -> RL stage 1 -> mining -> RL stage 2 -> evaluation")
+    say("graph -> items -> traces -> cold start -> RL stage 1 -> mining -> RL stage 2 "
+        "-> evaluation")
     say(f"graph: {len(tour.graph.names)} nodes, {len(tour.graph)} triples; {len(tour.items)} items")
 
 
@@ -172,8 +171,6 @@ def show_walk(tour: Tour, item: Item) -> None:
         say(f"evidence  {triple_text(triple)}")
     for triple in item.path[1:]:
         say(f"chain     {triple_text(triple)}")
-    choices = ", ".join(step.relation for step in walker.next_steps(root))
-    say(f"functional edges from the root: {choices}")
 
 
 def show_question(tour: Tour, item: Item) -> None:
@@ -203,7 +200,8 @@ def show_model(tour: Tour, item: Item) -> None:
     trace = Oracle(tour.graph, detour_fraction=0.0).make_trace(item, "blind", 0).completion
     before, pointer, _ = trace.partition(" to ")
     started = before + pointer.rstrip()
-    ids = tokenizer.encode(tokenizer.prompt(item.question, item.options)) + tokenizer.encode(started)
+    ids = tokenizer.encode(tokenizer.prompt(item.question, item.options))
+    ids += tokenizer.encode(started)
     with torch.no_grad():
         hidden = model(torch.tensor([ids]))[0, -1]
         logits = model.logits(hidden)
@@ -217,8 +215,9 @@ def show_model(tour: Tour, item: Item) -> None:
 def show_completions(tour: Tour, group: list[Rollout]) -> None:
     heading(6, "lm/sampler.py", f"{len(group)} completions at temperature 1")
     for rollout in group:
+        text = tour.tokenizer.decode(rollout.completion_ids)
         say(f"y_{rollout.sample + 1}  log pi = {sum(rollout.logprobs):.2f}, "
-            f"{len(rollout.completion_ids)} tokens: {tour.tokenizer.decode(rollout.completion_ids)}")
+            f"{len(rollout.completion_ids)} tokens: {text}")
 
 
 def show_rewards(group: list[Rollout]) -> None:
@@ -240,19 +239,15 @@ def show_advantages(group: list[Rollout]) -> None:
 
 def show_update(tour: Tour, group: list[Rollout]) -> None:
     heading(9, "rlvr/update.py", "Eq. 1: the loss, its coefficients, one AdamW step")
-    cfg, model = tour.cfg, tour.model
-    optimizer = adamw(model, cfg.rl.lr, tuple(cfg.rl.betas), cfg.rl.weight_decay)
+    rl = tour.cfg.rl
+    optimizer = adamw(tour.model, rl.lr, tuple(rl.betas), rl.weight_decay)
     before = [math.fsum(r.logprobs) for r in group]
-    metrics = update(model, optimizer, [group], cfg.rl)
+    metrics = update(tour.model, optimizer, [group], rl)
     say(f"loss = -(1/k) sum_i A_i log pi(y_i|x) = {metrics['loss']:.4f}, "
         f"gradient norm {metrics['grad_norm']:.3f}; k * prompts = {len(group)}")
     for r, logprob in zip(group, before):
-        say(f"y_{r.sample + 1}  coefficient of each token: -A / {len(group)} = {r.coefficient:+.5f}; "
-            f"A log pi = {r.advantage * logprob:+.4f}")
-    again = roll_out(model, tour.tokenizer, [(group[0].item, group[0].pool)], cfg.rl,
-                     samples=len(group), seed=cfg.run.seed, step=2)[0]
-    num_correct = sum(rollout.correct for rollout in again)
-    say(f"after the step, new samples: {num_correct} of {len(again)} correct")
+        say(f"y_{r.sample + 1}  coefficient of each token: -A / {len(group)} = "
+            f"{r.coefficient:+.5f}; A log pi = {r.advantage * logprob:+.4f}")
 
 
 def show_mining(tour: Tour, group: list[Rollout]) -> None:

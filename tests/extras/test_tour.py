@@ -21,7 +21,7 @@ def output():
 
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
-        assert tour.main(["--samples", "8"]) == 0
+        assert tour.main([]) == 0
     return text.getvalue()
 
 
@@ -72,7 +72,7 @@ def test_the_page_lists_the_same_files_in_the_same_order(output):
     assert listed[:10] == [file for _, file in STOP.findall(output)]
 
 
-@pytest.mark.parametrize("arguments", [["--samples", "1"], ["--seed", "-1"], ["--model", "missing"]])
+@pytest.mark.parametrize("arguments", [["--seed", "-1"], ["--model", "missing"]])
 def test_bad_arguments_are_refused(arguments, capsys):
     from minifleming.run.errors import run_cli
 

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Sequence
 from decimal import Decimal
 from functools import lru_cache
+from operator import mul, truediv
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,21 +22,14 @@ TERMS = 16  # maximum number of terms of one side
 ZERO = {"°f": 32}  # where a scale's zero is not 0 of the kind's first unit
 
 
-def read_units() -> dict[str, tuple[str, Decimal]]:
-    """Returns (kind, size) of every unit of units.toml."""
-    text = (Path(__file__).parent / "units.toml").read_text(encoding="utf-8")
-    units = {}
-    for kind, row in tomllib.loads(text).items():
-        for entry in row["units"].split():
-            name, _, size = entry.partition("=")
-            entry = ("" if kind == "none" else kind, Decimal(size))
-            units[name] = entry
-            if name.isascii() and name.isalpha() and len(name) > 3:
-                units[name + "s"] = entry
-    return units
-
-
-UNITS = read_units()
+UNITS: dict[str, tuple[str, Decimal]] = {}  # kind and size of every unit of units.toml
+for kind, row in tomllib.loads(
+        (Path(__file__).parent / "units.toml").read_text(encoding="utf-8")).items():
+    for entry in row["units"].split():
+        name, _, size = entry.partition("=")
+        UNITS[name] = ("" if kind == "none" else kind, Decimal(size))
+        if name.isascii() and name.isalpha() and len(name) > 3:
+            UNITS[name + "s"] = UNITS[name]
 CALENDAR = {name for name, (kind, size) in UNITS.items()  # months and years vary in length
             if kind == "time" and size > 2e6}
 
@@ -139,18 +133,14 @@ def quantity(token: Token) -> Side:
 def times(one: Side, other: Side, power: int) -> Side:
     """Returns the product, or the quotient for power -1. Raises ZeroDivisionError."""
     kinds = multiply_kinds(one.kinds, other.kinds, power)
-    hundred = one.hundred or other.hundred
-    bare = one.bare
-    if power > 0:
-        if other.bare and other.number:
-            bare += (other.number,)
-        return Side(one.number * other.number, one.base * other.base, kinds,
-                    hundred=hundred, bare=bare)
-    if not other.number:
+    if power < 0 and not other.number:
         raise ZeroDivisionError
-    if other.bare:
-        bare += (1 / other.number,)
-    return Side(one.number / other.number, one.base / other.base, kinds, hundred=hundred, bare=bare)
+    bare = one.bare
+    if other.bare and other.number:
+        bare += (other.number if power > 0 else 1 / other.number,)
+    operation = mul if power > 0 else truediv
+    return Side(operation(one.number, other.number), operation(one.base, other.base), kinds,
+                hundred=one.hundred or other.hundred, bare=bare)
 
 
 def compute(run: Sequence[Token]) -> Side | None:
