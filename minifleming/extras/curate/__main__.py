@@ -50,10 +50,8 @@ def parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    for name in ("n", "samples"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise BadInput(f"--{name}: must be positive")
+    if args.samples < 1 or (args.n is not None and args.n < 1):
+        raise BadInput("--n, --samples: must be positive")
     ratios = {"source": read_ratios("--mix", args.mix),
               "language": read_ratios("--languages", args.languages),
               "tier": read_ratios("--tiers", args.tiers)}

@@ -77,7 +77,6 @@ NATS = 50.0
 NEAR = 1.6
 QUESTION = 0.5
 RETOUCHED = 0.9
-THIRTY = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +262,7 @@ class Index:
             return {"rule": "near", **evidence}
         if telling and options >= RETOUCHED:
             shorter = min(len(text.tokens), len(other.tokens))
-            allowed = 1 + shorter // THIRTY if shorter >= 4 or both >= self.nats else 0
+            allowed = 1 + shorter // 30 if shorter >= 4 or both >= self.nats else 0
             changed = distance(text.tokens, other.tokens, allowed)
             if changed <= allowed:
                 return {"rule": "retouched", **evidence, "words changed": changed}

@@ -73,9 +73,8 @@ def too_short(question: str) -> bool:
 def is_empty(text: str) -> bool:
     """Says whether a text is punctuation or a missing value. "+" or "↑" is an answer."""
     bare = text.strip().casefold()
-    if bare in EMPTY:
-        return True
-    return not any(c.isalnum() or unicodedata.category(c)[0] == "S" or c in "-−" for c in bare)
+    return bare in EMPTY or not any(
+        c.isalnum() or unicodedata.category(c)[0] == "S" or c in "-−" for c in bare)
 
 
 def doubled(options: dict[str, str]) -> tuple[str, dict] | None:

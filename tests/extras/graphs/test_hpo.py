@@ -113,16 +113,20 @@ def test_modifiers_and_courses_are_skipped_without_a_word(tmp_path, capsys, term
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("text, share", [
-    ("", None), ("3/7", 3 / 7), ("7/7", 1), ("9/7", 1), ("12%", 0.12), ("12.5%", 0.125), ("100%", 1), ("130%", 1),
-    ("HP:0040280", 1), ("HP:0040281", 0.895), ("HP:0040282", 0.545), ("HP:0040283", 0.17), ("HP:0040284", 0.025),
-    ("3/0", None), ("often", None), ("HP:0000001", None), ("-1/3", None), ("1/3/5", None), ("1.5/3", 0.5),
-    (" 3/7 ", 3 / 7)])
-def test_frequencies(tmp_path, text, share):
-    graph = load_graph(release(tmp_path, [note("OMIM:1", "Flu", "HP:1000001", text), note("OMIM:1", "Flu", "HP:1000003",
-                                                                                          "1/2")]))
-    assert graph.frequency("Flu", "has_phenotype", "Odd gait") == (share if share is None else pytest.approx(share))
-    assert graph.frequency("Flu", "has_phenotype", "Blue ears") == 0.5
+def test_frequencies(tmp_path):
+    wrong = []
+    for text, share in (("", None), ("3/7", 3 / 7), ("7/7", 1), ("9/7", 1), ("12%", 0.12),
+                        ("12.5%", 0.125), ("100%", 1), ("130%", 1), ("HP:0040280", 1),
+                        ("HP:0040281", 0.895), ("HP:0040282", 0.545), ("HP:0040283", 0.17),
+                        ("HP:0040284", 0.025), ("3/0", None), ("often", None), ("-1/3", None),
+                        ("HP:0000001", None), ("1/3/5", None), ("1.5/3", 0.5), (" 3/7 ", 3 / 7)):
+        notes = [note("OMIM:1", "Flu", "HP:1000001", text), note("OMIM:1", "Flu", "HP:1000003", "1/2")]
+        graph = load_graph(release(tmp_path, notes))
+        found = graph.frequency("Flu", "has_phenotype", "Odd gait")
+        if found != (share if share is None else pytest.approx(share)):
+            wrong.append((text, found))
+        assert graph.frequency("Flu", "has_phenotype", "Blue ears") == 0.5
+    assert not wrong
 
 
 @pytest.mark.parametrize("frequency, qualifier", [

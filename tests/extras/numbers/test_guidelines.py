@@ -1,14 +1,17 @@
-"""Laws of extras/numbers/guidelines.py: what a snippet asks for, what it forbids, and which files are refused."""
+"""Tests for guideline snippets: required words, forbidden phrases, and bad files."""
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 
 from minifleming.extras.numbers.guidelines import Snippet, agrees, read_guidelines
 from minifleming.run.errors import BadInput
 
+CASES = json.loads((Path(__file__).parents[2] / "data" / "guidelines.json").read_text("utf-8"))
 HEADER = "id\twhen\tsay\tnever\n"
 ROW = "w\tWarfarin; pregnan\tavoid; contraindicated\twarfarin is safe; start  warfarin\n"
 NEVER = Snippet("n", ("warfarin",), (), ("start warfarin", "warfarin is safe"))
@@ -25,33 +28,35 @@ def file(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("ends", ["\n", "\r\n"])
-@pytest.mark.parametrize("bom", ["", "\ufeff"])
-def test_a_file_is_read(file, ends, bom):
-    text = bom + HEADER + ROW + "\n" + "x\ta\t\tb \"c\n"
-    assert read_guidelines(file(text.replace("\n", ends))) == (
-        Snippet("w", ("warfarin", "pregnan"), ("avoid", "contraindicated"), ("warfarin is safe", "start warfarin")),
-        Snippet("x", ("a",), (), ('b "c',)))
+def test_a_file_is_read_with_any_line_ends(file):
+    text = HEADER + ROW + "\n" + "x\ta\t\tb \"c\n"
+    expected = (Snippet("w", ("warfarin", "pregnan"), ("avoid", "contraindicated"),
+                        ("warfarin is safe", "start warfarin")),
+                Snippet("x", ("a",), (), ('b "c',)))
+    for mark in ("", "\ufeff"):
+        for end in ("\n", "\r\n"):
+            assert read_guidelines(file(mark + text.replace("\n", end))) == expected
 
 
-@pytest.mark.parametrize("text, line, reason", [
-    ("", 1, "the header must be"),
-    ("id,when,say,never\n", 1, "the header must be"),
-    (HEADER, None, "no snippets"),
-    (HEADER + "\n \t \n", None, "no snippets"),
-    (HEADER + ROW + "x\ta\tb\n", 3, "3 cells, not 4"),
-    (HEADER + "\n" + ROW.replace("\n", "\tmore\n"), 3, "5 cells, not 4"),
-    (HEADER + "x\t ; \tb\tc\n", 2, "must not be empty"),
-    (HEADER + "x\ta\t\t;\n", 2, "must not be empty"),
-    (HEADER + "\ta\tb\tc\n", 2, "must not be empty"),
-    (HEADER + ROW + ROW, 3, "is on an earlier line"),
-    (HEADER.encode() + b"x\ta\t\xff\t\n", None, "not UTF-8"),
-])
-def test_a_bad_row_is_refused_with_its_line(file, text, line, reason):
-    path = file(text)
-    with pytest.raises(BadInput) as error:
-        read_guidelines(path)
-    assert str(error.value).startswith(f"{path}:{line}: " if line else f"{path}: ") and reason in str(error.value)
+def test_a_bad_row_is_refused_with_its_line(file):
+    wrong = []
+    for text, line, reason in (
+            ("", 1, "the header must be"), ("id,when,say,never\n", 1, "the header must be"),
+            (HEADER, None, "no snippets"), (HEADER + "\n \t \n", None, "no snippets"),
+            (HEADER + ROW + "x\ta\tb\n", 3, "3 cells, not 4"),
+            (HEADER + "\n" + ROW.replace("\n", "\tmore\n"), 3, "5 cells, not 4"),
+            (HEADER + "x\t ; \tb\tc\n", 2, "must not be empty"),
+            (HEADER + "x\ta\t\t;\n", 2, "must not be empty"),
+            (HEADER + "\ta\tb\tc\n", 2, "must not be empty"),
+            (HEADER + ROW + ROW, 3, "is on an earlier line"),
+            (HEADER.encode() + b"x\ta\t\xff\t\n", None, "not UTF-8")):
+        path = file(text)
+        with pytest.raises(BadInput) as error:
+            read_guidelines(path)
+        place = f"{path}:{line}: " if line else f"{path}: "
+        if not str(error.value).startswith(place) or reason not in str(error.value):
+            wrong.append((text, str(error.value)))
+    assert not wrong
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
@@ -61,52 +66,27 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
         read_guidelines(tmp_path)
 
 
-@pytest.mark.parametrize("text, fine", [
-    ("start warfarin", False),
-    ("We START\n warfarin", True),  # two lines are two clauses
-    ("Start   Warfarin today", False),
-    ("restart warfarin", True),
-    ("do not start warfarin", True),
-    ("don't start warfarin", True),
-    ("never start warfarin", True),
-    ("avoid heparin, start warfarin", False),
-    ("avoid heparin; do not start warfarin", True),
-    ("this is not fever but start warfarin", False),
-    ("do not start warfarin. Later start warfarin", False),
-    ("it is contraindicated to start warfarin", True),
-    ("a note: start warfarin", False),
-    ("stop heparin and start warfarin", False),
-    ("nothing else, so start warfarin", False),
-    ("start warfarin without delay", False),
-    ("warfarin is safe", False),
-    ("warfarin is not safe", True),
-])
-def test_what_is_never_said(text, fine):
-    assert agrees(text, "warfarin?", [NEVER]) is fine
+def test_phrases_that_must_not_be_said():
+    """(reasoning, expected verdict)"""
+    wrong = [text for text, fine in CASES["never"] if agrees(text, "warfarin?", [NEVER]) is not fine]
+    assert not wrong
 
 
-@pytest.mark.parametrize("text, known, fine", [
-    ("avoid it", "warfarin in pregnancy", True),
-    ("AVOIDED", "Warfarin, pregnant", True),
-    ("unavoidable", "warfarin in pregnancy", False),
-    ("it is not contraindicated", "warfarin in pregnancy", False),
-    ("it isn't contraindicated", "warfarin in pregnancy", False),
-    ("it is not rare, and contraindicated", "warfarin in pregnancy", True),
-    ("it is not contraindicated here, yet avoid it", "warfarin in pregnancy", True),
-    ("nothing", "warfarin in pregnancy", False),
-    ("nothing", "warfarin", None),
-    ("a pregnant woman", "warfarin", False),
-    ("nothing", "impregnant warfarin", None),
-    ("avoid", "warfarin", None),
-])
-def test_what_must_be_said(text, known, fine):
-    assert agrees(text, known, [SAY]) is fine
+def test_words_that_must_be_said():
+    """(reasoning, question, expected verdict)"""
+    wrong = []
+    for text, known, fine in CASES["say"]:
+        if agrees(text, known, [SAY]) is not fine:
+            wrong.append((text, known))
+    assert not wrong
 
 
-@pytest.mark.parametrize("text, fine", [("应禁用，改肝素", True), ("可使用华法林，而非肝素", False),
-                                        ("不使用华法林，用肝素", True), ("应使用华法林和肝素", False), ("休息", False)])
-def test_chinese_has_no_blanks_to_mark_where_words_begin(text, fine):
-    assert agrees(text, "妊娠患者能否用华法林", [CHINESE]) is fine
+def test_chinese_words_are_found_without_spaces():
+    wrong = []
+    for text, fine in CASES["chinese"]:
+        if agrees(text, "妊娠患者能否用华法林", [CHINESE]) is not fine:
+            wrong.append(text)
+    assert not wrong
 
 
 def test_each_snippet_that_applies_must_be_kept_and_the_others_do_not_matter():
@@ -122,11 +102,11 @@ def test_words_are_no_patterns():
     assert agrees("anything", "xxy", [Snippet("p", ("x+y",), ("(d",), ())]) is None
 
 
-@pytest.mark.parametrize("unit", [
-    "start warfarin ", "not start warfarin ", "not ", ",", "start", "not start warfarin,",
-])
-def test_a_megabyte_is_read_in_linear_time(unit):
-    text = "warfarin pregnan " + unit * (1_000_000 // len(unit))
-    start = time.process_time()
-    agrees(text, text, [NEVER, SAY])
-    assert time.process_time() - start < 2
+@pytest.mark.slow
+def test_a_megabyte_is_read_in_linear_time():
+    for unit in ("start warfarin ", "not start warfarin ", "not ", ",", "start",
+                 "not start warfarin,"):
+        text = "warfarin pregnan " + unit * (1_000_000 // len(unit))
+        start = time.process_time()
+        agrees(text, text, [NEVER, SAY])
+        assert time.process_time() - start < 2
