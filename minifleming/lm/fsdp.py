@@ -62,9 +62,8 @@ def fsdp_mesh(ranks: int, size: int, device: torch.device) -> DeviceMesh:
     size = size or ranks
     if ranks % size:
         raise BadInput(f"run.fsdp_size: {ranks} ranks are no whole number of groups of {size}")
-    if size == ranks:
-        return init_device_mesh(device.type, (ranks,), mesh_dim_names=("shard",))
-    return init_device_mesh(device.type, (ranks // size, size), mesh_dim_names=("copy", "shard"))
+    shape = (ranks,) if size == ranks else (ranks // size, size)
+    return init_device_mesh(device.type, shape, mesh_dim_names=("copy", "shard")[-len(shape) :])
 
 
 def local_row_range(parameter: Tensor) -> slice:

@@ -81,8 +81,7 @@ def write_tensors(folder: Path | None, tensors: dict[str, Tensor], dtype: torch.
             save_safetensors(part, folder / file)
     if folder and len(parts) > 1:
         index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
-        text = json.dumps(index, indent=2, sort_keys=True)
-        (folder / f"{stem}.safetensors.index.json").write_text(text + "\n")
+        (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
 def split_by_size(sizes: dict[str, int]) -> list[list[str]]:

@@ -49,11 +49,14 @@ class Tokenizer:
     def __init__(self, folder: Path):
         """Raises BadInput for a missing or unreadable file, and if there is no end token."""
         self.folder = Path(folder)
-        self.backend = load_backend(self.folder / "tokenizer.json")
+        path = self.folder / "tokenizer.json"
+        try:
+            self.backend = Backend.from_file(str(path))
+        except Exception as error:  # the tokenizers package raises bare Exception
+            raise BadInput(f"not a readable tokenizer: {error}", path) from None
         config_path = self.folder / "tokenizer_config.json"
         config = read_json_if_any(config_path)
-        wording = config.get("minifleming", {})
-        self.instruction, self.option_format = read_wording(wording, config_path)
+        self.instruction, self.option_format = read_wording(config, config_path)
         self.end_ids = self.find_end_ids(config.get("eos_token"))
         if not self.end_ids:
             raise BadInput("no end token: 'eos_token' is missing or unknown", config_path)
@@ -110,20 +113,14 @@ def control_pattern(backend: Backend) -> re.Pattern:
     return re.compile("|".join(patterns), re.IGNORECASE)
 
 
-def load_backend(path: Path) -> Backend:
-    try:
-        return Backend.from_file(str(path))
-    except Exception as error:  # the tokenizers package raises bare Exception
-        raise BadInput(f"not a readable tokenizer: {error}", path) from None
-
-
 def read_json_if_any(path: Path) -> dict:
     """The object in a file; {} if there is no file."""
     return read_json_dict(path) if path.exists() else {}
 
 
-def read_wording(wording: dict, path: Path) -> tuple[str, str]:
+def read_wording(config: dict, path: Path) -> tuple[str, str]:
     """Instruction and option format. Raises BadInput unless the format shows label and text."""
+    wording = config.get("minifleming", {})
     try:
         instruction = wording.get("instruction", INSTRUCTION)
         option_format = wording.get("option", OPTION)

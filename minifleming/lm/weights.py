@@ -31,7 +31,6 @@ from minifleming.run.fields import Config
 TINY = Path(__file__).parent.parent / "assets" / "tiny"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 STORED_DTYPES = ("BF16", "F16", "F32")  # as safetensors names them
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 BITS_OF_SIZE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 CHECKSUM_FACTOR = 0x1E3779B97F4A7C15
 CHECKSUM_CHUNK = 2**22  # values at a time
@@ -169,7 +168,7 @@ def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path | None,
     (folder / "config.json").write_text(model.config.to_json(dtype, tokenizer.end_ids))
     generation = {"eos_token_id": tokenizer.end_ids, "do_sample": False}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
-    for name in TOKENIZER_FILES:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
         if (tokenizer.folder / name).exists():
             shutil.copyfile(tokenizer.folder / name, folder / name)
 

@@ -1,9 +1,9 @@
-"""What the tests of all kernels share: inputs, gradients, and an honest tolerance.
+"""Helpers of the kernel tests: inputs, gradients and tolerances.
 
-A kernel of inputs in fp32 is held against fp64. A kernel of bf16 inputs computes in fp32 and rounds its outputs once,
-so it is within half a unit in the last place, 2^-8 relative, of the fp64 result *of the same bf16 inputs*; the
-interpreter cuts the last bits off instead, a whole unit. ``close`` takes 2^-7 of the value, plus a term for sums, whose
-terms are larger than they.
+fp32 kernels are compared with fp64. A bf16 kernel computes in fp32 and rounds its outputs once, so
+it is within half a unit in the last place (2^-8 relative) of the fp64 result for the same bf16
+inputs; Triton's interpreter truncates instead, which is a whole unit. ``close`` allows 2^-7 of the
+value, plus a term for sums whose terms are larger than the sum.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def noise(*shape: int, seed: int = 0, scale: float = 1.0, dtype: torch.dtype = t
 
 
 def close(found: Tensor, wanted: Tensor, dtype: torch.dtype, terms: float = 1.0) -> None:
-    """``wanted`` in fp64 of the very inputs that the kernel had; ``terms``: the size of what is summed to it."""
+    """``wanted``: the fp64 result for the kernel's own inputs; ``terms``: size of the terms of its sum."""
     assert found.shape == wanted.shape and found.isfinite().all()
     if dtype == torch.float32:
         torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5 * max(1.0, terms))
@@ -30,15 +30,15 @@ def close(found: Tensor, wanted: Tensor, dtype: torch.dtype, terms: float = 1.0)
 
 
 def gradients(f, above: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """(f of the inputs, and the gradient of each for the cotangent ``above``)."""
+    """(f of the inputs, gradient of each input for the cotangent ``above``)."""
     leaves = [x.detach().clone().requires_grad_() for x in inputs]
     out = f(*leaves)
     return (out.detach(), *torch.autograd.grad(out, leaves, above.to(out.dtype)))
 
 
 def mend_interpreter(monkeypatch) -> None:
-    """Two faults of Triton's: its interpreter multiplies the bits of bf16 as integers, and that of 3.6 makes an int of
-    an array of one element, which NumPy 2.4 refuses."""
+    """Work around two faults of Triton: its interpreter multiplies the bits of bf16 as integers, and that of
+    3.6 converts an array of one element to int, which NumPy 2.4 refuses."""
     dot, tensor = interpreter.InterpreterBuilder.create_dot, interpreter._patch_lang_tensor
 
     def widened(x):

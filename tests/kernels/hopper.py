@@ -1,11 +1,12 @@
-"""A kernel compiled for Hopper without a GPU, and what its machine code says.
+"""Compiles a kernel for Hopper without a GPU and counts its machine instructions.
 
     python tests/kernels/hopper.py < requests.json > answers.json
 
-``compiled`` asks a fresh interpreter, since in the tests' own every kernel belongs to Triton's interpreter. A request:
-{"kernel": "swiglu.forward_kernel", "types": {"g": "*bf16", "columns": "i32", ...}, "constants": {"BLOCK": 1024},
-"warps": 4, "stages": 3}; pointers and integers count as divisible by 16 unless named in "odd". "types" are all
-parameters in their order, a constant's type is "constexpr".
+``compiled`` starts a fresh interpreter, since the tests' own process runs every kernel in Triton's
+interpreter. A request: {"kernel": "swiglu.forward_kernel", "types": {"g": "*bf16", "columns":
+"i32", ...}, "constants": {"BLOCK": 1024}, "warps": 4, "stages": 3}. Pointers and integers count as
+divisible by 16 unless they are named in "odd". "types" lists all parameters in order; the type of a
+constant is "constexpr".
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED_LIMIT = 227 * 1024  # bytes of shared memory that a block may have on Hopper
-REGISTERS = 255  # a thread's
+REGISTERS = 255  # of a thread
 
 
 def compiled(*requests: dict) -> list[dict]:
-    """-> for each {registers, spilled (bytes of local memory or stack), shared, instructions: {name: count}}
+    """-> for each request {registers, spilled (bytes of local memory or stack), shared, instructions}
 
-    An instruction's name is its opcode with modifiers: LDG.E.128, HGMMA.64x64x16.F32.BF16, ...
+    ``instructions`` maps names to counts; a name is the opcode with modifiers: LDG.E.128,
+    HGMMA.64x64x16.F32.BF16, ...
     """
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"PYTHONWARNINGS": "ignore"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
@@ -38,18 +40,18 @@ def compiled(*requests: dict) -> list[dict]:
 
 
 def ops(answer: dict, start: str) -> int:
-    """How many instructions begin so: ``ops(a, "LDG.E.128")``, ``ops(a, "HGMMA")``."""
+    """Number of instructions whose names begin so: ``ops(a, "LDG.E.128")``, ``ops(a, "HGMMA")``."""
     return sum(count for name, count in answer["instructions"].items() if name.startswith(start))
 
 
 def sound(answer: dict) -> None:
-    """What holds for every kernel of ours: nothing spilled, shared memory and registers within the limits."""
+    """Limits of all our kernels: no spills, and shared memory and registers that Hopper has."""
     assert answer["spilled"] == 0 and ops(answer, "LDL") == ops(answer, "STL") == 0, answer
     assert answer["shared"] <= SHARED_LIMIT and answer["registers"] <= REGISTERS, answer
 
 
 def build(request: dict) -> dict:
-    """In the fresh interpreter: compile, disassemble, count."""
+    """Runs in the fresh interpreter: compile, disassemble, count."""
     import importlib
 
     import triton

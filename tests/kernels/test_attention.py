@@ -1,4 +1,4 @@
-"""Attention over segments: values and gradients against fp64, a second way, who reads whom by bits, machine code."""
+"""Tests for kernels/attention.py: values, gradients, isolation of segments, machine code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.kernels.hopper import compiled, ops, sound
 
 @pytest.fixture
 def small(monkeypatch):
-    """Blocks of 16 or 32 and pieces of 3 units: all that happens at blocks' edges happens in few tokens."""
+    """Blocks of 16 or 32 and pieces of 3 units, so that few tokens reach all edges of blocks."""
     sizes = [(32, 16, 4, 1), (16, 16, 4, 1), (16, 32, 4, 1)]
     for used_in in (module, attention_schedule):
         monkeypatch.setattr(used_in, "tiles", lambda width, wide: sizes)
@@ -45,7 +45,7 @@ def wanted(segments: Segments, *tensors: Tensor, way=reference.segment_attention
 
 
 def one_by_one(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
-    """A second way: PyTorch's attention, segment by segment, over the keys of what it reads and its own."""
+    """PyTorch's attention, segment by segment, over the keys of the prefix and the segment itself."""
     found = []
     for start, length, first, size, _, _ in segments.table().tolist():
         own = slice(start, start + length)
@@ -56,8 +56,8 @@ def one_by_one(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
 
 
 def check(segments: Segments, *tensors: Tensor, way=reference.segment_attention) -> None:
-    """A bf16 kernel rounds o, the weights and the scores' gradients too, each by 2^-9: a sum's terms are off by as much
-    as twice that, and are as large as the largest of the values, however small the sum."""
+    """A bf16 kernel also rounds o, the weights and the gradients of the scores, each by 2^-9. The terms of a sum
+    are off by up to twice that, and are as large as the largest value even if the sum is small."""
     dtype = tensors[0].dtype
     for mine, theirs in zip(kernel(segments, *tensors), wanted(segments, *tensors, way=way)):
         assert mine.dtype == dtype and mine.is_contiguous()
@@ -89,7 +89,7 @@ def test_heads(H, K, D, small):
 @pytest.mark.parametrize("dtype, H, K, D", [(torch.bfloat16, 2, 1, 64), (torch.bfloat16, 1, 1, 128),
                                             (torch.float16, 1, 1, 32), (torch.float32, 1, 1, 64)])
 def test_the_blocks_of_the_real_kernels(dtype, H, K, D):
-    """One more than a block, at the sizes that run on a GPU."""
+    """One token more than a block, with the block sizes of a GPU."""
     segments = Segments([129, 65], [-1, 0])
     check(segments, *inputs(segments, H, K, D, dtype))
 
@@ -108,7 +108,7 @@ def test_random_trees_a_second_way(seed, small):
 
 
 def test_large_scores_neither_overflow_nor_vanish(small):
-    """All of a row's weight may lie on one key, of the prompt or its own, and scores go down to -1e4."""
+    """All weight of a row on one key, of the prompt or of its own; scores down to -1e4."""
     segments = Segments([20, 21], [-1, 0])
     tensors = inputs(segments, 1, 1, 16, scale=30)
     for mine, theirs in zip(kernel(segments, *tensors), wanted(segments, *tensors)):
@@ -119,7 +119,8 @@ def test_large_scores_neither_overflow_nor_vanish(small):
 
 
 def test_what_is_not_read_changes_no_bit(small):
-    """NaN in one segment reaches those that read it, and as gradients what they read; all others keep their bits."""
+    """NaN in one segment reaches the segments that read it, and in gradients those it reads; all others keep their
+    bits."""
     lengths, reads = [20, 17, 9, 18, 7], [-1, 0, 0, -1, 3]
     segments = Segments(lengths, reads)
     tensors = inputs(segments, 1, 1, 16)
@@ -140,8 +141,8 @@ def test_what_is_not_read_changes_no_bit(small):
 
 
 def test_the_same_bits_whatever_the_strides(small):
-    """q, k and v are views of one projection, or of heads before tokens, or stand between NaN; so may the gradient from
-    above be."""
+    """q, k and v may be views of one projection, have heads before tokens, or lie between NaN; so may the
+    cotangent."""
     segments = Segments([18, 5], [-1, 0])
     N, H, K, D = 23, 2, 1, 16
     above, *qkv = inputs(segments, H, K, D)
@@ -180,8 +181,8 @@ def test_what_the_kernels_cannot_do_is_refused():
 
 @pytest.mark.parametrize("width, heads, groups", [(64, 2, 7), (128, 4, 7)])
 def test_work_is_shared_out(width, heads, groups):
-    """Eight answers of 1,024 tokens to a prompt of 256, where a block of the prompt has 8 times the work of another:
-    every query and every unit is somebody's once, and the longest program is short beside the whole."""
+    """Eight completions of 1,024 tokens of a prompt of 256, where a block of the prompt has 8 times the work of
+    another: every query and unit is covered once, and the longest program is short compared with the whole."""
     segments = Segments([256] + [1024] * 8, [-1] + [0] * 8)
     forward, _, (queries, keys, _, _) = tiles(width, False)
     work = query_blocks(segments, forward[0])
@@ -220,8 +221,8 @@ def request(name: str, width: int, heads: int, groups: int, tile: tuple[int, int
 
 @pytest.mark.slow
 def test_machine_code():
-    """Nothing spilled; tiles come 16 bytes at a time past the registers; every product is Hopper's own, in two loops,
-    of whole blocks and of edges. At head width 64 two programs or more fit a multiprocessor."""
+    """No spills; tiles are copied 16 bytes at a time past the registers; every product is a Hopper instruction, in
+    two loops (whole blocks, edges). With heads of 64, at least two programs fit a multiprocessor."""
     cases = [(name, width, *heads, tile, products)
              for width, *heads in ((64, 2, 7), (128, 4, 7))
              for name, tile, products in zip(PARAMETERS, tiles(width, False), (2, 3, 4))]

@@ -1,6 +1,7 @@
-"""Decode attention: any lengths and groups against fp64, nothing read that does not count, bits, and the machine code.
+"""Tests for kernels/decode_attention.py: any lengths and groups against fp64, bits, and machine code.
 
-Beyond every length the caches hold NaN, and so do workspace and output before each call: what is read or left, shows.
+Caches hold NaN beyond every length, and so do workspace and output before each call: a value that
+should not be read, or is not written, shows.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def run(arguments: tuple[Tensor, ...], space: Workspace | None = None) -> Tensor
 
 
 def cut_into(prompt: int, own: int, arguments: tuple[Tensor, ...]) -> Workspace:
-    """A workspace of so many splits."""
+    """A workspace with this many splits."""
     n, H, D = arguments[0].shape
     return Workspace(torch.full((n, H, prompt + own, D), NAN), torch.full((n, H, prompt + own, 2), NAN), prompt, own)
 
@@ -64,7 +65,7 @@ def exact(arguments: tuple[Tensor, ...]) -> Tensor:
 
 
 def check(arguments: tuple[Tensor, ...]) -> Tensor:
-    """bf16: weights are rounded before they meet the values, of which some are as large as 4."""
+    """In bf16 weights are rounded before they multiply the values, some of which are as large as 4."""
     found = run(arguments)
     assert found.dtype == arguments[0].dtype
     close(found, exact(arguments), found.dtype, terms=1.0 if found.dtype == torch.float32 else 4.0)
@@ -75,14 +76,14 @@ def check(arguments: tuple[Tensor, ...]) -> Tensor:
                                           ((7, 1, 128), torch.float32), ((7, 1, 64), torch.bfloat16),
                                           ((4, 2, 32), torch.bfloat16)])
 def test_values(shape, dtype):
-    """Lengths at the edges of blocks, an idle row, a full cache; groups ragged, with holes, in any order, or empty."""
+    """Lengths at the edges of blocks, an idle row, a full cache; groups that are ragged, unordered, or empty."""
     block, most = module.blocks(dtype)
     groups = [[4, -1, 0, 2, 5], [-1, -1, -1, -1, -1], [-1, 3, -1, -1, -1]]
     check(case([1, block - 1, block, block + 1, 0, 2 * block + 5], [block + 1, 7, 2 * block], groups, shape, dtype))
 
 
 def test_every_length():
-    """Of own tokens and, the other way round, of the prompt, over two blocks' edges."""
+    """Lengths of own tokens, or of the prompt, on both sides of two block edges."""
     lengths = [*range(19), 31, 32, 33]
     check(case(lengths, lengths, [[i] for i in reversed(range(22))]))
     found = check(case(lengths[:3], *NO_PROMPTS))
@@ -90,7 +91,7 @@ def test_every_length():
 
 
 def test_rows_of_a_group_and_rows_alone():
-    """Several tiles of a prompt, each with rows that have own tokens, or none yet, beside rows without a prompt."""
+    """A prompt of several tiles, with rows that have own tokens or none yet, next to rows without a prompt."""
     order = [9, 3, 6, 0, 8, 2, 4]
     check(case([3, 0, 20, 1, 0, 17, 2, 5, 0, 10], [33], [order], (3, 1, 16)))
 
@@ -111,7 +112,7 @@ def test_nothing_at_all():
 
 @pytest.mark.parametrize("rising", [1, -1])
 def test_extreme_scores(rising):
-    """From -2500 to 2500, the largest in the first or last block, of the prompt or not; then all alike."""
+    """Scores from -2500 to 2500, the largest in the first or last block, of the prompt or not; then all equal."""
     arguments = case([40, 40, 40], [40], [[2, 0]])
     q, keys, _, _, prompt_keys = arguments[:5]
     q.zero_()[..., 0] = 100.0 * rising
@@ -151,7 +152,7 @@ def test_a_row_does_not_depend_on_the_others():
 
 
 def test_parts_of_larger_tensors():
-    """Queries within a row of q, k and v; a layer of a cache, some of its slots and places; rows of an output."""
+    """Queries in a row of q, k and v; a layer of a cache and some of its slots; rows of an output."""
     arguments = case([5, 20], [17], [[1]], (4, 2, 16))
     q, keys, values, lengths, prompt_keys, prompt_values, prompt_lengths, groups = arguments
 
@@ -193,7 +194,7 @@ def test_splits_fill_the_card_without_waste():
 
 
 def attend(D: int, K: int) -> dict:
-    """7 heads a key head, as both models have; groups of 8."""
+    """7 query heads per key head, as in both models; groups of 8."""
     floats = ("q", "keys", "values", "prompt_keys", "prompt_values")
     pointers = ("q", "keys", "values", "lengths", "prompt_keys", "prompt_values", "prompt_lengths", "groups")
     types = {name: "*bf16" if name in floats else "*i32" for name in pointers}
@@ -217,9 +218,9 @@ def combine(D: int, H: int, lines: int, entries: int) -> dict:
 
 @pytest.mark.slow
 def test_machine_code():
-    """All products by the warp group's instruction, keys and values straight to shared memory 16 bytes at a time, and
-    programs enough on a multiprocessor to hide each other's latency: it has 64 K registers and 228 KiB, of which each
-    program takes one more than its own."""
+    """All products are warp-group instructions; keys and values go straight to shared memory 16 bytes at a time;
+    enough programs fit a multiprocessor (64 K registers, 228 KiB, of which each program takes 1 KiB extra) to
+    hide each other's latency."""
     small, large, merged = compiled(attend(64, 2), attend(128, 4), combine(128, 28, 64, 256))
     for answer, D, programs in ((small, 64, 4), (large, 128, 2)):
         sound(answer)

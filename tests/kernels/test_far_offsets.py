@@ -1,7 +1,7 @@
-"""Kernels on rows that are more than 2^31 elements apart: 32-bit offsets would wrap around and crash.
+"""Tests with rows more than 2^31 elements apart, where 32-bit offsets would wrap around and crash.
 
-Memory is reserved sparsely: the rows of a tensor lie 2^30 elements apart and only they are touched. Each case runs in a
-child process, since a wrong offset ends the process.
+Memory is reserved sparsely: the rows of a tensor are 2^30 elements apart and only they are touched.
+Each case runs in a child process, since a wrong offset ends the process.
 
     python tests/kernels/test_far_offsets.py CASE
 """
@@ -148,7 +148,7 @@ CASES = {name.removeprefix("case_"): function for name, function in list(globals
 
 
 def run_case(name: str, root: Path) -> int:
-    """Exit status of one case in a fresh interpreter that imports the package of ``root``."""
+    """Exit status of one case in a fresh interpreter that imports the package from ``root``."""
     environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, "-P", __file__, name], env=environment, cwd=root, capture_output=True).returncode
 

@@ -1,4 +1,4 @@
-"""Attention in two parts merged by their log-sums: the definition, in fp64 to its last digits, and its gradients."""
+"""Tests for kernels/flash_merge.py: attention in two parts, merged by their log-sums, in fp64; and its gradients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MORE = TREES | {"two groups and documents": ([5, 3, 7, 1, 9, 40, 2, 33], [-1, 0,
 @pytest.mark.parametrize("H, K", [(4, 2), (3, 3), (7, 1)])
 @pytest.mark.parametrize("tree", MORE.values(), ids=MORE)
 def test_values_and_gradients(tree, H, K, dtype, way):
-    """``by_segment`` is what a GPU without room for our kernel runs."""
+    """``by_segment`` runs on a GPU whose shared memory does not fit our kernel."""
     segments = Segments(*tree)
     above, *qkv = inputs(segments, H, K, 16, dtype)
     found = gradients(lambda *x: way(*x, segments), above, *qkv)
@@ -33,7 +33,7 @@ def test_values_and_gradients(tree, H, K, dtype, way):
 
 
 def test_scores_far_apart():
-    """Where one part has all the weight the other's is exactly 0, and nothing overflows."""
+    """If one part has all the weight, the other's is exactly 0, and nothing overflows."""
     segments = Segments([20, 9, 5], [-1, 0, 0])
     above, q, k, v = inputs(segments, 2, 2, 16, torch.float64, scale=40.0)
     found = gradients(lambda *x: flash_merge_attention(*x, segments), above, q, k, v)

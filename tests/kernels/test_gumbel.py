@@ -1,7 +1,7 @@
-"""The fused sampler: published random numbers, the exact law, the kernel against a second writing, its machine code.
+"""Tests for kernels/gumbel.py: published random numbers, exact distribution, reference, machine code.
 
-The interpreter takes some 0.05 s a program, so the kernel is held to the reference token by token on few rows, and the
-reference to the law on many.
+The interpreter takes about 0.05 s per program, so the kernel is compared with the reference token by
+token on few rows, and the reference with the distribution on many.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GONE = float("-inf")
 
 
 def keys(n: int, name: str = "a") -> tuple[Tensor, Tensor]:
-    """n rng_keys of one prompt, as the signed 64 bits of a tensor, and their positions."""
+    """n rng_keys of one prompt, as signed 64-bit integers, and their positions."""
     values = [rng_key(3, 1, name, sample) for sample in range(n)]
     rng_keys = torch.tensor([v - 2**64 * (v >= 2**63) for v in values], dtype=torch.int64)
     return rng_keys, torch.arange(n, dtype=torch.int32) * 7
@@ -53,7 +53,7 @@ PI = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0)
     (10, (2**32 - 1,) * 4, (2**32 - 1,) * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
     (10, *PI, "d16cfe09 94fdcceb 5001e420 24126ea1")])
 def test_philox_gives_the_published_numbers(rounds, counter, key, wanted):
-    """The known answers of Random123, by Salmon et al."""
+    """The known answers of Random123 (Salmon et al.)."""
     words = reference.philox(*(tuple(torch.tensor([w]) for w in part) for part in (counter, key)), rounds)
     assert " ".join(f"{w.item():08x}" for w in words) == wanted
 
@@ -65,7 +65,7 @@ def waits_kernel(bits, out, FAST: tl.constexpr):
 
 
 def test_waiting_times_at_the_edges():
-    """The least and the largest bits, both sides of the change of formula: right to 1e-5, never 0 or infinite."""
+    """Smallest and largest bits, both sides of the change of formula: correct to 1e-5, never 0 or infinite."""
     edges = [0, 1, 2, 3, 1000, 2**16, 2**20 + 1, 2**26, 2**32 // 20 - 20, 2**32 // 20, 2**32 // 20 + 20, 2**28, 2**31,
              2**31 + 2**30, 2**32 - 2**12, 2**32 - 1]
     found = torch.empty(16)
@@ -76,7 +76,7 @@ def test_waiting_times_at_the_edges():
     assert found[15].item() == pytest.approx(math.log2(24))
 
 
-# The law, of the reference
+# The distribution of the reference
 
 
 def drawn(logits: list[float], temperature: float, rng_keys: Tensor, positions: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def chi_square(counts: Tensor, wanted: Tensor) -> float:
 
 
 def chi_square_of_pairs(a: Tensor, b: Tensor, n: int) -> float:
-    """Of independence: (n - 1)² degrees of freedom."""
+    """Statistic of independence, with (n - 1)² degrees of freedom."""
     table = torch.bincount(a * n + b, minlength=n * n).view(n, n).double()
     return chi_square(table, table.sum(1, keepdim=True) * table.sum(0) / table.sum())
 
@@ -96,7 +96,7 @@ def chi_square_of_pairs(a: Tensor, b: Tensor, n: int) -> float:
 @pytest.mark.parametrize("many", ["positions", "rng_keys"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_frequencies_are_those_of_the_softmax(temperature, many):
-    """20,000 tokens of one key, and of as many rng_keys at one position (6 degrees of freedom, tail 1e-4)."""
+    """20,000 tokens of one key, and of as many keys at one position (6 degrees of freedom, tail 1e-4)."""
     logits, n = [2.0, -1.0, 0.5, -2.0, 3.0, 0.5, -2.0], 20000
     zero, count = torch.zeros(n, dtype=torch.int64), torch.arange(n)
     rng_keys, positions = (zero + keys(1)[0], count) if many == "positions" else (keys(n)[0], zero + 5)
@@ -105,19 +105,19 @@ def test_frequencies_are_those_of_the_softmax(temperature, many):
 
 
 def test_even_tokens_over_many_quads():
-    """64 tokens of one probability, 32,000 draws (63 degrees of freedom, tails 1e-6)."""
+    """64 equally likely tokens, 32,000 draws (63 degrees of freedom, tails 1e-6)."""
     counts = torch.bincount(drawn([0.0] * 64, 1.0, keys(1)[0].expand(32000), torch.arange(32000)), minlength=64)
     assert 20 < chi_square(counts, torch.full((64,), 500.0)) < 126
 
 
 def test_rare_tokens_are_as_rare_as_they_should_be():
-    """Of 40,000 draws 1 in 1,000 is one of sixteen rare tokens: 40, within five deviations."""
+    """Sixteen rare tokens have 1 in 1,000 of 40,000 draws: 40, within five deviations."""
     ids = drawn([0.0] + [math.log(1e-3 / 16 / (1 - 1e-3))] * 16, 1.0, keys(1)[0].expand(40000), torch.arange(40000))
     assert abs((ids > 0).sum().item() - 40) < 5 * math.sqrt(40)
 
 
 def test_neighbours_are_independent():
-    """Positions, rng_keys, rng_keys of two prompts; the words of one quad and of the next (tails 1e-4 and less)."""
+    """Between positions, keys, keys of two prompts, and words of one quad and the next (tails at most 1e-4)."""
     n, four = 20000, [0.3, 0.0, -0.4, 0.2]
     base = drawn(four, 1.0, keys(1)[0].expand(n), torch.arange(n))
     assert chi_square_of_pairs(base[:-1], base[1:], 4) < 33.72  # 9 degrees of freedom
@@ -133,7 +133,7 @@ def test_neighbours_are_independent():
 
 
 def test_golden_tokens():
-    """Which token a key draws is part of the replay contract: these must not change between versions."""
+    """The token that a key draws is part of the replay contract: these must not change between versions."""
     rng_keys, positions = keys(8)
     ids = reference.gumbel_sample(noise(8, 1000), rng_keys, positions, 1.0)[0]
     assert ids.tolist() == [793, 967, 257, 410, 245, 103, 225, 266]
@@ -155,7 +155,7 @@ def test_ids_and_log_probabilities(n, vocabulary, block, temperature, dtype):
 
 
 def test_flat_logits_are_drawn_by_the_random_numbers_alone():
-    """Twelve rows of 512 equal logits: the ids are the reference's, so every bit of Philox counts."""
+    """Twelve rows of 512 equal logits have the ids of the reference, so every bit of Philox counts."""
     given = torch.zeros(12, 512), *keys(12, "flat"), 1.0
     ids, found = gumbel_argmax(*given, 512)
     assert ids.tolist() == reference.gumbel_sample(*given)[0].tolist() and len(set(ids.tolist())) > 8
@@ -163,7 +163,7 @@ def test_flat_logits_are_drawn_by_the_random_numbers_alone():
 
 
 def test_neither_block_nor_batch_nor_place_enters():
-    """Other blocks, rows in another order beside others, rows of a wider tensor, int64 positions: the same tokens."""
+    """The tokens do not depend on block size, order of rows, stride of rows or dtype of positions."""
     logits, (rng_keys, positions) = noise(3, 300, scale=0.3), keys(3)
     ids, found = gumbel_argmax(logits, rng_keys, positions, 1.0, 256)
     for block in (128, 512):
@@ -180,7 +180,7 @@ def test_neither_block_nor_batch_nor_place_enters():
 
 
 def test_position_and_stream_enter():
-    """Ten rows that differ in their position, or in one half of the key, draw differently, as the reference does."""
+    """Ten rows that differ in position, or in one half of the key, draw different tokens, as in the reference."""
     rng_keys, positions = torch.zeros(10, dtype=torch.int64), torch.zeros(10, dtype=torch.int64)
     positions[1:4] = torch.tensor([1, 2, 2**31 - 1])
     rng_keys[4:] = torch.tensor([1, -1, 2**32, -(2**63), 2**63 - 1, 2**31])
@@ -190,7 +190,7 @@ def test_position_and_stream_enter():
 
 
 def test_of_equal_logits_the_first():
-    """Within a quad, across quads and across blocks."""
+    """Equal logits within a quad, across quads and across blocks."""
     logits = torch.zeros(4, 300, dtype=torch.bfloat16)
     for row, places in enumerate([(0, 1, 2, 3), (6, 9), (63, 64, 299), (299,)]):
         logits[row, list(places)] = 2
@@ -200,7 +200,7 @@ def test_of_equal_logits_the_first():
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of the interpreter
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_logits_that_are_not_finite(temperature):
-    """-inf is never drawn, also where it fills a block. NaN, +inf, nothing but -inf: NaN, and an id that is valid."""
+    """-inf is never drawn, also if it fills a block. NaN, +inf or only -inf give NaN and a valid id."""
     logits = torch.zeros(5, 130)
     logits[0, :-1] = GONE
     logits[1, 7], logits[2, 129], logits[3], logits[4] = float("nan"), float("inf"), GONE, float("nan")
@@ -224,7 +224,7 @@ def test_extreme_logits_and_temperatures():
 
 
 def test_static_outputs_and_no_rows():
-    """The tensors given are filled and returned; a call on the CPU is the reference's; there may be no rows."""
+    """The given tensors are filled and returned; a call on the CPU is the reference; no rows are allowed."""
     given = noise(3, 40), *keys(3)
     outs = torch.empty(3, dtype=torch.int64), torch.empty(3)
     for temperature in (0.0, 0.7):
@@ -247,8 +247,9 @@ NUMBERS = {"vocabulary": "i32", "z_row": "i32", "scale": "fp32", "splits": "i32"
 
 @pytest.mark.slow
 def test_machine_code():
-    """V = 151,936: 8 bytes a load in bf16, 16 in fp32 (a quad: the four of one Philox stay in one thread); a product of
-    Philox is one instruction; the special unit has 3 a logit; at most 31 instructions a logit, 16 at temperature 0.
+    """V = 151,936: loads of 8 bytes in bf16 and 16 in fp32 (the four values of one Philox stay in one thread); one
+    instruction for a product of Philox; 3 uses of the special unit and at most 31 instructions per logit (16 at
+    temperature 0).
     """
     block, row = SPACE | NUMBERS | {"BLOCK": "constexpr"}, SPACE | {"ids": "*i64", "logprobs": "*fp32"} | NUMBERS
     requests = [{"kernel": "gumbel.block_kernel", "types": block | {"logits": dtype}, "odd": ["splits"],

@@ -1,5 +1,5 @@
-"""The head with its losses: values and gradients against fp64 autograd of the plain computation, in chunks of any size,
-through the CPU's rows and through the kernel's; what it holds; the machine code."""
+"""Tests for kernels/head.py: values and gradients against fp64 autograd in chunks of any size, with the CPU's
+rows and the kernel's; memory; machine code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def small_blocks(monkeypatch):
 
 @pytest.fixture(params=ROWS)
 def rows(request, monkeypatch):
-    """Every test of a whole head runs twice."""
+    """Runs every test of a whole head twice."""
     monkeypatch.setattr(head, "on_gpu", lambda *_: request.param == "kernel")
 
 
@@ -45,7 +45,7 @@ def logprobs_of(logits, ids, temperature):
 
 
 def token_loss_of(kind, hidden, weight, ids, temperature):
-    """Ratios below, within and above both bounds and far off, 1 but for rounding; each for A of either sign and 0."""
+    """Ratios below, within, above and far from both bounds, and 1 up to rounding; for A of either sign and 0."""
     with torch.no_grad():
         found = logprobs_of(hidden.double() @ weight.double().T, ids, temperature)
     at = torch.arange(len(ids))
@@ -58,7 +58,7 @@ def token_loss_of(kind, hidden, weight, ids, temperature):
 
 
 def plain(policy, hidden, weight, ids, temperature, rounded=None, sign=1.0):
-    """(loss, log π, entropy, c, dh, dW) in fp64 by autograd; ``rounded``: the logits' values to go through."""
+    """(loss, log π, entropy, c, dh, dW) in fp64 by autograd; ``rounded``: dtype that the logits are rounded to."""
     hidden, weight = (x.double().requires_grad_() for x in (hidden, weight))
     logits = hidden @ weight.T
     if rounded is not None:
@@ -100,8 +100,8 @@ def test_loss_and_gradients(kind, temperature, rows):
 
 @pytest.mark.parametrize("kind", RATIOS)
 def test_bf16(kind, rows):
-    """Through the logits as bf16 has them. dz is rounded once more (Triton's interpreter cuts it off, twice as far), in
-    sums of terms as large as c."""
+    """Through logits in bf16. dz is rounded once more (truncated by Triton's interpreter, twice as far), in sums whose
+    terms are as large as c."""
     hidden, weight, ids = inputs(torch.bfloat16)
     policy = token_loss_of(kind, hidden, weight, ids, 1.0)
     wanted = plain(policy, hidden, weight, ids, 1.0, F.linear(hidden, weight))
@@ -114,7 +114,7 @@ def test_bf16(kind, rows):
 
 
 def test_dw_is_summed_in_fp32_whatever_the_chunk():
-    """1,024 equal rows: a sum in bf16 would stop growing at 256 of them."""
+    """1,024 equal rows: a sum in bf16 would stop growing after 256."""
     hidden, weight = torch.ones(1024, 8, dtype=torch.bfloat16), torch.zeros(4, 8, dtype=torch.bfloat16)
     policy, ids = TokenLoss("weighted", torch.full((1024,), 1 / 64)), torch.zeros(1024, dtype=torch.long)
     *_, dw = mine(policy, hidden, weight, ids, 1.0, 4)
@@ -133,7 +133,7 @@ def test_the_gradient_of_a_scaled_loss(rows):
 
 
 def test_a_coefficient_of_zero_takes_nothing_from_a_token(rows):
-    """Also where the logits are large: the row of dh is 0, dW is that of the others, log π and entropy are there."""
+    """Also for large logits: the row of dh is 0, dW is that of the other rows, log π and entropy are present."""
     hidden, weight, ids = inputs()
     hidden[3], hidden[8] = hidden[3] * 1e4, hidden[8] * 1e4
     dead = torch.arange(N) % 5 == 3  # 3, 8, 13, 18
@@ -150,7 +150,7 @@ def test_a_coefficient_of_zero_takes_nothing_from_a_token(rows):
 
 
 def test_a_tie_of_the_minimum_has_the_gradient_of_the_ratio(rows):
-    """Within the bounds, and at ρ = 1 + high = 2, exactly: one of 2 equal logits, old = log 1/4."""
+    """Within the bounds, and exactly at ρ = 1 + high = 2: one of 2 equal logits, old = log 1/4."""
     hidden, weight, ids = torch.zeros(2, 1), torch.ones(2, 1), torch.zeros(2, dtype=torch.long)
     logprob = linear_logprobs(hidden, weight, ids)[0]
     policy = TokenLoss("token", torch.ones(2), torch.ones(2), torch.stack((logprob, logprob)), 0.0, 0.0)
@@ -176,7 +176,7 @@ def test_logprobs_kept_or_computed_again(name, dtype, chunk, monkeypatch):
 
 
 def special(rows, columns):
-    """Rows as they come, of size 1e4, with -inf, with one far above all, and all equal."""
+    """Random rows, rows of size 1e4, with -inf, with one value far above all others, and all equal."""
     logits = noise(5, columns, seed=3, scale=3)
     logits[1] *= 1e4 / 3
     logits[2, ::2] = float("-inf")
@@ -189,7 +189,7 @@ def special(rows, columns):
 @pytest.mark.parametrize("columns", [3, 33, 64, 129, 1000, 4097])
 @pytest.mark.parametrize("name", ROWS)
 def test_rows(name, columns, dtype, monkeypatch):
-    """Statistics and dz of given logits against fp64, rows strided; nothing beyond the row is touched."""
+    """Statistics and dz of given logits against fp64, with strided rows; nothing beyond a row is touched."""
     if columns >= 1000 and loss_rows.LANES < REAL:
         monkeypatch.setattr(loss_rows, "LANES", 128)  # blocks of 512 and 1024
     stored = torch.full((5, columns + 5), 9.0, dtype=dtype)
@@ -219,7 +219,7 @@ def test_rows_in_blocks_of_the_real_size(monkeypatch):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_equal_bits_in_any_company(name):
-    """A row's results do not know which rows stand beside it."""
+    """A row's results do not depend on the rows next to it."""
     ids, factor = torch.tensor([0, 5, 1, 20, 30]), torch.ones(5)
     whole, found = special(5, 40), [torch.empty(5) for _ in range(4)]
     ROWS[name](whole, ids, found, factor, factor, "token", 0.1, 0.1, 1.0)
@@ -288,7 +288,7 @@ def test_strided_rows_and_no_rows(rows):
 
 
 class Peak(TorchDispatchMode):
-    """The most bytes at any time in storages made within."""
+    """The largest number of bytes at any time in storages created inside."""
 
     def __init__(self):
         super().__init__()
@@ -307,8 +307,8 @@ class Peak(TorchDispatchMode):
 
 @pytest.mark.parametrize("chunk_of", [8, 32])
 def test_nothing_larger_than_a_chunk_is_held(chunk_of):
-    """Beside dh, dW and the four numbers a token: a chunk of logits and what the CPU's rows make of it (exponentials,
-    and where the logits are to stay differences), and a quarter of a chunk for what is made by the row."""
+    """Besides dh, dW and four numbers per token: a chunk of logits, what the CPU's rows make of it (exponentials, and
+    differences if the logits must stay), and a quarter of a chunk for values made row by row."""
     n, v, c = 512, 1000, 16
     hidden, weight = noise(n, c).requires_grad_(), noise(v, c).requires_grad_()
     ids, policy = torch.arange(n), TokenLoss("weighted", torch.ones(n))
@@ -324,7 +324,7 @@ def test_nothing_larger_than_a_chunk_is_held(chunk_of):
 
 
 def test_rows_of_a_chunk():
-    """On a GPU whole tiles in 224 MiB; with cuBLAS's 32 MiB and the four numbers of 65,536 tokens less than 256 MiB."""
+    """On a GPU whole tiles fit 224 MiB; with cuBLAS's 32 MiB and four numbers for 65,536 tokens less than 256 MiB."""
     assert 768 * 151936 * 2 + 32 * 2**20 + 16 * 65536 < 256 * 2**20
     assert chunk_rows(151936, 2, True) == 768 and chunk_rows(151936, 4, True) == 384
     for vocabulary in (2048, 49152, 128256, 151936, 152064, 262144):
@@ -336,7 +336,7 @@ def test_rows_of_a_chunk():
 
 
 def test_torch_knows_the_product_that_adds_in_fp32():
-    """CUDA has it (see _add_product); here it must be refused for the device, not for its arguments."""
+    """Only CUDA has it (see _add_product); here it must be refused for the device, not for its arguments."""
     total, left, right = torch.zeros(3, 2), torch.ones(3, 4).bfloat16(), torch.ones(4, 2).bfloat16()
     with pytest.raises(NotImplementedError, match="CPU"):
         torch.addmm(total, left, right, beta=1.0, out_dtype=torch.float32, out=total)
@@ -344,7 +344,7 @@ def test_torch_knows_the_product_that_adds_in_fp32():
 
 @pytest.mark.slow
 def test_machine_code(monkeypatch):
-    """Nothing spilled; 16 bytes a load and store, two in flight a thread; 32 warps have 64 registers a thread."""
+    """No spills; loads and stores of 16 bytes, two in flight per thread; with 32 warps a thread has 64 registers."""
     monkeypatch.setattr(loss_rows, "LANES", REAL)
     pointers = {"logits": "*bf16", "ids": "*i64"} | dict.fromkeys(
         ("factor", "old", "logprob", "entropy", "coefficient", "loss"), "*fp32")

@@ -1,7 +1,7 @@
-"""RMSNormFunction with and without the addition: values, all gradients, bits that depend on nothing else, and the machine code.
+"""Tests for kernels/norm.py with and without the addition: values, all gradients, bits, machine code.
 
-Triton's interpreter cuts off to bf16 where the GPU rounds, so the bf16 tests are coarse; where a value is rounded is
-asked of fp16, which it rounds as the GPU does.
+Triton's interpreter truncates to bf16 where the GPU rounds, so the bf16 tests are coarse; the place of
+each rounding is tested in fp16, which the interpreter rounds as the GPU does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def exact(x, w, eps=EPS):
 
 
 def agree(found, wanted, dtype):
-    """In bf16 two roundings, or sums of terms as large as the largest."""
+    """Tolerance in bf16: two roundings, or sums whose terms are as large as the largest."""
     for mine, theirs in zip(found, wanted, strict=True):
         assert mine.dtype == dtype
         close(mine, theirs, dtype, terms=1 if dtype == torch.float32 else max(1, theirs.abs().max().item()))
@@ -56,7 +56,7 @@ def test_values_and_gradients(shape, dtype, kernel):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", SHAPES[:-1])
 def test_with_the_addition(shape, dtype, kernel):
-    """Held against fp64 of the very s that was rounded and kept; its own gradient joins the one of the norm."""
+    """Compared with fp64 of the rounded s that is kept; its own gradient is added to that of the norm."""
     x, residual, w = (noise(*s, seed=i, scale=2, dtype=dtype) for i, s in enumerate((shape, shape, shape[-1:])))
     above = noise(*shape[:-1], 2 * shape[-1], seed=3, dtype=dtype)
     out, dx, dresidual, dw = gradients(lambda *a: side_by_side(*a, kernel), above, x, residual, w)
@@ -80,7 +80,7 @@ def test_a_gradient_into_one_output_alone(at):
 
 
 def test_rounded_where_the_reference_rounds():
-    """s, then x̂, then y: nearly all bits are those of plain PyTorch, and all differ at most by the order of a sum."""
+    """s, then x̂, then y: nearly all bits equal plain PyTorch's; the rest differ by the order of a sum."""
     shapes = [(20, 333), (20, 333), (333,)]
     x, residual, w = (noise(*shape, seed=i, scale=2, dtype=torch.float16) for i, shape in enumerate(shapes))
     y, s = ADD(x, residual, w, EPS)
@@ -92,7 +92,7 @@ def test_rounded_where_the_reference_rounds():
 @pytest.mark.parametrize("of_weight", [torch.float32, torch.float16])
 @pytest.mark.parametrize("of_residual", [torch.float32, torch.float16])
 def test_dtypes_are_those_of_plain_pytorch(of_residual, of_weight):
-    """fp32 weights over half-precision rows give fp32 rows; each gradient has the dtype of its input."""
+    """fp32 weights with half-precision rows give fp32 rows; each gradient has the dtype of its input."""
     x, residual, w = noise(3, 20).half(), noise(3, 20, seed=1).to(of_residual), noise(20, seed=2).to(of_weight)
     above, eps = noise(3, 20, seed=3), EPS
     for kernel, plain, inputs in (
@@ -110,7 +110,7 @@ def test_dtypes_are_those_of_plain_pytorch(of_residual, of_weight):
 
 
 def test_strided_rows_and_cotangents():
-    """Columns out of a wider product, every second row, a transposed cotangent, one value expanded."""
+    """Columns of a wider product, every second row, a transposed cotangent, one expanded value."""
     wide, w = noise(10, 3, 70), noise(33, seed=1)
     x = wide[::2, :, 20:53]
     above = noise(3, 5, 33, seed=2).transpose(0, 1)
@@ -126,7 +126,7 @@ def test_strided_rows_and_cotangents():
 
 @pytest.mark.parametrize("size", [0.0, 1e-30, 1e-6, 1e15])
 def test_extreme_rows(size):
-    """Zeros, rows below ε, and squares up to 1e30: finite, and the gradients too."""
+    """Zeros, rows below ε, and squares up to 1e30: values and gradients are finite."""
     x, w, above = noise(3, 40, scale=size), noise(40, seed=1), noise(3, 40, seed=2)
     y, dx, dw = gradients(lambda x, w: NORM(x, w, EPS), above, x, w)
     wanted = gradients(exact, above, x.double(), w.double())
@@ -144,7 +144,7 @@ def test_no_rows():
 
 
 def test_a_row_depends_on_itself_alone_and_all_bits_on_nothing_else():
-    """One row gives the same bits in any batch, and so does its gradient; a second run gives the same bits of dw."""
+    """A row and its gradient have the same bits in any batch; a second run gives the same bits of dw."""
     x, residual, w, above = noise(50, 200), noise(50, 200, seed=1), noise(200, seed=2), noise(50, 400, seed=3)
     first, again = (gradients(side_by_side, above, x, residual, w) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, again))
@@ -155,7 +155,7 @@ def test_a_row_depends_on_itself_alone_and_all_bits_on_nothing_else():
 
 @pytest.mark.parametrize("programs, columns", [(1, 33), (2, 33), (3, 1500), (7, 5000)])
 def test_few_programs_take_many_rows(monkeypatch, programs, columns):
-    """Rows in turns, the last turn not full: none is left out or counted twice, wherever the division falls."""
+    """Programs take rows in turns, the last turn incomplete: no row is left out or counted twice."""
     monkeypatch.setattr(norm, "PROGRAMS", programs)
     monkeypatch.setattr(norm, "BACKWARD", 64)
     x, w, above = noise(23, columns), noise(columns, seed=1), noise(23, columns, seed=2)
@@ -165,7 +165,7 @@ def test_few_programs_take_many_rows(monkeypatch, programs, columns):
 
 @pytest.mark.parametrize("columns", [1, 33, 896, 3584])
 def test_in_place(columns):
-    """residual and y are buffers: written where they stand, nothing beside them."""
+    """residual and y are buffers: they are written in place, and nothing around them is."""
     x, w = noise(5, columns), noise(columns, seed=1)
     room, out = noise(7, columns + 16, seed=2), torch.full((7, columns + 16), 9.0)
     before, residual, y = room.clone(), room[1:6, :columns], out[1:6, :columns]
@@ -216,8 +216,8 @@ def backward(columns: int, add: bool, dtype: str = "*bf16") -> dict:
 
 @pytest.mark.slow
 def test_machine_code():
-    """16 bytes a load and store, two of each a thread and tensor. Forward is light enough for 1,280 threads on a
-    multiprocessor; backward, which copies the next rows to shared memory meanwhile, for two programs of 256."""
+    """Loads and stores of 16 bytes, two per thread and tensor. Registers allow 1,280 forward threads on a
+    multiprocessor, and two backward programs of 256, which copy the next rows to shared memory meanwhile."""
     cases = [(128, False), (896, True), (3584, True)]  # a head of Qwen3, a row of Qwen2.5-0.5B and of 7B
     answers = compiled(*(forward(*case) for case in cases), *(backward(*case) for case in cases),
                        backward(norm.WIDEST, True, "*fp32"))

@@ -1,6 +1,7 @@
-"""Rotary: values and gradients, strides, and the decoded token's way into the cache; the machine code.
+"""Tests for kernels/rotary.py: values, gradients, strides, the cache of a decoded token, machine code.
 
-Triton's interpreter cuts off to bf16 where the GPU rounds; where a value is rounded is asked of fp16.
+Triton's interpreter truncates to bf16 where the GPU rounds; the place of each rounding is tested in
+fp16.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ SHAPES = [(1, 1, 1, 2), (3, 5, 1, 6), (7, 14, 2, 64), (9, 4, 4, 80), (33, 3, 1, 
 
 
 def tables(positions, D, dtype=torch.float32):
-    """cos and sin [N, D]: equal halves."""
+    """cos and sin [N, D], with equal halves."""
     angle = torch.tensor(positions).double()[:, None] * 1e4 ** (-torch.arange(0, D, 2).double() / D)
     return [torch.cat((f(angle), f(angle)), -1).to(dtype) for f in (torch.cos, torch.sin)]
 
@@ -65,7 +66,7 @@ def test_one_tensor_alone_and_one_gradient_alone():
 
 
 def test_a_rotation():
-    """Norms stay; the gradient's way is the way back; position 0 changes nothing; the distance alone makes a score."""
+    """Norms are kept; the gradient rotates back; position 0 changes nothing; scores depend on distances only."""
     x, y = noise(5, 3, 20), noise(5, 3, 20, seed=1)
     at = [tables(range(start, start + 5), 20) for start in (0, 100)]
     near, far = ([turn(*t, z)[0] for z in (x, y)] for t in at)
@@ -120,7 +121,7 @@ def test_what_the_kernel_assumes_is_asserted():
 
 
 class Cache:
-    """Static buffers of n rows; slots and places beyond what is used, all filled with 9."""
+    """Static buffers of n rows, with more slots and places than are used, all filled with 9."""
 
     def __init__(self, n, H, K, D, T, dtype=torch.float32, norms=False, longest=50):
         self.n, self.H, self.K, self.D, self.T = n, H, K, D, T
@@ -139,7 +140,7 @@ class Cache:
         return q_out, both
 
     def wanted(self):
-        """In fp64, row by row, from the formulas."""
+        """The formulas in fp64, row by row."""
         q, k, v = self.qkv.double().unflatten(1, (-1, self.D)).split([self.H, self.K, self.K], dim=1)
         q_out, both = self.q_out.double(), self.both.double()
         for row in range(self.n):
@@ -172,7 +173,7 @@ def test_rotary_and_cache(n, H, K, D, T, dtype, norms):
 
 
 def test_idle_rows_full_slots_and_positions_outside_the_tables():
-    """Negative lengths: nothing written, q is 0 even of numbers that are none; a full slot keeps what it has."""
+    """Negative lengths: nothing is written, and q is 0 even for NaN; a full slot keeps its contents."""
     cache = Cache(6, 4, 2, 8, 5, longest=50)
     cache.lengths = torch.tensor([-1, 0, 4, 5, 2**31 - 1, -(2**31)], dtype=torch.int32)
     cache.positions = torch.tensor([-1, 49, 50, 2**31 - 1, 3, -7], dtype=torch.int32)
@@ -187,7 +188,7 @@ def test_idle_rows_full_slots_and_positions_outside_the_tables():
 
 @pytest.mark.parametrize("norms", [False, True], ids=["plain", "norms"])
 def test_the_reference_says_the_same_and_rounds_where_the_kernel_does(norms):
-    """In fp16 nearly every bit is the same, of idle rows and full slots too: the rest is the order of a sum."""
+    """In fp16 nearly every bit is equal, also for idle rows and full slots; the rest is the order of a sum."""
     cache = Cache(9, 6, 2, 32, 4, torch.float16, norms)
     cache.lengths[3], cache.lengths[4], cache.positions[5] = -2, 4, 77
     for mine, theirs in zip(cache.run(launch_cache), cache.run(reference.rotary_and_cache)):
@@ -207,7 +208,7 @@ def test_a_row_depends_on_itself_alone():
 
 
 def test_decoding_token_by_token_fills_the_cache_that_training_computes():
-    """The keys of a whole row, turned at once, are those of one token after the other; scores agree."""
+    """Keys rotated for a whole row equal those of one token after the other; scores agree."""
     T, H, K, D = 6, 4, 2, 16
     cache, steps = Cache(1, H, K, D, T), noise(T, (H + 2 * K) * D, seed=3)
     q, k, v = steps.unflatten(1, (-1, D)).split([H, K, K], dim=1)
@@ -264,9 +265,8 @@ def caching(H: int, K: int, D: int, norms: bool) -> dict:
 
 @pytest.mark.slow
 def test_machine_code():
-    """Training: 16 bytes a load and store of both halves, cos and sin, for q and for k, and 1,536 threads or more on a
-    multiprocessor. Decoding: so for q; k and v are too few for 128 threads to have 16 bytes each, and wait for nothing
-    else."""
+    """Training: loads and stores of 16 bytes for both halves, cos and sin, for q and k, and at least 1,536 threads on
+    a multiprocessor. Decoding: the same for q; k and v are too few for 16 bytes per thread."""
     *trained, small, large = compiled(turning(14, 2, 64, 1.0), turning(28, 4, 128, -1.0), caching(14, 2, 64, False),
                                       caching(32, 8, 128, True))
     for answer in (*trained, small, large):

@@ -1,4 +1,4 @@
-"""SwiGLU: values and both gradients against fp64 on odd sizes, halves of one product, and the machine code."""
+"""Tests for kernels/swiglu.py: values, gradients, odd sizes, halves of one product, machine code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_values_and_gradients(shape, dtype, way):
 
 
 def test_the_two_halves_of_one_product():
-    """Rows are strided: gate and up need not be contiguous, and nothing outside them is read or written."""
+    """Strided rows: gate and up need not be contiguous, and nothing outside them is read or written."""
     both = noise(5, 74)
     gate, up = both.chunk(2, dim=-1)
     assert not gate.is_contiguous()
@@ -45,7 +45,7 @@ def test_large_gates_neither_overflow_nor_vanish():
 
 @pytest.mark.slow
 def test_machine_code():
-    """Nothing spilled; 16 bytes a load and store in bf16 (8 elements a thread)."""
+    """No spills; loads and stores of 16 bytes in bf16 (8 elements per thread)."""
     forward = {"g": "*bf16", "u": "*bf16", "y": "*bf16", "columns": "i32", "g_row": "i32", "u_row": "i32",
                "y_row": "i32", "BLOCK": "constexpr"}
     backward = {"dy": "*bf16", "g": "*bf16", "u": "*bf16", "dg": "*bf16", "du": "*bf16", "columns": "i32",
