@@ -21,7 +21,7 @@ Span = tuple[int, int]
 LONGEST = 2000  # characters; a longer "sentence" is not prose
 ACTORS = ("Disease", "Drug", "Pathogen", "Gene")  # a later "it" may refer to one of these
 
-IT, UNRESOLVED, PERSONS_WITH = pattern("it"), pattern("unresolved"), pattern("persons_with")
+UNRESOLVED, PERSONS_WITH = pattern("unresolved"), pattern("persons_with")
 TITLE_NOUNS = {kind: compile_pattern(text) for kind, text in ENGLISH["title_nouns"].items()}
 ASSUMED, DENIAL, CONTRAST = pattern("assumed"), pattern("denial"), pattern("contrast")
 TURN, RESUMED = pattern("turn"), pattern("resumed")
@@ -33,14 +33,14 @@ AND = re.compile(r", (?:and|while) ", re.IGNORECASE)  # before a name and its ve
 def link(lexicon: Lexicon, page: Page) -> list[list[Mention]]:
     """Returns the mentions of every sentence of a page, from left to right.
 
-    Names and the page's own abbreviations are linked; "it", "the disease" and "patients" refer to
-    the title's entity. A sentence that names nothing else of the title's type gets an empty mention
-    of the title at its start: "Symptoms include fever."
+    Names and the page's own abbreviations are linked; "the disease" and "patients" refer to the
+    title's entity. A sentence that names nothing else of the title's type gets an empty mention of
+    the title at its start: "Symptoms include fever.", "It presents with fever."
     """
     texts = [sentence.text for sentence in page.sentences]
     abbreviations = lexicon.abbreviations([page.title, *texts])
     title = title_entity(lexicon, page.title)
-    topic = title  # what an "it" at the start of the next sentence refers to
+    topic = title  # what "it" at the start of the next sentence refers to
     linked = []
     for text in texts:
         mentions = lexicon.find(text, abbreviations)
@@ -66,16 +66,11 @@ def add_title(text: str, named: list[Mention], title: str, types: dict[str, str]
               topic: str | None) -> list[Mention]:
     """Adds the words that refer to the title, and an empty mention if the sentence is about it."""
     kind = types[title]
-    spans = []
-    if kind in TITLE_NOUNS:
-        spans = [match.span() for match in TITLE_NOUNS[kind].finditer(text)]
-    for match in IT.finditer(text):
-        before = {m.name for m in named if m.end <= match.start()}
-        other = any(types[name] in ACTORS and name != title for name in before)
-        if not other and (topic or title in before):
-            spans.append(match.span())
     taken = spans_of(named)
-    found = [Mention(*span, title) for span in spans if not touches(taken, *span)]
+    found = []
+    for match in TITLE_NOUNS[kind].finditer(text) if kind in TITLE_NOUNS else ():
+        if not touches(taken, *match.span()):
+            found.append(Mention(*match.span(), title))
     rivals = any(types[m.name] == kind and m.name != title for m in named)
     first = UNRESOLVED.match(text)
     unresolved = first and not topic and not (found and found[0].start == first.start(1))
@@ -88,11 +83,6 @@ def other_persons(text: str, named: list[Mention]) -> bool:
     """Says whether the persons have something else than the title: "patients with malaise"."""
     starts = {m.start for m in named}
     return any(match.end() in starts for match in PERSONS_WITH.finditer(text))
-
-
-def is_assumed(text: str) -> bool:
-    """Says whether the sentence as a whole is asked, supposed or denied."""
-    return ASSUMED.search(text) is not None
 
 
 def negated_spans(text: str, mentions: list[Mention]) -> list[Span]:

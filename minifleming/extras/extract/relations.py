@@ -18,10 +18,10 @@ from itertools import product
 from typing import NamedTuple
 
 from minifleming.extras.extract.clauses import (
+    ASSUMED,
     LONGEST,
     Span,
     clause_spans,
-    is_assumed,
     link,
     negated_spans,
     touches,
@@ -84,8 +84,8 @@ class Relator:
 
     def relate(self, text: str, mentions: list[Mention]) -> list[Triple]:
         """Returns the triples of one sentence."""
-        if len(text) > LONGEST or is_assumed(text):
-            return []
+        if len(text) > LONGEST or ASSUMED.search(text):
+            return []  # not prose, or the sentence as a whole is asked, supposed or denied
         negated = negated_spans(text, mentions)
         topics = [Group(m.start, m.end, (m,)) for m in mentions if m.implied][:1]
         named = [m for m in mentions if not m.implied]
