@@ -1,4 +1,4 @@
-"""Synthesise multiple-choice items with proofs from a medical knowledge graph (arXiv:2509.15279 §3.1).
+"""Synthesize multiple-choice items with proofs from a medical knowledge graph (arXiv:2509.15279 §3.1).
 
     python synth_kg.py --graph embedded --n 2000 --seed 0 --out items.jsonl
     python synth_kg.py --n 500 --split heldout --out test.jsonl    no combination of --split train
@@ -12,27 +12,25 @@ Research software. Not for clinical use.
 import dataclasses
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item, write_items
 from minifleming.rods.proof import find_fault
 from minifleming.rods.query import Facts
-from minifleming.rods.question import ItemBuilder
 from minifleming.rods.readers import load_graph
 from minifleming.rods.synthesize import (
+    Reject,
     Split,
-    builder_from_config,
-    needs_wording,
-    synthesise,
+    item_builder,
+    support_filter,
+    synthesize,
     tier_counts,
 )
 from minifleming.run import config as configuration
 from minifleming.run.checkpoint import ensure_writable
 from minifleming.run.errors import BadInput, Parser, RunFailed, run_cli
 from minifleming.run.fields import Data
-from minifleming.run.journal import bar
 
 SPLITS = {"all": Split(), "train": Split(held_out=False), "heldout": Split(held_out=True)}
 
@@ -77,27 +75,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def make_items(args: Namespace, cfg: configuration.Config, data: Data, graph: Graph,
-               reject: Callable[[Item], str], label: str) -> list[Item]:
-    return synthesise(item_builder(data, graph), args.n, data.hops, seed=cfg.run.seed,
-                      split=SPLITS[args.split], reject=reject,
-                      progress=lambda numbers: bar(numbers, desc=label))
-
-
-def item_builder(data: Data, graph: Graph) -> ItemBuilder:
-    """Returns the builder of the configuration's items. Raises BadInput."""
-    make = builder_from_config
-    if needs_wording(data):
-        from minifleming.extras.wording.from_config import builder_from_config as make
-    return make(data, graph)
-
-
-def support_filter(data: Data) -> Callable[[Item], str]:
-    """Returns the filter of items with a distractor that another graph supports (data.support_graphs)."""
-    if not data.support_graphs:
-        return lambda item: ""
-    from minifleming.extras.wording.support import Support
-
-    return Support([load_graph(source) for source in data.support_graphs])
+               reject: Reject, label: str) -> list[Item]:
+    return synthesize(item_builder(data, graph), args.n, data.hops, seed=cfg.run.seed,
+                      split=SPLITS[args.split], reject=reject, label=label)
 
 
 def check_proofs(items: list[Item], graph: Graph) -> None:

@@ -26,10 +26,9 @@ from planting import EDITS
 from minifleming.evaluation.benchmarks import read_benchmark
 from minifleming.evaluation.statistics import wilson
 from minifleming.extras.curate.contamination import Index, contamination_step
-from minifleming.extras.wording.from_config import builder_from_config
 from minifleming.rods.item import Item
 from minifleming.rods.readers import load_graph
-from minifleming.rods.synthesize import Split, synthesise
+from minifleming.rods.synthesize import Split, item_builder, synthesize
 from minifleming.run.errors import Parser, run_cli
 from minifleming.run.fields import Data
 
@@ -60,8 +59,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def made(count: int, seed: int, held: bool) -> list[Item]:
-    builder = builder_from_config(Data(style="vignette"), load_graph("embedded"))
-    return synthesise(builder, count, [1, 2, 3], seed=seed, split=Split(held_out=held))
+    builder = item_builder(Data(style="vignette"), load_graph("embedded"))
+    return synthesize(builder, count, [1, 2, 3], seed=seed, split=Split(held_out=held))
 
 
 def called(items: list[Item], index: Index) -> int:

@@ -26,8 +26,8 @@ import torch
 
 from minifleming.evaluation.evaluate import is_correct
 from minifleming.recipe import Recipe
-from minifleming.rods.splits import EVALUATED as SPLITS
-from minifleming.rods.splits import check_disjoint
+from minifleming.rods.synthesize import EVALUATED as SPLITS
+from minifleming.rods.synthesize import check_disjoint
 from minifleming.run import config as configuration
 from minifleming.run.errors import BadInput, Parser, run_cli
 

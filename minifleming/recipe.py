@@ -16,11 +16,10 @@ from minifleming.evaluation.tables import VARIANTS, write_ablation
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_for_inference, load_for_training, model_folder
 from minifleming.rlvr import train
-from minifleming.rods import splits as item_splits
+from minifleming.rods import synthesize
 from minifleming.rods.item import Item
 from minifleming.rods.readers import load_graph
-from minifleming.rods.splits import EVALUATED, Question, Splits
-from minifleming.rods.synthesize import blind_accuracy, builder_from_config, needs_wording
+from minifleming.rods.synthesize import EVALUATED, Question, Splits, blind_accuracy
 from minifleming.run import distributed
 from minifleming.run.checkpoint import verify_folder
 from minifleming.run.errors import BadInput
@@ -44,7 +43,7 @@ class Recipe:
         """Run the stages that are missing; return the ablation table (Table 4)."""
         self.run.open(self.base)
         splits = self.items()
-        evaluated = item_splits.check_disjoint(splits, self.folder / "items")
+        evaluated = synthesize.check_disjoint(splits, self.folder / "items")
         start = self.cold_start(splits["train"], evaluated)
         state = self.reinforce(start, splits["train"])
         variants = self.variants(start, state)
@@ -55,26 +54,17 @@ class Recipe:
         """Train, heldout and longer_hops: given files, or synthesized from the graph (§3.1)."""
         home, data = self.folder / "items", self.cfg.data
         if distributed.rank() == 0 and not (home / "longer_hops.jsonl").exists():
-            made = item_splits.read_given(data) if data.train_file else self.synthesize()
-            item_splits.check_disjoint(made, data.train_file)
-            item_splits.write_splits(home, made)
+            made = synthesize.read_given(data) if data.train_file else self.synthesize()
+            synthesize.check_disjoint(made, data.train_file)
+            synthesize.write_splits(home, made)
         distributed.barrier()
-        return item_splits.read_splits(home)
+        return synthesize.read_splits(home)
 
     def synthesize(self) -> Splits:
         """Disjoint splits from the graph, in the wording that the configuration asks for."""
-        data, graph, reject = self.cfg.data, self.graph, lambda item: ""
-        if graph is None:
+        if self.graph is None:
             raise BadInput("data.graph: must not be empty when there are no item files")
-        make_builder = builder_from_config
-        if needs_wording(data):
-            from minifleming.extras.wording.from_config import builder_from_config as make_builder
-        if data.support_graphs:
-            from minifleming.extras.wording.support import Support
-
-            reject = Support([load_graph(source) for source in data.support_graphs])
-        builder = make_builder(data, graph)
-        return item_splits.synthesize_splits(data, builder, reject, self.cfg.run.seed)
+        return synthesize.synthesize_splits(self.cfg.data, self.graph, self.cfg.run.seed)
 
     def cold_start(self, items: list[Item], evaluated: set[Question]) -> Path:
         """The model folder that reinforcement learning starts from: fine-tuned on traces (§3.2)."""
@@ -85,7 +75,7 @@ class Recipe:
             return folder
         traces = self.traces(items)
         for trace in traces:
-            if item_splits.question_of(trace) in evaluated:
+            if synthesize.question_of(trace) in evaluated:
                 raise BadInput(f"the trace of '{trace.item}' tells an item that is evaluated",
                                self.cfg.cold_start.traces_file)
         if self.run.holds("checkpoints"):

@@ -27,7 +27,7 @@ from minifleming.rods.item import Item, write_items
 from minifleming.rods.readers import load_graph
 from minifleming.rods.synthesize import blind_accuracy
 from minifleming.run.fields import RL, Config
-from tests.rods.items import TRAIN, synthesise
+from tests.rods.items import TRAIN, synthesize
 from tests.rods.poison import ROWS
 
 FILE = Path(micro.__file__)
@@ -107,7 +107,7 @@ def code_lines(source: str) -> set[int]:
 
 
 def test_the_items_are_those_that_the_package_makes(items, cfg):
-    package = synthesise(
+    package = synthesize(
         load_graph("embedded"), 150, [1, 2, 3], seed=10 * cfg.seed, options=cfg.options,
         num_diseases=cfg.diseases, split=TRAIN)
     for ours, theirs in zip(items[0], package, strict=True):

@@ -82,7 +82,7 @@ def seeded_rng(seed: int, *key: str) -> np.random.Generator:
 
 
 def has_path(item: Item, graph: Graph) -> bool:
-    """True if the item was synthesised from a path that starts in this graph."""
+    """True if the item was synthesized from a path that starts in this graph."""
     return bool(item.path and item.evidence) and item.provenance.get("root") in graph.node_id
 
 

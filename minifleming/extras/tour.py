@@ -29,7 +29,7 @@ from minifleming.rods.item import Item
 from minifleming.rods.proof import Facts, find_fault
 from minifleming.rods.question import ItemBuilder
 from minifleming.rods.readers import load_graph
-from minifleming.rods.synthesize import Split, builder_from_config, synthesise
+from minifleming.rods.synthesize import Split, item_builder, synthesize
 from minifleming.run.errors import BadInput, Parser, run_cli
 from minifleming.run.fields import Config
 from minifleming.run.journal import Journal
@@ -100,11 +100,11 @@ def tour_config(seed: int) -> Config:
 
 def prepare(cfg: Config, model: str | None) -> Tour:
     """Returns graph, items and a model; trains a cold start if no model is given."""
-    graph = load_graph("embedded")
-    builder = builder_from_config(cfg.data, graph)
-    items = synthesise(builder, TRACES, cfg.data.hops, seed=cfg.run.seed,
-                       split=Split("train", held_out=False))
     folder = model_folder(model or "tiny")
+    graph = load_graph("embedded")
+    builder = item_builder(cfg.data, graph)
+    items = synthesize(builder, TRACES, cfg.data.hops, seed=cfg.run.seed,
+                       split=Split("train", held_out=False))
     tokenizer = Tokenizer(folder)
     policy = load_for_training(folder, cfg, torch.device("cpu"))
     tour = Tour(cfg, graph, builder, items, tokenizer, policy)

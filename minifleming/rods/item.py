@@ -16,7 +16,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,9 @@ from minifleming.run.errors import BadInput
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # in JSON, half of a character beyond the first plane
 LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TIERS = ("easy", "moderate", "difficult")
+
+KINDS = {str: ("id", "question", "answer", "source", "language", "tier", "masked"),
+         dict: ("options", "discriminating", "provenance")}
 
 Triple = tuple[str, str, str]
 
@@ -50,17 +53,17 @@ class Item:
 
     def __post_init__(self):
         """Raises ValueError with the reason if the item is not usable."""
-        for name, kind in [("id", str), ("question", str), ("options", dict), ("answer", str), ("source", str),
-                           ("language", str), ("tier", str), ("masked", str), ("discriminating", dict),
-                           ("provenance", dict)]:
-            if not isinstance(getattr(self, name), kind):
-                raise ValueError(f"'{name}' must be {kind.__name__}")
+        for kind, names in KINDS.items():
+            for name in names:
+                if not isinstance(getattr(self, name), kind):
+                    raise ValueError(f"'{name}' must be {kind.__name__}")
+        count = len(self.options)
         if not self.id or not self.question.strip():
             raise ValueError("'id' and 'question' must not be empty")
-        if not 2 <= len(self.options) <= len(LABELS):
-            raise ValueError(f"{len(self.options)} options; 2 to {len(LABELS)} are possible")
-        if list(self.options) != list(LABELS[: len(self.options)]):
-            raise ValueError(f"option labels must be {LABELS[0]}..{LABELS[len(self.options) - 1]} in order")
+        if not 2 <= count <= len(LABELS):
+            raise ValueError(f"{count} options; 2 to {len(LABELS)} are possible")
+        if self.labels != LABELS[:count]:
+            raise ValueError(f"option labels must be {LABELS[0]}..{LABELS[count - 1]} in order")
         if not all(isinstance(text, str) and text.strip() for text in self.options.values()):
             raise ValueError("every option must be a non-empty text")
         if self.answer not in self.options:
@@ -72,29 +75,28 @@ class Item:
         if type(self.rarity) not in (int, float) or not math.isfinite(self.rarity):
             raise ValueError("'rarity' must be a finite number")
         _check_provenance(self.provenance, self.options)
-        self.path, self.visible, self.absent = (
-            _triples(name, getattr(self, name)) for name in ("path", "visible", "absent")
-        )
-        self.discriminating = dict(
-            zip(self.discriminating, _triples("discriminating", list(self.discriminating.values())))
-        )
+        for name in ("path", "visible", "absent"):
+            setattr(self, name, _triples(name, getattr(self, name)))
+        lacked = _triples("discriminating", list(self.discriminating.values()))
+        self.discriminating = dict(zip(self.discriminating, lacked))
 
     @property
     def labels(self) -> str:
-        return "".join(self.options)
+        return "".join(map(str, self.options))
 
     @property
     def evidence(self) -> list[Triple]:
-        """The visible triples that tell the root: those before the chain and its pins."""
-        return self.visible[: len(self.visible) - (len(self.path) - 1) - len(self.provenance.get("pins", []))]
+        """The visible triples that determine the root: those before the chain and its pins."""
+        others = len(self.path) - 1 + len(self.provenance.get("pins", []))
+        return self.visible[: len(self.visible) - others]
 
     def nodes(self, label: str) -> list[str]:
-        """The names in the graph of what an option says: a pair where two are asked, other words in other languages."""
+        """Returns the graph's names of an option: two if two are asked for, or in another language."""
         return self.provenance.get("nodes", {}).get(label) or [self.options[label]]
 
 
 def read_items(path: str | Path) -> list[Item]:
-    """All items of a JSONL file. A bad line stops the read with file, line and reason."""
+    """Returns the items of a JSONL file. Raises BadInput with line and reason for a bad line."""
     path = Path(path)
     items, seen = [], {}
     names = {f.name for f in dataclasses.fields(Item)}
@@ -103,15 +105,15 @@ def read_items(path: str | Path) -> list[Item]:
         missing = [name for name in required if name not in record]
         if missing:
             raise BadInput(f"missing '{missing[0]}'", path, number)
-        unknown = sorted(set(record) - names)
+        unknown = record.keys() - names
         if unknown:
-            raise BadInput(f"unknown field '{unknown[0]}'", path, number)
+            raise BadInput(f"unknown field '{min(unknown)}'", path, number)
         try:
             item = Item(**record)
         except ValueError as error:
             raise BadInput(str(error), path, number) from None
         if item.id in seen:
-            raise BadInput(f"id '{item.id}' stands already on line {seen[item.id]}", path, number)
+            raise BadInput(f"id '{item.id}' is already on line {seen[item.id]}", path, number)
         seen[item.id] = number
         items.append(item)
     if not items:
@@ -120,13 +122,13 @@ def read_items(path: str | Path) -> list[Item]:
 
 
 def write_items(path: str | Path, items: Iterable[Item]) -> None:
-    """One JSON object a line, keys in a fixed order, replaced in one step."""
+    """Writes one JSON object per line, keys in a fixed order, replacing the file in one step."""
     lines = [json.dumps(dataclasses.asdict(item), ensure_ascii=False) for item in items]
     write_text(Path(path), "".join(line + "\n" for line in lines))
 
 
 def read_jsonl(path: Path) -> Iterable[tuple[int, dict]]:
-    """(line number, object) of every line that is not blank."""
+    """Yields line number and object of every line that is not blank."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -141,39 +143,39 @@ def read_jsonl(path: Path) -> Iterable[tuple[int, dict]]:
             raise BadInput(reason, path, number) from None
         if not isinstance(record, dict):
             raise BadInput("not a JSON object", path, number)
-        if SURROGATE.search(line) and _lone_surrogate(record):
-            raise BadInput("half a character: a lone surrogate", path, number)
+        if SURROGATE.search(line):
+            try:
+                json.dumps(record, ensure_ascii=False).encode("utf-8")
+            except UnicodeEncodeError:
+                reason = "half a character: a lone surrogate"
+                raise BadInput(reason, path, number) from None
         yield number, record
 
 
-def _lone_surrogate(record: dict) -> bool:
-    try:
-        json.dumps(record, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
 def _check_provenance(provenance: dict, options: dict[str, str]) -> None:
-    """What the checker and the teachers read of it, where it is there."""
+    """Checks the fields that the checker and the teachers read, if they are there."""
     if not isinstance(provenance.get("root", ""), str):
         raise ValueError("'provenance.root' must be a name")
-    hidden, rivals = provenance.get("hidden", []), provenance.get("rivals", {})
-    if not isinstance(hidden, list) or not all(isinstance(name, str) for name in hidden):
+    if not _is_names(provenance.get("hidden", [])):
         raise ValueError("'provenance.hidden' must be a list of names")
-    if not isinstance(rivals, dict) or not all(k in options and isinstance(v, str) for k, v in rivals.items()):
+    if not _maps_labels(provenance.get("rivals", {}), options, lambda v: isinstance(v, str)):
         raise ValueError("'provenance.rivals' must map labels to names")
     for name in ("lacks", "nodes"):
-        lists = provenance.get(name, {})
-        if not isinstance(lists, dict) or not all(k in options and _names(v) for k, v in lists.items()):
+        if not _maps_labels(provenance.get(name, {}), options, _is_names):
             raise ValueError(f"'provenance.{name}' must map labels to lists of names")
     told = provenance.get("told", {})
-    if not isinstance(told, dict) or not all(isinstance(v, str) and v for v in told.values()):
+    if not isinstance(told, dict) or not _is_names(list(told.values())) or "" in told.values():
         raise ValueError("'provenance.told' must map names to texts")
-    provenance.update({"pins": _triples("provenance.pins", provenance["pins"])} if "pins" in provenance else {})
+    if "pins" in provenance:
+        provenance["pins"] = _triples("provenance.pins", provenance["pins"])
 
 
-def _names(values) -> bool:
+def _maps_labels(values, options: dict[str, str], is_valid: Callable) -> bool:
+    return isinstance(values, dict) and values.keys() <= options.keys() and all(
+        map(is_valid, values.values()))
+
+
+def _is_names(values) -> bool:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
@@ -181,6 +183,6 @@ def _triples(name: str, values) -> list[Triple]:
     if not isinstance(values, list):
         raise ValueError(f"'{name}' must be a list of triples")
     for value in values:
-        if not (isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(v, str) for v in value)):
+        if not isinstance(value, list | tuple) or len(value) != 3 or not _is_names(list(value)):
             raise ValueError(f"'{name}' must hold triples [head, relation, tail]")
-    return [tuple(value) for value in values]
+    return list(map(tuple, values))

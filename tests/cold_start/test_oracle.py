@@ -22,7 +22,7 @@ from minifleming.rods.answer import parse_strict
 from minifleming.rods.readers import load_graph
 from minifleming.rods.reasoning import stated_hops
 from minifleming.rods.walk import EVIDENCE
-from tests.rods.items import synthesise
+from tests.rods.items import synthesize
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def graph():
 @pytest.fixture(scope="module")
 def items(graph):
     """300 items, path lengths 1 to 4 equally often."""
-    made = synthesise(graph, 300, [1, 2, 3, 4], seed=7)
+    made = synthesize(graph, 300, [1, 2, 3, 4], seed=7)
     assert len(made) == 300
     return made
 

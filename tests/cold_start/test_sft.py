@@ -20,7 +20,7 @@ from minifleming.run.errors import BadInput, RunFailed
 from minifleming.run.fields import ColdStart
 from minifleming.run.journal import Journal
 from tests.padded import collate, completion_logprobs
-from tests.rods.items import synthesise
+from tests.rods.items import synthesize
 
 V, END = 40, 39
 
@@ -177,7 +177,7 @@ def tokenizer(graph, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def items(graph):
-    return synthesise(graph, 60, [1, 2, 3], seed=2)
+    return synthesize(graph, 60, [1, 2, 3], seed=2)
 
 
 def test_examples_are_prompt_then_completion_then_end(items, graph, tokenizer):

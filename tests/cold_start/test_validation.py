@@ -16,7 +16,7 @@ from minifleming.lm.sampler import SamplingParams, generate
 from minifleming.rods.readers import load_graph
 from minifleming.run.fields import ColdStart
 from minifleming.run.journal import Journal
-from tests.rods.items import synthesise
+from tests.rods.items import synthesize
 
 
 def trace(number: int) -> Trace:
@@ -53,7 +53,7 @@ def student(tmp_path_factory):
     """A small model that has learned twelve traces nearly by heart, its tokenizer, and the traces."""
     folder, graph = tmp_path_factory.mktemp("student"), load_graph("embedded")
     tokenizer = build_tokenizer(graph, folder)
-    traces = [t for t, in Oracle(graph, 0.0).propose(synthesise(graph, 12, [1], seed=5))]
+    traces = [t for t, in Oracle(graph, 0.0).propose(synthesize(graph, 12, [1], seed=5))]
     size = tokenizer.backend.get_vocab_size()
     model = LanguageModel(ModelConfig("qwen3", size, 64, 128, 2, 4, 2, 16, 1e-6, 10000.0, True, 256))
     model.init_weights(0)

@@ -15,14 +15,14 @@ from minifleming.lm.weights import load_model, model_folder
 from minifleming.rods.readers import load_graph
 from minifleming.run.config import Config
 from minifleming.run.errors import BadInput
-from tests.rods.items import synthesise
+from tests.rods.items import synthesize
 
 GRAPH = load_graph("embedded")
 
 
 @pytest.fixture(scope="module")
 def items():
-    return synthesise(GRAPH, 12, [1, 2], seed=2)
+    return synthesize(GRAPH, 12, [1, 2], seed=2)
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
-"""Items for tests: `synthesise` on a graph, with settings as keywords."""
+"""Items for tests: `synthesize` on a graph, with settings as keywords."""
 
-from minifleming.rods import synthesize
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item
 from minifleming.rods.proof import find_fault
 from minifleming.rods.query import Facts
 from minifleming.rods.question import ItemBuilder
 from minifleming.rods.synthesize import Split
+from minifleming.rods.synthesize import synthesize as make_items
 from minifleming.rods.walk import EVIDENCE, Walker
 
 ALL = Split()
@@ -19,11 +19,11 @@ def builder_of(graph: Graph, options: int = 4, findings: tuple[int, int] = (2, 4
     return ItemBuilder(Walker(graph, rarity, rare_boost, num_diseases, evidence), options, findings)
 
 
-def synthesise(graph: Graph, count: int, hops: list[int], *, seed: int, split: Split = ALL, excluded=(),
+def synthesize(graph: Graph, count: int, hops: list[int], *, seed: int, split: Split = ALL, excluded=(),
                reject=lambda item: "", **settings) -> list[Item]:
     """Returns items in the plain style; ``settings`` as in ``builder_of``."""
     builder = builder_of(graph, **settings)
-    return synthesize.synthesise(builder, count, hops, seed=seed, split=split, excluded=excluded, reject=reject)
+    return make_items(builder, count, hops, seed=seed, split=split, excluded=excluded, reject=reject)
 
 
 def fault(item: Item, facts: Facts) -> str | None:

@@ -7,7 +7,7 @@ import numpy as np
 from minifleming.rods.distractors import DistractorSearch
 from minifleming.rods.question import ItemBuilder
 from minifleming.rods.walk import EVIDENCE, Step, Walk, Walker
-from tests.rods.items import synthesise
+from tests.rods.items import synthesize
 from tests.rods.toy_graphs import build, clinic, closed, genetics, neighbours
 
 GRAPH = genetics(0)
@@ -187,7 +187,7 @@ def test_neither_the_root_nor_the_node_before_the_answer_is_used():
 
 
 def test_an_item_takes_the_best_distractors_and_records_what_each_diagnosis_lacks():
-    for item in synthesise(GRAPH, 80, [1, 2], seed=0, findings=(1, 4), options=3):
+    for item in synthesize(GRAPH, 80, [1, 2], seed=0, findings=(1, 4), options=3):
         root = item.provenance["root"]
         degree = sum(root in (h, t) for h, _, t in GRAPH.triples)
         assert item.rarity == round((1 + degree) ** -0.5, 6)

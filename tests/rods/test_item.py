@@ -8,7 +8,7 @@ import pytest
 from minifleming.rods.item import LABELS, Item, read_items, read_jsonl, write_items
 from minifleming.rods.readers import load_graph
 from minifleming.run.errors import BadInput
-from tests.rods.items import synthesise
+from tests.rods.items import synthesize
 
 PLAIN = {"id": "a", "question": "Which?", "options": {"A": "x", "B": "y"}, "answer": "A"}
 
@@ -17,8 +17,8 @@ def write(path, *records) -> None:
     path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in records))
 
 
-def test_synthesised_items_come_back_equal(tmp_path):
-    items = synthesise(load_graph("embedded"), 40, [1, 2, 3, 4], seed=0)
+def test_synthesized_items_come_back_equal(tmp_path):
+    items = synthesize(load_graph("embedded"), 40, [1, 2, 3, 4], seed=0)
     write_items(tmp_path / "i.jsonl", items)
     assert read_items(tmp_path / "i.jsonl") == items
     write_items(tmp_path / "again.jsonl", read_items(tmp_path / "i.jsonl"))
@@ -141,7 +141,7 @@ def test_a_whole_pair_of_surrogates_is_one_character(tmp_path):
 
 def test_an_id_that_comes_twice_is_refused_with_both_lines(tmp_path):
     write(tmp_path / "i.jsonl", PLAIN, PLAIN | {"id": "b"}, PLAIN)
-    with pytest.raises(BadInput, match=r"i\.jsonl:3: id 'a' stands already on line 1"):
+    with pytest.raises(BadInput, match=r"i\.jsonl:3: id 'a' is already on line 1"):
         read_items(tmp_path / "i.jsonl")
 
 

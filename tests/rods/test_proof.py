@@ -1,4 +1,4 @@
-"""Every synthesised item is proven by a second, independent way, and the checker rejects every planted fault."""
+"""Every synthesized item is proven by a second, independent way, and the checker rejects every planted fault."""
 
 import copy
 import dataclasses
@@ -13,14 +13,14 @@ from minifleming.rods.item import Item, write_items
 from minifleming.rods.query import Disconnected, Facts, solve
 from minifleming.rods.readers import load_graph
 from minifleming.run.errors import run_cli
-from tests.rods.items import fault, synthesise
+from tests.rods.items import fault, synthesize
 from tests.rods.toy_graphs import build, solutions
 
 GRAPH = load_graph("embedded")
 TRIPLES = GRAPH.triples
 EDGES = set(TRIPLES)
 FACTS = Facts(GRAPH)
-ITEMS = synthesise(load_graph("embedded"), 300, [1, 2, 3, 4], seed=3)
+ITEMS = synthesize(load_graph("embedded"), 300, [1, 2, 3, 4], seed=3)
 SOME = ITEMS[::7]
 
 

@@ -8,12 +8,12 @@ from minifleming.rods.phrases import phrase
 from minifleming.rods.question import ItemBuilder, plain_question
 from minifleming.rods.readers import load_graph
 from minifleming.rods.walk import EVIDENCE, Step, Walk, Walker
-from tests.rods.items import synthesise
+from tests.rods.items import synthesize
 from tests.rods.toy_graphs import build, clinic, neighbours
 
 GRAPH = load_graph("embedded")
 OUT, INTO = neighbours(GRAPH.triples)
-ITEMS = synthesise(GRAPH, 300, [1, 2, 3, 4], seed=11)
+ITEMS = synthesize(GRAPH, 300, [1, 2, 3, 4], seed=11)
 
 
 def findings_of(item) -> list[str]:
@@ -152,5 +152,5 @@ def test_too_few_distractors_give_no_item():
 
 def test_the_number_of_options_is_the_requested_one():
     for options in (2, 5, 8):
-        items = synthesise(GRAPH, 20, [1, 2], seed=0, options=options)
+        items = synthesize(GRAPH, 20, [1, 2], seed=0, options=options)
         assert {len(item.options) for item in items} == {options}

@@ -12,8 +12,8 @@ from minifleming.rods.readers import load_graph
 from minifleming.rods.synthesize import (
     Split,
     blind_accuracy,
-    builder_from_config,
     is_held_out,
+    item_builder,
     option_set,
     tier_counts,
 )
@@ -21,7 +21,7 @@ from minifleming.rods.triples import COLUMNS
 from minifleming.rods.walk import EVIDENCE, Step, Walk
 from minifleming.run.errors import BadInput, run_cli
 from minifleming.run.fields import Data
-from tests.rods.items import HELD_OUT, TRAIN, synthesise
+from tests.rods.items import HELD_OUT, TRAIN, synthesize
 from tests.rods.toy_graphs import build, clinic
 
 GRAPH = load_graph("embedded")
@@ -34,10 +34,10 @@ def combination(item) -> tuple[str, frozenset[str]]:
 @pytest.fixture(scope="module")
 def splits():
     """As the pipeline makes them: different seeds, held out by combination, option sets of training taken."""
-    train = synthesise(GRAPH, 500, [1, 2, 3], seed=0, split=TRAIN)
+    train = synthesize(GRAPH, 500, [1, 2, 3], seed=0, split=TRAIN)
     taken = {option_set(item) for item in train}
-    held = synthesise(GRAPH, 200, [1, 2, 3], seed=1, split=HELD_OUT, excluded=taken)
-    longer = synthesise(GRAPH, 80, [4], seed=2, split=HELD_OUT, excluded=taken)
+    held = synthesize(GRAPH, 200, [1, 2, 3], seed=1, split=HELD_OUT, excluded=taken)
+    longer = synthesize(GRAPH, 80, [4], seed=2, split=HELD_OUT, excluded=taken)
     return train, held, longer
 
 
@@ -50,8 +50,8 @@ def test_train_and_held_out_share_no_combination_of_root_and_findings(splits):
 
 def test_train_and_held_out_share_no_combination_for_any_seeds(splits):
     """The split is a property of the combination, so even the same seed on both sides gives disjoint sets."""
-    train = {combination(i) for i in synthesise(GRAPH, 150, [1, 2], seed=9, split=TRAIN)}
-    held = {combination(i) for i in synthesise(GRAPH, 150, [1, 2], seed=9, split=HELD_OUT)}
+    train = {combination(i) for i in synthesize(GRAPH, 150, [1, 2], seed=9, split=TRAIN)}
+    held = {combination(i) for i in synthesize(GRAPH, 150, [1, 2], seed=9, split=HELD_OUT)}
     assert not train & held
     assert not held & {combination(item) for item in splits[0]}
 
@@ -71,8 +71,8 @@ def few_failed_draws(monkeypatch):
 
 def test_excluded_option_sets_are_avoided(few_failed_draws):
     """On four diseases there is one set of four options: once taken, nothing is left."""
-    [item] = synthesise(clinic(), 1, [2], seed=0, findings=(1, 4))
-    assert synthesise(clinic(), 1, [2], seed=0, findings=(1, 4), excluded=[option_set(item)]) == []
+    [item] = synthesize(clinic(), 1, [2], seed=0, findings=(1, 4))
+    assert synthesize(clinic(), 1, [2], seed=0, findings=(1, 4), excluded=[option_set(item)]) == []
 
 
 def test_a_quarter_of_the_combinations_is_held_out_and_the_order_of_findings_does_not_matter():
@@ -90,7 +90,7 @@ def test_every_split_has_the_requested_number_of_items_with_unique_ids(splits):
 
 @pytest.mark.parametrize("count, hops", [(1, [3]), (7, [1, 2, 3]), (50, [1, 2, 3, 4]), (20, [4, 5])])
 def test_path_lengths_come_equally_often(count, hops):
-    found = Counter(item.hops for item in synthesise(GRAPH, count, hops, seed=4))
+    found = Counter(item.hops for item in synthesize(GRAPH, count, hops, seed=4))
     assert sum(found.values()) == count and set(found) <= set(hops)
     assert max(found.values()) - min(found[length] for length in hops) <= 1
 
@@ -103,7 +103,7 @@ def test_no_item_comes_twice(splits):
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
-        write_items(tmp_path / name, synthesise(GRAPH, 60, [1, 2, 3], seed=seed))
+        write_items(tmp_path / name, synthesize(GRAPH, 60, [1, 2, 3], seed=seed))
     a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
     assert a == b != c
 
@@ -131,7 +131,7 @@ def test_a_graph_with_too_few_items_ends_with_status_1_the_count_and_no_file(tmp
 
 
 def test_tier_counts_count():
-    items = synthesise(GRAPH, 12, [1, 2, 3, 4], seed=0)
+    items = synthesize(GRAPH, 12, [1, 2, 3, 4], seed=0)
     counts = tier_counts(items)
     assert sum(counts.values()) == 12 and counts == {t: sum(i.tier == t for i in items) for t in sorted(counts)}
 
@@ -139,8 +139,8 @@ def test_tier_counts_count():
 def assert_blind_near_chance(num_diseases: int, options: int, sizes: tuple[int, int]) -> None:
     """A rule that never reads the question stays near chance on held-out items."""
     settings = {"options": options, "num_diseases": num_diseases}
-    train = synthesise(GRAPH, sizes[0], [1, 2, 3], seed=0, split=TRAIN, **settings)
-    held = synthesise(GRAPH, sizes[1], [1, 2, 3], seed=1, split=HELD_OUT, **settings)
+    train = synthesize(GRAPH, sizes[0], [1, 2, 3], seed=0, split=TRAIN, **settings)
+    held = synthesize(GRAPH, sizes[1], [1, 2, 3], seed=1, split=HELD_OUT, **settings)
     assert abs(blind_accuracy(train, held) - 1 / options) < 0.05
     asked = {item.provenance["root"] for item in train}
     rivals = {rival for item in held for rival in item.provenance["rivals"].values() if rival}
@@ -186,7 +186,7 @@ def two_ways():
 
 @pytest.mark.parametrize("graph, hops", [(two_ways(), 3), (clinic(), 2), (clinic(), 1)])
 def test_a_used_up_graph_gives_every_item_once(graph, hops, tmp_path, few_failed_draws):
-    items = synthesise(graph, 60, [hops], seed=0, findings=(1, 3), options=2)
+    items = synthesize(graph, 60, [hops], seed=0, findings=(1, 3), options=2)
     assert 4 < len(items) < 60
     assert len({(item.question, *item.options.values()) for item in items}) == len(items)
     keys = [(*combination(item), tuple(item.path[1:]), option_set(item)) for item in items]
@@ -199,7 +199,7 @@ def test_different_chains_from_the_same_findings_are_different_items():
     """d1 leads to x1 by two relations: with the same options these are two questions."""
     triples = [(f"d{n}", relation, f"x{n}") for n in "1234" for relation in ("first_line_treatment", "worsened_by")]
     graph = build([*clinic().triples, *triples])
-    items = synthesise(graph, 60, [2], seed=0, findings=(1, 1), options=4)
+    items = synthesize(graph, 60, [2], seed=0, findings=(1, 1), options=4)
     assert {(item.provenance["root"], item.path[-1][1]) for item in items} >= {
         ("d4", "first_line_treatment"), ("d4", "worsened_by")}
 
@@ -207,9 +207,9 @@ def test_different_chains_from_the_same_findings_are_different_items():
 def test_walks_and_items_follow_rarity_and_boost(few_failed_draws):
     triples = [*clinic().triples, ("d1", "has_prevalence", "rare disease")]
     for boost in (1.0, 50.0):
-        items = synthesise(build(triples), 40, [1], seed=0, findings=(1, 3), options=2, rarity=0.0, rare_boost=boost)
+        items = synthesize(build(triples), 40, [1], seed=0, findings=(1, 3), options=2, rarity=0.0, rare_boost=boost)
         assert {item.rarity for item in items} <= {1.0, boost} and (boost in {item.rarity for item in items})
-    items = synthesise(clinic(), 20, [1], seed=0, findings=(1, 3), options=2, rarity=1.0)
+    items = synthesize(clinic(), 20, [1], seed=0, findings=(1, 3), options=2, rarity=1.0)
     assert {item.rarity for item in items} <= {0.2, round(1 / 6, 6)}  # three or four findings and a drug
 
 
@@ -227,7 +227,7 @@ def test_the_blind_rule_uses_the_share_and_not_the_count():
 
 
 def test_a_used_up_length_ends_after_failed_draws_in_a_row_and_an_item_starts_the_count_again(monkeypatch):
-    from minifleming.rods import synthesize
+
     drawn = []
 
     class Seldom(Split):
@@ -240,25 +240,25 @@ def test_a_used_up_length_ends_after_failed_draws_in_a_row_and_an_item_starts_th
             drawn.append(walk)
             return False
 
-    monkeypatch.setattr(synthesize, "MAX_FAILED_DRAWS", 50)
-    assert len(synthesise(GRAPH, 60, [1], seed=0, split=Seldom())) == 60
+    monkeypatch.setattr("minifleming.rods.synthesize.MAX_FAILED_DRAWS", 50)
+    assert len(synthesize(GRAPH, 60, [1], seed=0, split=Seldom())) == 60
     drawn.clear()
-    assert synthesise(GRAPH, 100, [1], seed=0, split=Never()) == []
+    assert synthesize(GRAPH, 100, [1], seed=0, split=Never()) == []
     assert 0 < len(drawn) <= 50
 
 
 def test_each_field_of_the_configuration_reaches_the_builder():
     plain = {"exclude_variants": False}
-    base = builder_from_config(Data(**plain), GRAPH)
+    base = item_builder(Data(**plain), GRAPH)
     assert (base.num_options, base.findings) == (4, (2, 4))
-    builder = builder_from_config(Data(options=5, findings=[1, 3], evidence=["no_such", "has_symptom"], **plain), GRAPH)
+    builder = item_builder(Data(options=5, findings=[1, 3], evidence=["no_such", "has_symptom"], **plain), GRAPH)
     assert (builder.num_options, builder.findings) == (5, (1, 3))
     assert builder.walker.evidence_relations == ["has_symptom"] != base.walker.evidence_relations
     for field, value in (("rarity", 0.25), ("rare_boost", 7.0), ("num_diseases", 9)):
-        other = builder_from_config(Data(**plain, **{field: value}), GRAPH).walker
+        other = item_builder(Data(**plain, **{field: value}), GRAPH).walker
         assert not np.array_equal(other.root_probability, base.walker.root_probability)
 
 
 def test_a_graph_without_evidence_is_refused():
     with pytest.raises(BadInput, match="data.evidence: the graph has none of has_symptom"):
-        builder_from_config(Data(), build([("x1", "treats", "d1")]))
+        item_builder(Data(), build([("x1", "treats", "d1")]))

@@ -14,7 +14,7 @@ from .styles import Chinese, English, read_chinese_names
 from .two_targets import MixedBuilder
 
 
-def builder_from_config(data: Data, graph: Graph) -> ItemBuilder:
+def worded_builder(data: Data, graph: Graph) -> ItemBuilder:
     """Returns the builder that the configuration asks for. Raises BadInput."""
     if data.qualifiers and (data.style == "plain" or data.language != "en"):
         raise BadInput("data.qualifiers: only the English styles varied and vignette can word them")

@@ -16,7 +16,7 @@ from minifleming.rods.item import LABELS, Item
 from minifleming.rods.proof import find_fault
 from minifleming.rods.query import Facts
 from minifleming.rods.readers import load_graph
-from tests.rods.items import synthesise
+from tests.rods.items import synthesize
 
 DATA = os.environ.get("MINIFLEMING_DATA")
 
@@ -112,7 +112,7 @@ def test_distractors_only_keeps_the_right_letter():
 def test_a_graph_item_is_still_proved_in_another_order():
     graph = load_graph("embedded")
     facts = Facts(graph)
-    for item in synthesise(graph, 30, [1, 2, 3], seed=4):
+    for item in synthesize(graph, 30, [1, 2, 3], seed=4):
         for turn in range(1, TURNS + 1):
             other, back, _ = permuted(item, turn)
             assert find_fault(other, facts) is None

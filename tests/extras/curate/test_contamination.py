@@ -19,7 +19,7 @@ from minifleming.extras.curate.contamination import (
 )
 from minifleming.rods.item import LABELS
 from minifleming.rods.readers import load_graph
-from tests.rods.items import HELD_OUT, TRAIN, synthesise
+from tests.rods.items import HELD_OUT, TRAIN, synthesize
 
 DATA = os.environ.get("MINIFLEMING_DATA")
 NATURAL = [
@@ -50,8 +50,8 @@ def index():
 def synthetic():
     """(a benchmark, items with other combinations of findings)"""
     graph = load_graph("embedded")
-    held = synthesise(graph, 300, [1, 2, 3], seed=2, split=HELD_OUT)
-    return held, synthesise(graph, 600, [1, 2, 3], seed=1, split=TRAIN)
+    held = synthesize(graph, 300, [1, 2, 3], seed=2, split=HELD_OUT)
+    return held, synthesize(graph, 600, [1, 2, 3], seed=1, split=TRAIN)
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda e: e.__name__)

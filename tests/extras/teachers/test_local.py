@@ -16,7 +16,7 @@ from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.rods.readers import load_graph
 from minifleming.run.fields import ColdStart
 from minifleming.run.journal import Journal
-from tests.rods.items import synthesise
+from tests.rods.items import synthesize
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def world(tmp_path_factory):
     """A model that knows the traces of eight items by heart, and also the reasoning without the question."""
     folder, graph = tmp_path_factory.mktemp("local"), load_graph("embedded")
     tokenizer = build_tokenizer(graph, folder)
-    items = synthesise(graph, 10, [1], seed=5)
+    items = synthesize(graph, 10, [1], seed=5)
     traces = [t for t, in Oracle(graph, 0.0).propose(items[:8])]
     size = tokenizer.backend.get_vocab_size()
     model = LanguageModel(ModelConfig("qwen3", size, 64, 128, 2, 4, 2, 16, 1e-6, 10000.0, True, 200))

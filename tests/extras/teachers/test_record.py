@@ -13,12 +13,12 @@ from minifleming.extras.teachers.trace_card import failure_table, tier_table, tr
 from minifleming.rods.readers import load_graph
 from minifleming.run.errors import BadInput
 from tests.cold_start.faulty import FaultyOracle
-from tests.rods.items import synthesise
+from tests.rods.items import synthesize
 
 
 @pytest.fixture(scope="module")
 def items():
-    return synthesise(load_graph("embedded"), 30, [1, 2, 3], seed=1)
+    return synthesize(load_graph("embedded"), 30, [1, 2, 3], seed=1)
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,12 @@ from minifleming.rods.item import write_items
 from minifleming.rods.readers import load_graph
 from minifleming.run.errors import BadInput, RunFailed
 from tests.cold_start.faulty import FaultyOracle
-from tests.rods.items import synthesise
+from tests.rods.items import synthesize
 
 
 @pytest.fixture(scope="module")
 def items():
-    return synthesise(load_graph("embedded"), 24, [1, 2, 3], seed=7)
+    return synthesize(load_graph("embedded"), 24, [1, 2, 3], seed=7)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from minifleming.rods.readers import load_graph
 from minifleming.rods.reasoning import stated_hops
 from minifleming.rods.synthesize import is_held_out
 from minifleming.rods.walk import Step, Walk, Walker
-from tests.rods.items import synthesise
+from tests.rods.items import synthesize
 
 KINDS = ("statements", "links", "findings", "look_ups", "recitals")
 
@@ -32,7 +32,7 @@ def tokenizer(graph, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def items(graph):
-    return synthesise(graph, 200, [1, 2, 3, 4], seed=11)
+    return synthesize(graph, 200, [1, 2, 3, 4], seed=11)
 
 
 @pytest.fixture(scope="module")

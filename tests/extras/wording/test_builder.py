@@ -1,6 +1,6 @@
 """Tests for builder.py and from_config.py: options, ids and Chinese items, and each field reaches the builder."""
 
-from minifleming.extras.wording.from_config import builder_from_config
+from minifleming.extras.wording.from_config import worded_builder
 from minifleming.extras.wording.styles import Chinese, English, read_chinese_names
 from minifleming.extras.wording.two_targets import MixedBuilder
 from minifleming.rods.readers import load_graph
@@ -8,7 +8,7 @@ from minifleming.rods.synthesize import blind_accuracy
 from minifleming.rods.walk import Walker
 from minifleming.run.fields import Data
 from tests.extras.wording.toy_walks import TREATED, rng, walk_of
-from tests.extras.wording.worded import make_item, synthesise
+from tests.extras.wording.worded import make_item, synthesize
 from tests.rods.items import HELD_OUT, TRAIN
 from tests.rods.toy_graphs import clinic, in_chinese
 
@@ -42,7 +42,7 @@ def test_ids_differ_with_the_question_and_with_the_options():
 def test_options_do_not_reveal_the_answer_in_chinese():
     """The deficit is counted by the names of the graph, in any language of the options."""
     style = Chinese("varied", read_chinese_names("", GRAPH))
-    train, held = (synthesise(GRAPH, n, [1, 2, 3], seed=seed, options=8, num_diseases=80, style=style, split=split)
+    train, held = (synthesize(GRAPH, n, [1, 2, 3], seed=seed, options=8, num_diseases=80, style=style, split=split)
                    for n, seed, split in ((1000, 0, TRAIN), (400, 1, HELD_OUT)))
     assert abs(blind_accuracy(train, held) - 1 / 8) < 0.05
 
@@ -52,19 +52,19 @@ def test_in_chinese_no_finding_contains_the_name_of_the_answer():
     names = {name: chr(0x4E00 + i) for i, name in enumerate(clinic().names)}
     for answer, allowed in (("\u836f", False), ("\u5b83", True)):
         style = Chinese("plain", names | {"x4": answer, "s2": "\u836f\u75b9"})
-        items = synthesise(clinic(), 40, [2], seed=0, findings=(1, 3), options=2, style=style)
+        items = synthesize(clinic(), 40, [2], seed=0, findings=(1, 3), options=2, style=style)
         told = {t for item in items if item.masked == "x4" for _, _, t in item.evidence}
         assert "s5" in told and ("s2" in told) == allowed
 
 
 def test_each_field_of_the_configuration_reaches_the_builder():
-    base = builder_from_config(Data(), GRAPH)
+    base = worded_builder(Data(), GRAPH)
     assert base.exclude_variants and base.walker.implied and not base.walker.qualifiers and base.style.style == "plain"
-    builder = builder_from_config(Data(exclude_variants=False, qualifiers=True, style="varied"), GRAPH)
+    builder = worded_builder(Data(exclude_variants=False, qualifiers=True, style="varied"), GRAPH)
     assert not builder.exclude_variants and not builder.walker.implied and builder.walker.qualifiers
     assert builder.style.style == "varied"
-    builder = builder_from_config(Data(two_targets=0.5, options=5), GRAPH)
+    builder = worded_builder(Data(two_targets=0.5, options=5), GRAPH)
     assert isinstance(builder, MixedBuilder) and builder.share == 0.5
     assert builder.num_options == builder.two_target_builder.num_options == 5
-    builder = builder_from_config(Data(language="zh"), GRAPH)
+    builder = worded_builder(Data(language="zh"), GRAPH)
     assert builder.language == "zh" and builder.style.surface_form("fever") == "\u53d1\u70ed"

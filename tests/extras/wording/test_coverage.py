@@ -9,10 +9,10 @@ from minifleming.evaluation.statistics import wilson
 from minifleming.extras.wording import coverage
 from minifleming.rods.readers import load_graph
 from tests.extras.wording import worded
-from tests.rods.items import synthesise
+from tests.rods.items import synthesize
 
 GRAPH = load_graph("embedded")
-WALKS = {name: synthesise(GRAPH, 200, [1, 2, 3], seed=0, rarity=rarity, rare_boost=1.0)
+WALKS = {name: synthesize(GRAPH, 200, [1, 2, 3], seed=0, rarity=rarity, rare_boost=1.0)
          for name, rarity in (("uniform", 0.0), ("weighted", 0.5), ("heavy", 3.0))}
 
 
@@ -60,7 +60,7 @@ def test_the_plot_is_the_same_each_time():
 
 
 def test_a_pair_is_counted_by_its_roots_and_its_last_node_and_each_node_once():
-    items = worded.synthesise(GRAPH, 100, [2, 3], seed=0, two_targets=1.0)
+    items = worded.synthesize(GRAPH, 100, [2, 3], seed=0, two_targets=1.0)
     single = [replace(item, options={label: item.nodes(label)[-1] for label in item.options},
                       provenance={"root": item.provenance["root"]}) for item in items]
     assert coverage.counts(items, GRAPH) == coverage.counts(single, GRAPH)
@@ -97,7 +97,7 @@ def test_the_cells_of_the_table():
 
 
 def test_the_uniform_walk_has_no_weights():
-    items = synthesise(GRAPH, 40, [1, 2], seed=0, rarity=0.0, rare_boost=1.0)
+    items = synthesize(GRAPH, 40, [1, 2], seed=0, rarity=0.0, rare_boost=1.0)
     assert {item.rarity for item in items} == {1.0}
 
 

@@ -7,17 +7,17 @@ import pytest
 from minifleming.extras.wording.styles import Chinese, English, read_chinese_names
 from minifleming.rods.graph import Graph
 from minifleming.rods.query import Facts
-from tests.extras.wording.worded import synthesise
+from tests.extras.wording.worded import synthesize
 from tests.rods.items import fault
 from tests.rods.test_proof import FACTS, GRAPH, TRIPLES, changed, distractor, verdict
 from tests.rods.toy_graphs import closed, genetics, neighbours, solutions
 
-TOLD = synthesise(GRAPH, 60, [2, 3], seed=4, two_targets=1.0, style=English("vignette"))
-CHINESE = synthesise(GRAPH, 60, [1, 2, 3], seed=4, two_targets=0.5, exclude_variants=True,
+TOLD = synthesize(GRAPH, 60, [2, 3], seed=4, two_targets=1.0, style=English("vignette"))
+CHINESE = synthesize(GRAPH, 60, [1, 2, 3], seed=4, two_targets=0.5, exclude_variants=True,
                      style=Chinese("vignette", read_chinese_names("", GRAPH)))
 SPECIAL = genetics(0)
 SPECIAL_FACTS = Facts(SPECIAL)
-SPECIALS = synthesise(SPECIAL, 60, [1, 2], seed=0, findings=(1, 4), options=3, style=English("vignette"))
+SPECIALS = synthesize(SPECIAL, 60, [1, 2], seed=0, findings=(1, 4), options=3, style=English("vignette"))
 
 
 @pytest.mark.parametrize("items, facts", [(TOLD, FACTS), (CHINESE, FACTS), (SPECIALS, SPECIAL_FACTS)])

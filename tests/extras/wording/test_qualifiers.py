@@ -12,7 +12,7 @@ from minifleming.rods.graph import Graph
 from minifleming.rods.query import Facts
 from minifleming.rods.readers import load_graph
 from minifleming.rods.walk import EVIDENCE, TYPICAL, Step, Walker
-from tests.extras.wording.worded import make_item, synthesise
+from tests.extras.wording.worded import make_item, synthesize
 from tests.rods.items import fault
 from tests.rods.toy_graphs import build, closed, genetics, neighbours, solutions
 
@@ -31,7 +31,7 @@ def walks(graph, count: int, hops=(2, 3, 4), seed: int = 0, **options):
 
 
 WALKS = {name: walks(graph, 120) for name, graph in GRAPHS.items()}
-ITEMS = {name: [item for item in synthesise(graph, 300, [2, 3], seed=1, findings=(1, 4), qualifiers=True, style=VARIED)
+ITEMS = {name: [item for item in synthesize(graph, 300, [2, 3], seed=1, findings=(1, 4), qualifiers=True, style=VARIED)
                 if "pins" in item.provenance] for name, graph in GRAPHS.items()}
 
 
@@ -177,7 +177,7 @@ def test_neither_the_plain_style_nor_chinese_can_word_a_qualifier():
         made = make_item(walk, walker, 2, np.random.default_rng(0), style=VARIED)
         assert made is None or made.provenance["pins"] == [pin.triple for pin in qualifiers_of(walk)]
     for wording in (English(), Chinese("vignette", {name: f"名{i}" for i, name in enumerate(graph.names)})):
-        items = synthesise(graph, 20, [2], seed=0, findings=(1, 4), qualifiers=True, style=wording)
+        items = synthesize(graph, 20, [2], seed=0, findings=(1, 4), qualifiers=True, style=wording)
         assert all(fault(item, Facts(graph)) is None and "pins" not in item.provenance for item in items)
 
 

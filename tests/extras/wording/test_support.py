@@ -12,7 +12,7 @@ from minifleming.rods.item import Item, read_items
 from minifleming.rods.readers import load_graph
 from minifleming.rods.triples import COLUMNS
 from minifleming.run.errors import run_cli
-from tests.rods.items import synthesise
+from tests.rods.items import synthesize
 from tests.rods.toy_graphs import build
 
 GRAPH = load_graph("embedded")
@@ -130,7 +130,7 @@ def test_no_supported_item_is_made_and_each_is_counted_once():
     heads = sorted({h for h, r, _ in GRAPH.triples if r == "first_line_treatment"})
     other = graph_of([(h, "treats", x) for h in heads for x in drugs])
     support, told = Support([other]), []
-    items = synthesise(GRAPH, 60, [2], seed=0, reject=lambda item: told.append(item.id) or support(item))
+    items = synthesize(GRAPH, 60, [2], seed=0, reject=lambda item: told.append(item.id) or support(item))
     dropped = support.counts
     asked = [item for item in items if item.path[-1][1] == "first_line_treatment"]
     wrong = {text for item in asked for label, text in item.options.items() if label != item.answer}
@@ -154,7 +154,7 @@ def test_the_command_says_how_many_were_dropped_and_drops_none_without_another_g
 
 def test_the_graph_itself_supports_none_of_its_own_wrong_ends():
     """distract.py leaves out what has any edge to the node before the answer: so does the graph asked as another."""
-    items = synthesise(GRAPH, 60, [2, 3], seed=5)
+    items = synthesize(GRAPH, 60, [2, 3], seed=5)
     assert [reason for item in items if (reason := Support([GRAPH])(item))] == []
     assert Support([build([("a", "r", "b")])])(items[0]) == ""
 

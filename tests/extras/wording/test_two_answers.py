@@ -13,7 +13,7 @@ from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item
 from minifleming.rods.query import Facts
 from minifleming.rods.walk import Step, Walk, Walker
-from tests.extras.wording.worded import synthesise
+from tests.extras.wording.worded import synthesize
 from tests.rods.items import fault
 from tests.rods.toy_graphs import build
 
@@ -26,7 +26,7 @@ RESEMBLING = [*FOUND, ("d1", "resembles", "d5"), ("d3", "resembles", "d1"), ("d4
 
 
 def made(graph: Graph, style: str, hops: int) -> list[Item]:
-    return synthesise(graph, 30, [hops], seed=0, options=2, findings=(1, 2), style=English(style))
+    return synthesize(graph, 30, [hops], seed=0, options=2, findings=(1, 2), style=English(style))
 
 
 @pytest.mark.parametrize("style", ["plain", "varied"])
@@ -96,7 +96,7 @@ def test_who_has_a_chronic_cough_has_a_cough():
                ("d4", "has_symptom", "chills"), ("d4", "has_symptom", "cough"), ("d2", "has_symptom", "rash")]
     graph = build(triples, dict.fromkeys(names, "Symptom"))
     for apart in (False, True):
-        items = synthesise(graph, 60, [1], seed=1, options=2, findings=(1, 2), exclude_variants=apart, style=English("vignette"))
+        items = synthesize(graph, 60, [1], seed=1, options=2, findings=(1, 2), exclude_variants=apart, style=English("vignette"))
         assert all(fault(item, Facts(graph)) is None for item in items)
         lacking = {(item.nodes(label)[0], triple[2]) for item in items for label, triple in item.discriminating.items()}
         assert (("d2", "cough") in lacking) == (not apart)

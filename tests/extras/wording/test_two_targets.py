@@ -10,7 +10,7 @@ from minifleming.rods.readers import load_graph
 from minifleming.rods.walk import Step, Walker
 from tests.extras.wording.test_variants import related
 from tests.extras.wording.toy_walks import GRAPH, TREATED, WALKER, rng, walk_of, walks
-from tests.extras.wording.worded import make_item, synthesise
+from tests.extras.wording.worded import make_item, synthesize
 from tests.rods.items import fault
 from tests.rods.toy_graphs import build, clinic, neighbours
 
@@ -71,7 +71,7 @@ def test_the_share_of_pairs_is_the_requested_one_and_their_questions_name_neithe
     graph = load_graph("embedded")
     facts = Facts(graph)
     for share, low, high in ((0.0, 0, 0), (0.3, 60, 120), (1.0, 300, 300)):
-        items = synthesise(graph, 300, [2, 3], seed=0, two_targets=share)
+        items = synthesize(graph, 300, [2, 3], seed=0, two_targets=share)
         two = [item for item in items if len(item.nodes(item.answer)) == 2]
         assert low <= len(two) <= high and len(items) == 300
         assert [reason for item in items if (reason := fault(item, facts))] == []

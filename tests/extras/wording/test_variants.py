@@ -9,7 +9,7 @@ from minifleming.rods.item import Item
 from minifleming.rods.readers import load_graph
 from minifleming.rods.walk import Walker
 from tests.extras.wording.toy_walks import GRAPH, TREATED, WALKER, rng, walk_of, walks
-from tests.extras.wording.worded import find, make_item, synthesise
+from tests.extras.wording.worded import find, make_item, synthesize
 from tests.rods.toy_graphs import build, clinic, neighbours
 
 EMBEDDED = load_graph("embedded")
@@ -73,7 +73,7 @@ def test_leaks_and_names_of_masked_nodes(change, leaking, telling):
 
 def test_without_variants_or_in_chinese_no_question_leaks_a_masked_name():
     def seen(**options):
-        return synthesise(EMBEDDED, 200, [1, 2, 3], seed=0, findings=(2, 4), **options)
+        return synthesize(EMBEDDED, 200, [1, 2, 3], seed=0, findings=(2, 4), **options)
 
     assert any(map(leaks_masked_name, seen())), "else this proves nothing"
     assert not any(leaks_masked_name(item) or names_masked_node(item) for item in seen(exclude_variants=True))

@@ -7,11 +7,11 @@ from minifleming.extras.wording.qualifiers import ExtendedWalker
 from minifleming.extras.wording.styles import English
 from minifleming.extras.wording.two_targets import MixedBuilder, TwoTargetBuilder
 from minifleming.extras.wording.variants import VariantSearch
-from minifleming.rods import synthesize
 from minifleming.rods.distractors import Distractor, DistractorSearch
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item
 from minifleming.rods.synthesize import Split
+from minifleming.rods.synthesize import synthesize as make_items
 from minifleming.rods.walk import Walk, Walker
 
 ALL = Split()
@@ -26,9 +26,9 @@ def builder_of(graph: Graph, options: int = 4, findings: tuple[int, int] = (2, 4
     return WordedBuilder(walker, options, findings, style, exclude_variants)
 
 
-def synthesise(graph: Graph, count: int, hops: list[int], *, seed: int, split: Split = ALL, **settings) -> list[Item]:
+def synthesize(graph: Graph, count: int, hops: list[int], *, seed: int, split: Split = ALL, **settings) -> list[Item]:
     """Returns items; ``settings`` as in ``builder_of``."""
-    return synthesize.synthesise(builder_of(graph, **settings), count, hops, seed=seed, split=split)
+    return make_items(builder_of(graph, **settings), count, hops, seed=seed, split=split)
 
 
 def make_item(walk: Walk, walker: Walker, options: int, rng: np.random.Generator, *, option_deficit=None,
