@@ -148,11 +148,6 @@ def say(text: str) -> None:
     print(textwrap.fill(text, 98, initial_indent="  ", subsequent_indent="    "))
 
 
-def triple_text(triple: tuple[str, str, str]) -> str:
-    head, relation, tail = triple
-    return f"({head}, {relation}, {tail})"
-
-
 def show_recipe(tour: Tour) -> None:
     heading(1, "recipe.py", "the stages of Fig. 2")
     say("graph -> items -> traces -> cold start -> RL stage 1 -> mining -> RL stage 2 "
@@ -168,9 +163,9 @@ def show_walk(tour: Tour, item: Item) -> None:
     say(f"root: {root}, weight {weight:.3f}, drawn with probability "
         f"{weight / walker.weight[walker.roots].sum():.4f}")
     for triple in item.evidence:
-        say(f"evidence  {triple_text(triple)}")
+        say(f"evidence  ({', '.join(triple)})")
     for triple in item.path[1:]:
-        say(f"chain     {triple_text(triple)}")
+        say(f"chain     ({', '.join(triple)})")
 
 
 def show_question(tour: Tour, item: Item) -> None:
@@ -183,7 +178,7 @@ def show_question(tour: Tour, item: Item) -> None:
         diagnosis = item.provenance["rivals"].get(label)
         origin = f", from {diagnosis}" if diagnosis else ""
         say(f"({label}) {text}{origin}; with it this edge is missing: "
-            f"{triple_text(item.discriminating[label])}")
+            f"({', '.join(item.discriminating[label])})")
     fault = find_fault(item, Facts(tour.graph))
     say(f"checked again by rods/proof.py: {fault or 'the proof holds'}; tier {item.tier}")
 
@@ -231,32 +226,28 @@ def show_rewards(group: list[Rollout]) -> None:
 
 def show_advantages(group: list[Rollout]) -> None:
     heading(8, "rlvr/objective.py", "Eq. 2 and 3: A = r - mean of the group")
-    say(f"mean reward {group[0].group_mean:.4f}")
     for r in group:
         say(f"A_{r.sample + 1} = {r.reward:.4f} - {r.group_mean:.4f} = {r.advantage:+.4f}")
-    say(f"their sum is {abs(math.fsum(r.advantage for r in group)):.4f}")
 
 
 def show_update(tour: Tour, group: list[Rollout]) -> None:
     heading(9, "rlvr/update.py", "Eq. 1: the loss, its coefficients, one AdamW step")
     rl = tour.cfg.rl
     optimizer = adamw(tour.model, rl.lr, tuple(rl.betas), rl.weight_decay)
-    before = [math.fsum(r.logprobs) for r in group]
     metrics = update(tour.model, optimizer, [group], rl)
     say(f"loss = -(1/k) sum_i A_i log pi(y_i|x) = {metrics['loss']:.4f}, "
         f"gradient norm {metrics['grad_norm']:.3f}; k * prompts = {len(group)}")
-    for r, logprob in zip(group, before):
+    for r in group:
         say(f"y_{r.sample + 1}  coefficient of each token: -A / {len(group)} = "
-            f"{r.coefficient:+.5f}; A log pi = {r.advantage * logprob:+.4f}")
+            f"{r.coefficient:+.5f}; A log pi = {r.advantage * math.fsum(r.logprobs):+.4f}")
 
 
 def show_mining(tour: Tour, group: list[Rollout]) -> None:
     heading(10, "rlvr/mining.py", "pass rate, class, and how stage 2 draws from the classes")
     cfg = tour.cfg
-    name = group[0].item.id
     num_correct = sum(rollout.correct for rollout in group)
-    pools, _ = mine({name: num_correct}, {}, cfg.mining)
-    kind = next(kind for kind in CLASSES if name in pools[kind])
+    pools, _ = mine({group[0].item.id: num_correct}, {}, cfg.mining)
+    kind = next(kind for kind in CLASSES if pools[kind])
     say(f"pass rate {num_correct}/{len(group)}: this item goes to the pool '{kind}'")
     weights = {"right": cfg.stage2.mastered_parts, "wrong": cfg.stage2.failed_parts}
     sizes = {"right": 100, "middle": 100, "wrong": 100}
