@@ -88,6 +88,5 @@ def first_above(sums: Tensor, target: Tensor) -> Tensor:
 def check_finite(values: Tensor) -> Tensor:
     """The values. Raises RunFailed if one is not finite."""
     if not values.isfinite().all():
-        raise RunFailed("the model's logits are not finite: "
-                        "broken weights, or a dtype that is too narrow for them")
+        raise RunFailed("the model's logits are not finite: broken weights or a narrow dtype")
     return values

@@ -95,9 +95,8 @@ class KVCache(AttentionBackend):
         self.lengths = [self.lengths[i] for i in kept]
         self.free_slots += sorted(before - set(self.slots), reverse=True)
         moved = [i for i, old in enumerate(kept) if i != old]
-        source = [kept[i] for i in moved]
         for tensor in self.row_tensors() if moved else ():
-            tensor[moved] = tensor[source]
+            tensor[moved] = tensor[[kept[i] for i in moved]]
         if kept:
             self.arrange()
         return kept

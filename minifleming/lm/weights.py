@@ -80,10 +80,9 @@ def load_model(folder: Path, dtype: str = "float32", device: torch.device | str 
 def load_for_training(folder: Path, cfg: Config, device: torch.device) -> LanguageModel:
     """fp32 weights, sharded by ``run.fsdp_size``, that compute in the run's compute dtype."""
     compute_dtype = compute_dtype_of(cfg, device)
-    size = cfg.run.fsdp_size
-    shard = partial(apply_fsdp, size=size, compute_dtype=compute_dtype, device=device)
-    model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic,
-                       None if size == 1 else shard)
+    shard = None if cfg.run.fsdp_size == 1 else partial(
+        apply_fsdp, size=cfg.run.fsdp_size, compute_dtype=compute_dtype, device=device)
+    model = load_model(folder, cfg.model.dtype, device, cfg.run.deterministic, shard)
     model.compute_dtype = compute_dtype
     return model
 

@@ -198,8 +198,8 @@ def dry_run(cfg: Config, ranks: int | None = None, gpu: str | None = None) -> st
         raise BadInput("--ranks: must be positive")
     if gpu and gpu not in GPUS:
         raise BadInput(f"--gpu: '{gpu}' is not one of {', '.join(GPUS)}")
-    auto = cfg.run.device == "auto" and torch.cuda.is_available()
-    on_gpu = bool(gpu) or cfg.run.device == "cuda" or auto
+    device = "cuda" if gpu else cfg.run.device
+    on_gpu = device == "cuda" or device == "auto" and torch.cuda.is_available()
     e = compute_dtype_of(cfg, torch.device("cuda" if on_gpu else "cpu")).itemsize
     found = plan(cfg, shape_of(cfg.model.base), ranks, e, on_gpu)
     return f"{configuration.to_toml(cfg)}\n{describe(found, ranks, gpu or 'h100', on_gpu)}"
