@@ -9,6 +9,7 @@ Completions are written as they end; the same command resumes an interrupted run
 Research software. Not for clinical use.
 """
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from minifleming.lm.config import ModelConfig
@@ -30,16 +31,13 @@ def main(argv: list[str] | None = None) -> int:
     source.add_argument("--items", type=Path, help="answer these items (JSONL); without: a chat")
     source.add_argument("--prompts", type=Path,
                         help="answer this text file, one prompt a line; \\n is a line break")
-    parser.add_argument("--raw", action="store_true",
-                        help="with --prompts: no chat format, the text is continued as it is")
     parser.add_argument("--system", help="chat and --prompts: the system text (default: the "
                         "instruction of the training; empty: that of the chat template)")
     parser.add_argument("--out", type=Path, help="with --items or --prompts: the JSONL to write")
     parser.add_argument("--samples", type=int, default=1, help="with --out: completions per prompt")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
     parser.add_argument("--max-new-tokens", type=int, default=256)
-    parser.add_argument("--history", action="store_true",
-                        help="chat: continue the conversation, not line by line")
+    parser.add_argument("--history", action="store_true", help="chat: continue the conversation")
     parser.add_argument("--no-thinking", action="store_true",
                         help="chat and --prompts: open the answer with an empty reasoning")
     args = parser.parse_args(argv)
@@ -66,10 +64,8 @@ def main(argv: list[str] | None = None) -> int:
                     thinking=not args.no_thinking)
     files = [folder / "config.json", *weight_files(folder)]
     run_fingerprint = {"model": {file.name: sha256(file) for file in files},
-                       "dtype": cfg.model.dtype, "seed": cfg.run.seed,
-                       "deterministic": cfg.run.deterministic, "end_ids": tokenizer.end_ids}
-    for name in ("temperature", "max_new_tokens", "samples"):
-        run_fingerprint[name] = getattr(args, name)
+                       "dtype": cfg.model.dtype, "deterministic": cfg.run.deterministic}
+    run_fingerprint |= asdict(replace(params, max_num_seqs=1))  # may differ in a resumed run
     kept = resume(args.out, prompts, args.samples, run_fingerprint)
     with bar(total=len(prompts) * args.samples, desc="generate") as progress:
         lines = answer_all(model, tokenizer, prompts, args.out, params, kept, progress.update)

@@ -1,6 +1,6 @@
 """The whole Fleming-R1 recipe (arXiv:2509.15279): items, cold start, two-stage GRPO, evaluation.
 
-    torchrun --standalone train_grpo.py                    the embedded default, minutes on two cores
+    torchrun --standalone train_grpo.py                 the embedded default, minutes on two cores
     torchrun --standalone train_grpo.py --config recipes/tiny-control.toml
     torchrun --standalone train_grpo.py --set run.seed=1 --set run.out=runs/tiny-1
 
@@ -22,8 +22,8 @@ RECIPE = Path(__file__).parent / "recipes" / "tiny.toml"
 def main(argv: list[str] | None = None) -> int:
     parser = configuration.parser("train_grpo.py", __doc__, RECIPE, plan=True)
     parser.add_argument("--resume", default="auto", metavar="auto|never|PATH",
-                        help="resume the run folder (auto), require a new one (never), or start a new "
-                             "one from another run's checkpoint")
+                        help="resume the run folder (auto), require a new one (never), or start a "
+                             "new one from another run's checkpoint")
     args = parser.parse_args(argv)
     cfg = configuration.from_arguments(args)
     if args.dry_run:
@@ -36,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     with distributed.process_group(device, cfg.run.dist_timeout_minutes, cfg.run.fsdp_size != 1):
         table = Recipe(cfg, start).run_all()
         if distributed.rank() == 0:
-            print(f"\n{table}\n\nRun folder: {cfg.run.out}. Research software, not for clinical use.")
+            print(f"\n{table}\n\nRun folder: {cfg.run.out}. "
+                  "Research software, not for clinical use.")
     return 0
 
 

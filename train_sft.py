@@ -22,7 +22,6 @@ from minifleming.run.journal import Journal
 
 
 def main(argv: list[str] | None = None) -> int:
-
     parser = configuration.parser("train_sft.py", __doc__, plan=True)
     parser.add_argument("--model", help="tiny, or a model folder (default: model.base)")
     parser.add_argument("--traces", type=Path, help="the traces (JSONL)")
@@ -40,8 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.out.exists():
         raise BadInput("exists already; nothing is overwritten", args.out)
     device = distributed.pick_device(cfg.run.device)
-    single_rank = cfg.run.fsdp_size != 1
-    with distributed.process_group(device, cfg.run.dist_timeout_minutes, single_rank=single_rank):
+    with distributed.process_group(device, cfg.run.dist_timeout_minutes, cfg.run.fsdp_size != 1):
         base = model_folder(cfg.model.base)
         traces = read_traces(args.traces)
         write_config(cfg, args.out)

@@ -103,11 +103,10 @@ def read_prompts(args, tokenizer: Tokenizer, positions: int) -> dict[str, list[i
         lines = read_text(args.prompts).removeprefix("\ufeff").split("\n")
         system = [("system", args.system)] if args.system else []
         for number, line in enumerate(lines, 1):
-            text = line.rstrip("\r").replace("\\n", "\n")
-            if text.strip() and not args.raw:
-                text = conversation(tokenizer, [*system, ("user", text)], not args.no_thinking)
-            if text.strip():
-                texts[str(number)] = text
+            question = ("user", line.rstrip("\r").replace("\\n", "\n"))
+            if line.strip():
+                thinking = not args.no_thinking
+                texts[str(number)] = conversation(tokenizer, [*system, question], thinking)
     if not texts:
         raise BadInput("no prompts", args.prompts)
     prompts = {name: tokenizer.encode(text) for name, text in texts.items()}
