@@ -21,7 +21,7 @@ from minifleming.run import config as configuration
 from minifleming.run import distributed
 from minifleming.run.checkpoint import sha256
 from minifleming.run.errors import run_cli
-from minifleming.run.journal import bar
+from minifleming.run.run_folder import bar
 
 
 def main(argv: list[str] | None = None) -> int:

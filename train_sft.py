@@ -18,7 +18,7 @@ from minifleming.run import config as configuration
 from minifleming.run import distributed
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput, run_cli
-from minifleming.run.journal import Journal
+from minifleming.run.run_folder import Journal, check_unchanged
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,10 +56,7 @@ def write_config(cfg: configuration.Config, out: Path) -> None:
     path = out.with_name(f"{out.name}.config.toml")
     checkpoints = out.with_name(f"{out.name}.checkpoints")
     if checkpoints.exists() and path.exists():
-        changed = configuration.differences(configuration.load(path), cfg)
-        if changed:
-            raise BadInput(f"the run was started with other values of {', '.join(changed)}; "
-                           f"remove {checkpoints.name} to begin anew", path)
+        check_unchanged(path, cfg, f"remove {checkpoints.name} to begin anew")
     distributed.barrier()  # no rank writes before all have read
     if distributed.rank() == 0:
         write_text(path, configuration.to_toml(cfg))

@@ -26,7 +26,7 @@ from minifleming.run import config as configuration
 from minifleming.run import distributed
 from minifleming.run.checkpoint import checkpoints, read_json, verify_folder
 from minifleming.run.errors import BadInput, RunFailed
-from minifleming.run.journal import bar
+from minifleming.run.run_folder import bar
 
 
 def replay(folder: Path, step: int) -> dict:
@@ -78,8 +78,6 @@ def read_manifest(folder: Path) -> dict:
     """Returns device, threads, ranks and tolerance of a run. A CPU has no tolerance."""
     path = folder / "manifest.json"
     raw = read_json(path)
-    if not isinstance(raw, dict):
-        raw = {}
     device = str(raw.get("device")).split(":")[0]
     found = {"device": device, "replay_tolerance": raw.get("replay_tolerance")}
     valid = device in ("cpu", "cuda") and type(found["replay_tolerance"]) is float

@@ -46,7 +46,7 @@ from minifleming.run import distributed
 from minifleming.run.checkpoint import write_folder_together
 from minifleming.run.errors import BadInput, DeferSignals, Terminated
 from minifleming.run.fields import ColdStart, Config
-from minifleming.run.journal import Journal, bar
+from minifleming.run.run_folder import Journal, bar
 
 EPOCH_STREAM = 0x5F7  # separates the shuffles from other uses of the seed
 

@@ -18,7 +18,7 @@ from minifleming.lm.weights import load_weights, save_weights
 from minifleming.run import distributed
 from minifleming.run.checkpoint import latest, prune, read_json, write_folder_together
 from minifleming.run.errors import BadInput
-from minifleming.run.journal import Journal
+from minifleming.run.run_folder import Journal
 
 NUM_KEPT = 2
 

@@ -37,7 +37,7 @@ from minifleming.run import distributed
 from minifleming.run.checkpoint import write_text
 from minifleming.run.errors import BadInput
 from minifleming.run.fields import Config
-from minifleming.run.journal import bar, can_resume, complete_lines
+from minifleming.run.run_folder import bar, can_resume, complete_lines
 
 FIELDS = ("item", "options", "answer", "strict", "rule", "lenient", "kind", "finished", "tokens",
           "support")

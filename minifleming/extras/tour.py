@@ -32,7 +32,7 @@ from minifleming.rods.readers import load_graph
 from minifleming.rods.synthesize import Split, item_builder, synthesize
 from minifleming.run.errors import BadInput, Parser, run_cli
 from minifleming.run.fields import Config
-from minifleming.run.journal import Journal
+from minifleming.run.run_folder import Journal
 
 TRACES = 600
 SAMPLES = 8  # completions of the item, k

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from minifleming.lm.rope import read_scaling
-from minifleming.run.checkpoint import read_json_dict
+from minifleming.run.checkpoint import read_json
 from minifleming.run.errors import BadInput
 
 ARCHITECTURES = {
@@ -66,7 +66,7 @@ class ModelConfig:
     @classmethod
     def read(cls, path: Path) -> ModelConfig:
         """From a ``config.json``. Raises BadInput."""
-        return cls.from_json(read_json_dict(path), path)
+        return cls.from_json(read_json(path), path)
 
     @classmethod
     def from_json(cls, raw: dict, path: Path) -> ModelConfig:

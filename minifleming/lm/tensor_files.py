@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from minifleming.lm.fsdp import full_tensor
-from minifleming.run.checkpoint import read_json_dict
+from minifleming.run.checkpoint import read_json
 from minifleming.run.errors import BadInput
 
 MAX_FILE_BYTES = 5 * 10**9
@@ -31,7 +31,7 @@ def weight_files(folder: Path, stem: str = "model") -> list[Path]:
     index = folder / f"{stem}.safetensors.index.json"
     if not index.exists():
         return [folder / f"{stem}.safetensors"]
-    weight_map = read_json_dict(index).get("weight_map")
+    weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise BadInput("no 'weight_map' from names to files", index)
     for name in weight_map.values():

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer as Backend
 
-from minifleming.run.checkpoint import read_json_dict
+from minifleming.run.checkpoint import read_json
 from minifleming.run.errors import BadInput
 
 INSTRUCTION = (
@@ -115,7 +115,7 @@ def control_pattern(backend: Backend) -> re.Pattern:
 
 def read_json_if_any(path: Path) -> dict:
     """The object in a file; {} if there is no file."""
-    return read_json_dict(path) if path.exists() else {}
+    return read_json(path) if path.exists() else {}
 
 
 def read_wording(config: dict, path: Path) -> tuple[str, str]:

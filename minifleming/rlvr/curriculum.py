@@ -74,7 +74,7 @@ def read_state(path: Path, items: dict[str, Item]) -> State:
     """Returns the state of a checkpoint. Raises BadInput unless it is one, and of these items."""
     raw = read_json(path)
     expected = dataclasses.asdict(State())
-    if not isinstance(raw, dict) or raw.keys() != expected.keys():
+    if raw.keys() != expected.keys():
         raise BadInput("not the state of a run of this version", path)
     for name, value in expected.items():
         if type(raw[name]) is not type(value):

@@ -46,7 +46,7 @@ from minifleming.run import config as configuration
 from minifleming.run import distributed
 from minifleming.run.errors import BadInput
 from minifleming.run.fields import Config
-from minifleming.run.journal import Journal
+from minifleming.run.run_folder import Journal
 
 FORMAT = 2  # of the log; the audit refuses others
 

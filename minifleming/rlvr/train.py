@@ -34,7 +34,7 @@ from minifleming.run import checkpoint, distributed
 from minifleming.run.checkpoint import checkpoints
 from minifleming.run.errors import BadInput, DeferSignals, RunFailed, Terminated
 from minifleming.run.fields import Config
-from minifleming.run.journal import Journal, bar
+from minifleming.run.run_folder import Journal, bar
 
 
 class Training:

@@ -27,7 +27,7 @@ from minifleming.rods.readers import load_graph
 from minifleming.rods.walk import EVIDENCE, Walk, Walker
 from minifleming.run.errors import BadInput, RunFailed
 from minifleming.run.fields import Data
-from minifleming.run.journal import bar
+from minifleming.run.run_folder import bar
 
 HELD_OUT_SHARE = 0.25
 MAX_FAILED_DRAWS = 4000

@@ -1,8 +1,8 @@
 """Atomic folders and files: a checkpoint is complete and verified, or it is not there.
 
-A folder is written under a temporary name, every file is synced, a manifest with the sha256 and size of
-each file is written last, and one rename makes it visible. A folder that it replaces keeps another name
-until then. Nothing is pickled: tensors are safetensors, everything else is JSON.
+A folder is written under a temporary name, every file is synced, a manifest with the sha256 and
+size of each file is written last, and one rename makes it visible. A folder that it replaces keeps
+another name until then. Nothing is pickled: tensors are safetensors, everything else is JSON.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +19,6 @@ from minifleming.run import distributed
 from minifleming.run.errors import BadInput
 
 MANIFEST = "files.json"
-SCHEMA = 1
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
@@ -36,14 +34,14 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         if file.is_file():
             os.chmod(file, 0o644)
             entries[file.relative_to(temporary).as_posix()] = _entry(file)
-    (temporary / MANIFEST).write_text(_encode({"schema": SCHEMA, "files": entries}))
+    (temporary / MANIFEST).write_text(_encode({"schema": 1, "files": entries}))
     for inner in [*temporary.rglob("*"), temporary]:
-        _sync(inner)
+        sync(inner)
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():
         path.rename(old)
     temporary.rename(path)
-    _sync(path.parent)
+    sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -71,8 +69,6 @@ def verify_folder(path: Path) -> str | None:
         manifest = json.loads(text)
         if text != _encode(manifest):
             return f"{MANIFEST} is damaged"
-        if manifest["schema"] != SCHEMA:
-            return f"{MANIFEST} has schema {manifest['schema']}, not {SCHEMA}"
         for name, entry in manifest["files"].items():
             if not (path / name).is_file():
                 return f"{name} is missing"
@@ -87,15 +83,11 @@ def checkpoints(folder: Path) -> list[Path]:
     """The folders ``step_NNNNNN`` in ``folder``, oldest first."""
     for old in folder.glob(".step_*.old"):
         recover(folder / old.name[1:-4])
-    found = []
-    for path in sorted(folder.glob("step_*")):
-        if re.fullmatch(r"step_\d{6}", path.name) and path.is_dir():
-            found.append(path)
-    return found
+    return sorted(path for path in folder.glob("step_" + 6 * "[0-9]") if path.is_dir())
 
 
 def latest(folder: Path, warn: Callable[[str], None] = print) -> Path | None:
-    """The newest checkpoint that verifies. Damaged ones are skipped with one warning each."""
+    """The newest checkpoint that verifies; damaged ones are skipped with one warning each."""
     for path in reversed(checkpoints(folder)):
         reason = verify_folder(path)
         if reason is None:
@@ -105,7 +97,7 @@ def latest(folder: Path, warn: Callable[[str], None] = print) -> Path | None:
 
 
 def prune(folder: Path, keep_last: int, keep_steps: set[int]) -> None:
-    """Delete all but the last ``keep_last`` checkpoints and ``keep_steps``, if the newest verifies."""
+    """Delete all but the last ``keep_last`` and ``keep_steps``, if the newest verifies."""
     found = checkpoints(folder)
     if not found or verify_folder(found[-1]) is not None:
         return
@@ -119,7 +111,7 @@ def write_text(path: Path, text: str) -> None:
     ensure_writable(path)
     temporary = path.with_name(f".{path.name}.partial")
     temporary.write_text(text, encoding="utf-8")
-    _sync(temporary)
+    sync(temporary)
     temporary.replace(path)
 
 
@@ -133,17 +125,12 @@ def ensure_writable(path: Path) -> None:
         raise BadInput(error.strerror or "cannot be written", path) from None
 
 
-def read_json(path: Path):
-    """The content of a JSON file. Raises BadInput."""
+def read_json(path: Path) -> dict:
+    """The object in a JSON file. Raises BadInput if it holds anything else."""
     try:
-        return json.loads(read_text(path))
+        content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"not valid JSON: {error}", path) from None
-
-
-def read_json_dict(path: Path) -> dict:
-    """The object in a JSON file. Raises BadInput if it holds anything else."""
-    content = read_json(path)
     if not isinstance(content, dict):
         raise BadInput("not a JSON object", path)
     return content
@@ -172,7 +159,8 @@ def _encode(manifest: dict) -> str:
     return json.dumps(manifest, indent=1, sort_keys=True) + "\n"
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -18,7 +18,7 @@ from typing import get_args, get_type_hints
 
 from minifleming.run.checkpoint import read_text
 from minifleming.run.errors import BadInput, Parser
-from minifleming.run.fields import RL, Config
+from minifleming.run.fields import Config
 
 # fields that change no result: a run may be resumed with other values
 FREE = {"run.out", "run.device", "run.checkpoint_every", "run.keep_last"}
@@ -43,7 +43,7 @@ def load(path: str | Path | None, overrides: list[str] = ()) -> Config:
 
 
 def assign(config: Config, name: str, value, path: str | Path | None = None) -> None:
-    """Set the field ``name`` (section.field). Raises BadInput for an unknown name or a wrong value."""
+    """Set the field ``name`` (section.field). Raises BadInput for a wrong name or value."""
     section, _, key = name.partition(".")
     if key in ("top_k", "top_p", "min_p"):
         raise BadInput(f"{name}: training samples from the whole distribution, as Eq. 1 needs its "
@@ -86,31 +86,30 @@ def _convert(value, hint, meta):
 def check(config: Config) -> None:
     """Raises BadInput if fields contradict each other."""
     data, rl, mix = config.data, config.rl, config.stage1.mix
-    if not data.hops or not data.ood_hops:
-        raise BadInput("data.hops and data.ood_hops: must not be empty")
-    if len(data.findings) != 2 or data.findings[0] > data.findings[1]:
-        raise BadInput("data.findings: must be [fewest, most] with fewest <= most")
-    if bool(data.train_file) != bool(data.heldout_file):
-        raise BadInput("data.train_file and data.heldout_file: give both or neither")
-    if len(rl.betas) != 2 or max(rl.betas) >= 1:
-        raise BadInput("rl.betas: must be two numbers in [0, 1)")
-    _check_objective(rl)
-    if not mix or ("fig2" in mix and mix != ["fig2"]):
-        raise BadInput("stage1.mix: must be tiers, or only fig2")
-    if config.stage2.mastered_parts + config.stage2.failed_parts == 0:
-        raise BadInput("stage2.mastered_parts and stage2.failed_parts: one must be positive")
-    if config.mining.failed_below >= config.mining.mastered_above:
-        raise BadInput("mining.failed_below: must be below mining.mastered_above")
-
-
-def _check_objective(rl: RL) -> None:
-    if rl.objective == "paper" and (rl.clip_eps or rl.num_iterations > 1 or rl.minibatches > 1):
-        raise BadInput("rl.objective: 'paper' has no ratio, so off-policy steps would be biased: no "
-                       "rl.clip_eps, rl.num_iterations or rl.minibatches; take another objective")
-    if rl.clip_eps and (len(rl.clip_eps) != 2 or rl.clip_eps[0] > 1):
-        raise BadInput("rl.clip_eps: must be [low, high] with low up to 1, or empty")
-    if rl.minibatches > rl.prompts_per_step:
-        raise BadInput(f"rl.minibatches: {rl.minibatches} do not fit {rl.prompts_per_step} prompts")
+    off_policy = rl.clip_eps or rl.num_iterations > 1 or rl.minibatches > 1
+    rules = [
+        (data.hops and data.ood_hops, "data.hops and data.ood_hops: must not be empty"),
+        (len(data.findings) == 2 and data.findings[0] <= data.findings[1],
+         "data.findings: must be [fewest, most] with fewest <= most"),
+        (bool(data.train_file) == bool(data.heldout_file),
+         "data.train_file and data.heldout_file: give both or neither"),
+        (len(rl.betas) == 2 and max(rl.betas) < 1, "rl.betas: must be two numbers in [0, 1)"),
+        (rl.objective != "paper" or not off_policy,
+         "rl.objective: 'paper' has no ratio, so off-policy steps would be biased: no "
+         "rl.clip_eps, rl.num_iterations or rl.minibatches; take another objective"),
+        (not rl.clip_eps or (len(rl.clip_eps) == 2 and rl.clip_eps[0] <= 1),
+         "rl.clip_eps: must be [low, high] with low up to 1, or empty"),
+        (rl.minibatches <= rl.prompts_per_step,
+         f"rl.minibatches: {rl.minibatches} do not fit {rl.prompts_per_step} prompts"),
+        (mix and ("fig2" not in mix or mix == ["fig2"]), "stage1.mix: must be tiers, or only fig2"),
+        (config.stage2.mastered_parts + config.stage2.failed_parts > 0,
+         "stage2.mastered_parts and stage2.failed_parts: one must be positive"),
+        (config.mining.failed_below < config.mining.mastered_above,
+         "mining.failed_below: must be below mining.mastered_above"),
+    ]
+    for holds, reason in rules:
+        if not holds:
+            raise BadInput(reason)
 
 
 def to_toml(config: Config) -> str:
@@ -156,9 +155,7 @@ def _fields(config: Config):
 
 def _nearest(name: str) -> str:
     names = [known for known, _, _ in _fields(Config())]
-    near = difflib.get_close_matches(name, names, 1, 0.5)
-    if not near:
-        near = [known for known in names if known.split(".")[1] == name.split(".")[-1]]
+    near = difflib.get_close_matches(name, names, 1, 0.4)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
@@ -183,7 +180,7 @@ def parser(prog: str, doc: str, recipe: Path | None = None, plan: bool = False) 
 
 
 def from_arguments(args: argparse.Namespace, flags: dict[str, object] | None = None) -> Config:
-    """The configuration of parsed arguments: recipe, then --set, then the script's own ``flags``."""
+    """The configuration of parsed arguments: recipe, then --set, then then ``flags``."""
     for name in ("ranks", "gpu"):
         if getattr(args, name, None) is not None and not args.dry_run:
             raise BadInput(f"--{name}: only with --dry-run")

@@ -27,28 +27,30 @@ RANK_LOST = re.compile("gloo|NCCL|[Cc]onnection|[Ss]ocket|[Tt]imed out")
 def process_group(device: torch.device, minutes: float = 30, single_rank: bool = False):
     """Join the process group for the block, if torchrun started more than one rank.
 
-    ``single_rank``: create a group even for one rank (FSDP needs one). A collective that waits longer
-    than ``minutes`` fails. Raises RunFailed when another rank dies. CPU tensors go through gloo.
+    ``single_rank``: create a group even for one rank (FSDP needs one). A collective that waits
+    longer than ``minutes`` fails. Raises RunFailed when another rank dies. CPU tensors go through
+    gloo.
     """
     _join(device, timedelta(minutes=minutes), single_rank)
+    failed = True
     try:
         yield
+        failed = False
     except RuntimeError as error:
         lost = isinstance(error, dist.DistError) or RANK_LOST.search(str(error))
         if world_size() == 1 or not lost:
             raise
-        raise RunFailed(f"another rank is gone, or has not answered for {minutes:g} minutes") from None
-    except BaseException:
-        if world_size() == 1:
-            _leave()
-        raise  # the next collective of the other ranks fails
-    _leave()
+        reason = f"another rank is gone, or has not answered for {minutes:g} minutes"
+        raise RunFailed(reason) from None
+    finally:  # a rank that fails does not wait for the others: their next collective fails
+        if dist.is_initialized() and (world_size() == 1 or not failed):
+            dist.destroy_process_group()
 
 
 def _join(device: torch.device, timeout: timedelta, single_rank: bool) -> None:
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if dist.is_initialized():
         return
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         if device.type == "cuda":
             torch.cuda.set_device(device)
@@ -56,12 +58,8 @@ def _join(device: torch.device, timeout: timedelta, single_rank: bool) -> None:
         dist.init_process_group(backend, timeout=timeout, store=store, rank=me, world_size=count)
         errors.is_reporting_rank = partial(_is_first_to_fail, dist.PrefixStore("errors", store))
     elif single_rank:
-        dist.init_process_group(backend, timeout=timeout, store=dist.HashStore(), rank=0, world_size=1)
-
-
-def _leave() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
+        store = dist.HashStore()
+        dist.init_process_group(backend, timeout=timeout, store=store, rank=0, world_size=1)
 
 
 def _is_first_to_fail(store: dist.Store) -> bool:
@@ -142,7 +140,7 @@ def broadcast_from_rank0(value, device: torch.device):
 
 
 def sum_gradients(parameters: list[torch.nn.Parameter]) -> None:
-    """Sum the gradients over the ranks. They were divided by global counts, so the sum is the gradient."""
+    """Sum the gradients over the ranks; they were divided by global counts."""
     if world_size() == 1:
         return
     for parameter in parameters:
@@ -162,13 +160,12 @@ def raise_on_all_ranks(device: torch.device):
         yield
     except (RunFailed, BadInput) as error:
         failure = error
-    if not any_rank(failure is not None, device):
-        return
     reports = all_gather([[str(failure or ""), isinstance(failure, BadInput)]], device)
     if failure is not None:
         raise failure
-    message, is_bad_input = next(report for report in reports if report[0])
-    raise BadInput(message) if is_bad_input else RunFailed(message)
+    for message, is_bad_input in reports:
+        if message:
+            raise BadInput(message) if is_bad_input else RunFailed(message)
 
 
 def barrier() -> None:

@@ -1,4 +1,4 @@
-"""Exit statuses and error messages: bad input gives one line on stderr and status 2, never a traceback."""
+"""Exit statuses and error messages: bad input gives one line on stderr and exit status 2."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ class BadInput(Exception):
     """
 
     def __init__(self, reason: str, file: str | Path | None = None, line: int | None = None):
-        place = ""
         if file is not None:
-            place = f"{file}: " if line is None else f"{file}:{line}: "
-        super().__init__(one_line(place + reason))
+            reason = f"{file}: {reason}" if line is None else f"{file}:{line}: {reason}"
+        super().__init__(" ".join(reason.split()))
 
 
 class RunFailed(Exception):
@@ -88,13 +87,8 @@ class DeferSignals:
         self.received = error
 
 
-def one_line(text: str) -> str:
-    """``text`` with every run of white space as one space."""
-    return " ".join(text.split())
-
-
 def is_reporting_rank() -> bool:
-    """Whether this rank prints the error. distributed.py replaces it once the ranks are connected."""
+    """Whether this rank prints the error; distributed.py replaces it when ranks are connected."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
@@ -104,5 +98,5 @@ def _raise_terminated(number, frame):
 
 def _report(reason: str, status: int) -> int:
     if is_reporting_rank():
-        print(f"minifleming: {one_line(reason)}", file=sys.stderr, flush=True)
+        print(f"minifleming: {' '.join(reason.split())}", file=sys.stderr, flush=True)
     return status

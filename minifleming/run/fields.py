@@ -103,7 +103,7 @@ class RL:
     objective: str = field("paper", "a row of rlvr/objective.py", paper="Eq. 1", choices=OBJECTIVES)
     advantage: str = field("", "empty: the objective's own", paper="Eq. 2", choices=ADVANTAGES)
     clip_eps: list[float] = field([], "[low, high] of the ratio; empty: the objective's own", 0)
-    num_iterations: int = field(1, "passes over a step's rollouts; > 1 needs a ratio", 1, paper="µ")
+    num_iterations: int = field(1, "passes over the rollouts; > 1 needs a ratio", 1, paper="µ")
     minibatches: int = field(1, "optimizer steps per pass; > 1 needs a ratio", 1)
     kl_coef: float = field(0.0, "weight of KL(policy || start model); 0: no reference model", 0)
     kl_estimator: str = field("k3", "estimator of the KL", choices=("k1", "k2", "k3"))
@@ -119,7 +119,7 @@ class Stage1:
     samples_per_prompt: int = field(8, "completions per prompt", 2, paper="k")
     min_steps: int = field(20, "earliest step to switch to stage 2", 0)
     max_steps: int = field(200, "latest step to switch to stage 2", 0)
-    mix: list[str] = field(["moderate", "easy"], "tiers to sample from", paper="Fig. 2", choices=TIERS)
+    mix: list[str] = field(["moderate", "easy"], "tiers sampled", paper="Fig. 2", choices=TIERS)
     plateau_threshold: float = field(0.5, "fraction of zero-variance groups", 0, 1, paper="§3.3")
     window: int = field(20, "steps over which that fraction is averaged", 1)
 

@@ -1,21 +1,36 @@
-"""The run folder: its configuration and manifest, and the checks before a run resumes it."""
+"""The run folder: its configuration, manifest and JSONL files, and the checks before a run resumes.
+
+JSONL files are only appended to and survive a kill: complete lines are kept, a torn last line is
+dropped. Wall-clock times go only to ``timings.jsonl``, so two identical runs write identical
+``metrics.jsonl``.
+"""
 
 from __future__ import annotations
 
 import json
 import platform
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from minifleming import __version__
 from minifleming.run import config as configuration
 from minifleming.run import distributed
-from minifleming.run.checkpoint import read_json, sha256, verify_folder, write_text
+from minifleming.run.checkpoint import (
+    ensure_writable,
+    read_json,
+    sha256,
+    sync,
+    verify_folder,
+    write_text,
+)
 from minifleming.run.errors import BadInput
 from minifleming.run.fields import Config
-from minifleming.run.journal import Journal
 
 FORMAT = 2  # of the files in a run folder; a folder of another format is refused
 
@@ -26,7 +41,6 @@ class RunFolder:
     def __init__(self, cfg: Config):
         self.cfg = cfg
         self.path = Path(cfg.run.out)
-        self.manifest = self.path / "manifest.json"
         self.device = distributed.pick_device(cfg.run.device)
         self.journal = Journal(self.path)
         if cfg.run.threads:
@@ -38,18 +52,18 @@ class RunFolder:
         ``base``: folder of the base model, whose hash goes into the manifest.
         """
         config = self.path / "config.toml"
+        manifest = self.path / "manifest.json"
         trained = self.holds("cold_start", "checkpoints", "eval")
         begun = trained or self.holds("items")
         distributed.barrier()  # every rank looks before rank 0 writes
         if begun and config.exists():
-            self._check_format()
-            self._check_config(config, trained)
-            self._check_machine()
-        if trained and config.exists():
-            return
+            self._check_manifest(manifest)
+            check_unchanged(config, self.cfg, "choose another run.out", only_items=not trained)
+            if trained:
+                return
         if distributed.rank() == 0:
             write_text(config, configuration.to_toml(self.cfg))
-            write_text(self.manifest, json.dumps(self._facts(base), indent=1) + "\n")
+            write_text(manifest, json.dumps(self._facts(base), indent=1) + "\n")
         distributed.barrier()
 
     def holds(self, *names: str) -> bool:
@@ -73,45 +87,35 @@ class RunFolder:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
-    def _read_manifest(self) -> dict:
-        """The manifest, or an empty one if it is missing or damaged."""
-        try:
-            found = read_json(self.manifest)
-        except BadInput:
-            return {}
-        return found if isinstance(found, dict) else {}
+    def _check_manifest(self, path: Path) -> None:
+        """Take the thread count of the start; refuse another format, world size or device.
 
-    def _check_format(self) -> None:
-        manifest = self._read_manifest()
-        if manifest and manifest.get("format") != FORMAT:
-            raise BadInput(f"the run folder has format {manifest.get('format', 1)}, this version uses "
-                           f"format {FORMAT}; choose another run.out", self.manifest)
-
-    def _check_config(self, config: Path, trained: bool) -> None:
-        changed = configuration.differences(configuration.load(config), self.cfg)
-        if not trained:  # the folder holds only items
-            changed = [name for name in changed if name.startswith("data.") or name == "run.seed"]
-        if changed:
-            raise BadInput(f"the run was started with other values of {', '.join(changed)}; "
-                           "choose another run.out", config)
-
-    def _check_machine(self) -> None:
-        """Take the thread count of the start; refuse another world size or device.
-
-        All three change the order of floating-point sums, so the run could not be replayed.
+        The last three change the order of floating-point sums, so the run could not be replayed.
         """
-        manifest = self._read_manifest()
-        try:
-            ranks, kind = manifest["world_size"], manifest["device"].split(":")[0]
-            threads = int(manifest["threads"])
-        except (KeyError, TypeError, AttributeError, ValueError):
-            return
+        manifest = read_json(path)
+        if manifest.get("format") != FORMAT:
+            raise BadInput(f"the run folder has format {manifest.get('format', 1)}, this version "
+                           f"uses format {FORMAT}; choose another run.out", path)
+        start = (manifest["world_size"], manifest["device"].split(":")[0])
         here = (distributed.world_size(), self.device.type)
-        if self.holds("checkpoints") and (ranks, kind) != here:
-            raise BadInput(f"the run was started on {ranks} ranks ({kind}), this is {here[0]} "
-                           f"({here[1]}): it could not be replayed", self.manifest)
-        if not self.cfg.run.threads and self.device.type == "cpu" and threads > 0:
-            torch.set_num_threads(threads)
+        if self.holds("checkpoints") and start != here:
+            raise BadInput(f"the run was started on {start[0]} ranks ({start[1]}), this is "
+                           f"{here[0]} ({here[1]}): it could not be replayed", path)
+        if not self.cfg.run.threads and self.device.type == "cpu":
+            torch.set_num_threads(manifest["threads"])
+
+
+def check_unchanged(path: Path, cfg: Config, remedy: str, only_items: bool = False) -> None:
+    """Raises BadInput if the run that wrote the configuration ``path`` would give other results.
+
+    ``only_items``: compare only the fields that items depend on.
+    """
+    changed = configuration.differences(configuration.load(path), cfg)
+    if only_items:
+        changed = [name for name in changed if name.startswith("data.") or name == "run.seed"]
+    if changed:
+        names = ", ".join(changed)
+        raise BadInput(f"the run was started with other values of {names}; {remedy}", path)
 
 
 def start_checkpoint(resume: str, out: str) -> Path | None:
@@ -120,10 +124,104 @@ def start_checkpoint(resume: str, out: str) -> Path | None:
         raise BadInput("the run folder exists and --resume is never", out)
     if resume in ("auto", "never"):
         return None
-    path = Path(resume)
-    if not (path / "state.json").is_file():
-        raise BadInput("no checkpoint; give a folder RUN/checkpoints/step_NNNNNN", path)
-    reason = verify_folder(path)
+    reason = verify_folder(Path(resume))
     if reason:
-        raise BadInput(reason, path)
-    return path
+        reason = f"no checkpoint; give a folder RUN/checkpoints/step_NNNNNN ({reason})"
+        raise BadInput(reason, resume)
+    return Path(resume)
+
+
+def bar(iterable: Iterable | None = None, **settings):
+    """Return a tqdm progress bar that is visible on rank 0 only."""
+    return tqdm(iterable, disable=distributed.rank() != 0, dynamic_ncols=True, mininterval=0.5,
+                smoothing=0.1, **settings)
+
+
+class Journal:
+    """The JSONL files of a run folder. Rank 0 writes one flushed line per record."""
+
+    def __init__(self, folder: Path, prefix: str = ""):
+        self.folder, self.prefix = folder, prefix
+
+    def metric(self, **record) -> None:
+        """Append a record to ``metrics.jsonl``."""
+        self.append("metrics.jsonl", json.dumps(record, sort_keys=True))
+
+    def append(self, file: str, line: str) -> None:
+        """Append an encoded line to ``file``."""
+        if distributed.rank() != 0:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.path(file), "a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+    @contextmanager
+    def timed(self, what: str, **keys):
+        """Append the seconds spent in the block to ``timings.jsonl``."""
+        start = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
+        self.append("timings.jsonl", json.dumps({"what": what, **keys, "seconds": seconds}))
+
+    def sync(self) -> None:
+        """Wait until every file of this journal is on disk."""
+        for path in self.folder.glob(f"{self.prefix}*.jsonl"):
+            sync(path)
+
+    def read(self, file: str) -> list[dict]:
+        """Return the records of ``file``; lines that a kill left incomplete are skipped."""
+        return [record for _, record in self._lines(file)]
+
+    def truncate(self, file: str, keep) -> None:
+        """Keep the lines for which ``keep(record)`` is true: a resumed run writes the others."""
+        if distributed.rank() == 0 and self.path(file).exists():
+            kept = "".join(line + "\n" for line, record in self._lines(file) if keep(record))
+            if kept != self.path(file).read_text(encoding="utf-8"):
+                write_text(self.path(file), kept)
+
+    def path(self, file: str) -> Path:
+        return self.folder / f"{self.prefix}{file}"
+
+    def _lines(self, file: str) -> Iterator[tuple[str, dict]]:
+        """Yield each line that is complete JSON, and its record."""
+        text = self.path(file).read_text(encoding="utf-8") if self.path(file).exists() else ""
+        for line in text.split("\n"):
+            with suppress(ValueError):
+                record = json.loads(line)
+                yield line, record
+
+
+def complete_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield number and text of each complete line; cut off an incomplete last line in the file."""
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    if end < len(data):
+        with open(path, "r+b") as file:
+            file.truncate(end)
+    lines = data[:end].split(b"\n")[:-1]  # str.splitlines also splits at U+2028
+    for number, raw in enumerate(lines, 1):
+        yield number, raw.decode("utf-8", "replace")
+
+
+def can_resume(out: Path, run_fingerprint: dict) -> bool:
+    """Whether ``out`` holds records of an earlier, identical run that this run can continue.
+
+    The fingerprint is stored next to ``out`` as ``out.settings.json``. Raises BadInput if a run
+    with another fingerprint, or another program, wrote ``out``. An empty ``out`` is overwritten.
+    """
+    ensure_writable(out)
+    settings = out.with_name(out.name + ".settings.json")
+    is_empty = out.exists() and out.stat().st_size == 0
+    if settings.exists() and not is_empty:
+        earlier = read_json(settings)
+        if earlier != run_fingerprint:
+            changed = [key for key in run_fingerprint if earlier.get(key) != run_fingerprint[key]]
+            raise BadInput(f"was made with other settings ({', '.join(changed)}); nothing is "
+                           f"overwritten: remove it and {settings.name} to start again", out)
+    elif out.exists() and not is_empty:
+        reason = "exists already, and not from a run of this command; nothing is overwritten"
+        raise BadInput(reason, out)
+    if out.exists() and not is_empty:
+        return True
+    write_text(settings, json.dumps(run_fingerprint, indent=1) + "\n")
+    return False

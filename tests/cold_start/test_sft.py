@@ -18,7 +18,7 @@ from minifleming.lm.pack import Example
 from minifleming.rods.readers import load_graph
 from minifleming.run.errors import BadInput, RunFailed
 from minifleming.run.fields import ColdStart
-from minifleming.run.journal import Journal
+from minifleming.run.run_folder import Journal
 from tests.padded import collate, completion_logprobs
 from tests.rods.items import synthesize
 

@@ -16,7 +16,7 @@ from minifleming.lm.weights import TINY, load_for_training, load_model, save_mod
 from minifleming.run.checkpoint import write_folder_together
 from minifleming.run.errors import BadInput, Terminated
 from minifleming.run.fields import ColdStart, Config, Run
-from minifleming.run.journal import Journal
+from minifleming.run.run_folder import Journal
 from tests.cold_start.test_sft import Judged, model_of, some_examples
 from tests.ranks import on_ranks
 

@@ -17,7 +17,7 @@ from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rlvr.log import step_metrics, summary
 from minifleming.rods.item import Item
 from minifleming.run.fields import ColdStart
-from minifleming.run.journal import Journal
+from minifleming.run.run_folder import Journal
 
 
 def describe(groups) -> dict:

@@ -20,7 +20,7 @@ from minifleming.run.checkpoint import (
     write_text,
 )
 from minifleming.run.errors import BadInput
-from minifleming.run.journal import Journal
+from minifleming.run.run_folder import Journal
 
 
 def fill(folder: Path, text: str = "one") -> None:
@@ -95,7 +95,7 @@ def test_every_file_is_synced_before_the_folder_is_visible(tmp_path, monkeypatch
         synced.append(("rename", Path(target).name))
         return rename(path, target)
 
-    monkeypatch.setattr(checkpoint, "_sync", lambda path: synced.append(("sync", path.name)))
+    monkeypatch.setattr(checkpoint, "sync", lambda path: synced.append(("sync", path.name)))
     monkeypatch.setattr(Path, "rename", renamed)
     write_folder(tmp_path / "c", fill)
     at = synced.index(("rename", "c"))

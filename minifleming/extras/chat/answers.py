@@ -24,7 +24,7 @@ from minifleming.lm.tokenizer import Tokenizer
 from minifleming.rods.item import read_items
 from minifleming.run.checkpoint import read_text, write_text
 from minifleming.run.errors import BadInput
-from minifleming.run.journal import can_resume, complete_lines
+from minifleming.run.run_folder import can_resume, complete_lines
 
 Lines = dict[tuple[str, int], str]  # by prompt and sample
 

@@ -9,6 +9,7 @@ All proposals are recorded with their checks; ``kept`` is the index of the trace
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from minifleming.cold_start.refine import TeacherResult
 from minifleming.cold_start.trace import new_trace
 from minifleming.rods.item import Item
 from minifleming.run.errors import BadInput
-from minifleming.run.journal import bar, can_resume, complete_lines, lock_exclusive
+from minifleming.run.run_folder import bar, can_resume, complete_lines
 
 FIELDS = ("reasoning", "answer", "strategy", "teacher", "detour")
 
@@ -30,7 +31,10 @@ def run_teacher(items: Sequence[Item], collect: Callable[[Sequence[Item]], list[
     """
     resumed = can_resume(path, fingerprint)
     with open(path, "a", encoding="utf-8") as file:
-        lock_exclusive(file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput("another run is writing it", path) from None
         results = read_record(path, items) if resumed else []
         starts = range(len(results), len(items), chunk)
         for start in bar(starts, desc=f"chunks of {chunk} items"):

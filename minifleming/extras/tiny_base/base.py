@@ -28,7 +28,7 @@ from minifleming.rods.readers import load_graph
 from minifleming.rods.walk import Walker
 from minifleming.run.checkpoint import sha256, write_folder
 from minifleming.run.errors import BadInput, Parser, run_cli
-from minifleming.run.journal import bar
+from minifleming.run.run_folder import bar
 
 CONTROL = ["<|im_start|>", "<|im_end|>", "<think>", "</think>", "<answer>", "</answer>"]
 PAD = 0

@@ -15,7 +15,7 @@ from minifleming.extras.tiny_base.base import build_tokenizer
 from minifleming.lm.model import LanguageModel, ModelConfig
 from minifleming.rods.readers import load_graph
 from minifleming.run.fields import ColdStart
-from minifleming.run.journal import Journal
+from minifleming.run.run_folder import Journal
 from tests.rods.items import synthesize
 
 
