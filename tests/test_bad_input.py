@@ -97,7 +97,7 @@ def test_every_bad_argument_and_file_is_refused(workplace, capsys):
 
 def test_every_broken_item_file_is_refused_with_its_line(workplace, capsys):
     refusals = Refusals(workplace, capsys)
-    places = {"empty": "items.jsonl: no items", "the same id twice": "items.jsonl:2: id 'a' stands"}
+    places = {"empty": "items.jsonl: no items", "the same id twice": "items.jsonl:2: id 'a' "}
     for name, content in ITEM_FILES.items():
         (workplace / "items.jsonl").write_bytes(content if isinstance(content, bytes) else content.encode())
         place = places.get(name, "items.jsonl:1: ")
