@@ -1,4 +1,4 @@
-"""The one strict parser of a completion against its item: the reward, the traces' checks and the grader use it.
+"""The one strict parser of completions, for the reward, the checks of traces and the grader.
 
     <think>reasoning</think><answer>C</answer>
 
@@ -22,7 +22,7 @@ TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the strict parser says: the label or None, the rule that decided, and where the label stands."""
+    """The label or None, the rule that decided, and the position of the label in the text."""
 
     label: str | None
     rule: str  # ok, truncated, think, answer, order, outside, empty_think, label
@@ -34,7 +34,7 @@ class Verdict:
 
 
 def parse_strict(text: str, labels: str, finished: bool = True) -> Verdict:
-    """Judge a completion's text (before its end token) for an item with these ``labels``."""
+    """Returns the verdict on a completion's text (without its end token) for these ``labels``."""
     if not finished:
         return Verdict(None, "truncated")
     for tag in TAGS:
@@ -58,15 +58,16 @@ def parse_strict(text: str, labels: str, finished: bool = True) -> Verdict:
 
 
 def reasoning_of(text: str) -> str:
-    """What stands between the first <think> and the first </think> after it; '' where there is none."""
+    """Returns the text between the first <think> and the first </think> after it, or ''."""
     _, opened, rest = text.partition("<think>")
     inside, closed, _ = rest.partition("</think>")
     return inside if opened and closed else ""
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
-    """The unbiased estimate of P(at least one of k samples is right) from ``right`` of ``n``.
+    """Returns the unbiased estimate of P(at least one of k samples is right).
 
+    ``right`` of ``n`` samples are right:
     1 - C(n - right, k) / C(n, k), in exact integers (Chen et al. 2021, arXiv:2107.03374, Eq. 1).
     """
     if not (0 <= right <= n and 1 <= k <= n):

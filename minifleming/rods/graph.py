@@ -72,7 +72,7 @@ class Graph:
         relations = sorted({relation for _, relation, _ in triples})
         node_id = {name: i for i, name in enumerate(nodes)}
         relation_id = {relation: i for i, relation in enumerate(relations)}
-        rows = [(node_id[head], relation_id[relation], node_id[tail]) for head, relation, tail in triples]
+        rows = [(node_id[h], relation_id[r], node_id[t]) for h, r, t in triples]
         table = np.array(rows, np.int32).reshape(-1, 3)
         known = None if frequency is None else np.array(frequency, np.float32)
         self._fill(list(nodes), list(nodes.values()), relations, table, source, known)
@@ -111,7 +111,7 @@ class Graph:
 
     @cached_property
     def triples(self) -> list[tuple[str, str, str]]:
-        """All triples by name, in the order of the source. Slow and large for millions of triples."""
+        """All triples by name, in the order of the source. Slow for millions of triples."""
         names, relations = self.names, self.relations
         return [(names[h], relations[r], names[t]) for h, r, t in self.table.tolist()]
 
@@ -199,7 +199,8 @@ class Graph:
         return [self.names[end] for end in ends]
 
 
-def _sort_key(near: np.ndarray, relation: np.ndarray, far: np.ndarray, nodes: int, relations: int) -> np.ndarray:
+def _sort_key(near: np.ndarray, relation: np.ndarray, far: np.ndarray, nodes: int,
+              relations: int) -> np.ndarray:
     """Returns one integer per triple, in the order of (near, relation, far)."""
     return (near.astype(np.int64) * relations + relation) * nodes + far
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 TABLE = Path(__file__).parents[1] / "assets" / "phrases.tsv"
-NUM_EMBEDDED = 18  # the first relations of the table are the embedded graph's; the tiny tokenizer knows their words
+NUM_EMBEDDED = 18  # the first relations are the embedded graph's; the tiny tokenizer knows them
 
 
 class Phrase(NamedTuple):
@@ -19,7 +19,7 @@ class Phrase(NamedTuple):
 
     verb: str  # "NEAR verb FAR"
     link: str  # "the LINK of NEAR" is FAR
-    noun: str = ""  # FAR around NEAR, "disease first treated with {of}", where "LINK of NEAR" does not read well
+    noun: str = ""  # FAR around NEAR: "disease first treated with {of}"
     questions: tuple[str, ...] = ()  # whole questions that ask for FAR, around "{of}"
     zh: str = ""  # the link in a Chinese question
 

@@ -3,14 +3,14 @@
 It reads the item's JSON and the graph's triples and shares no code with the sampler. The visible
 part is solved as a conjunctive query (query.py). An item is accepted if
 
-    1. each hop of its path and each visible triple is an edge, the path leads to the answer, no absent
-       triple holds, and the question uses every relation of the chain;
-    2. with every name that the question does not contain as a variable, the query has the masked names as
-       its only answer; the question names everything but the masked and the hidden nodes;
-    3. each distractor has the answer's type, is no ancestor or descendant of it, and has a visible triple
-       that does not hold with it in the answer's place.
+    1. each hop of its path and each visible triple is an edge, the path leads to the answer, no
+       absent triple holds, and the question uses every relation of the chain;
+    2. the masked names are the only answer of the query in which every name that the question does
+       not contain is a variable; the question names all other nodes except the hidden ones;
+    3. each distractor has the answer's type, is no ancestor or descendant of it, and has a visible
+       triple that does not hold with it in the answer's place.
 
-A name counts where it is not part of a longer one; what follows a "no" is named as absent.
+A name does not count as part of a longer name. A name after "no" counts as absent.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from minifleming.rods.query import Disconnected, Facts, solve
 from minifleming.rods.readers import load_graph
 from minifleming.run.errors import Parser, RunFailed, run_cli
 
-DENIAL = re.compile(r"\b(?:no|not|without)\b[^.?!]*|(?:没有|无)[^。？！]*", re.IGNORECASE)  # to the sentence's end
+# to the end of the sentence
+DENIAL = re.compile(r"\b(?:no|not|without)\b[^.?!]*|(?:没有|无)[^。？！]*", re.IGNORECASE)
 SHOWN = 20  # faults that the command prints
+
 
 class Fault(Enum):
     """What may be wrong with an item."""
@@ -92,7 +94,8 @@ def check(item: Item, facts: Facts) -> None:
             check_distractor(item, label, distractor, target, facts)
 
 
-def check_options(item: Item, nodes: dict[str, tuple[str, ...]], surface_forms: dict[str, str]) -> None:
+def check_options(item: Item, nodes: dict[str, tuple[str, ...]],
+                  surface_forms: dict[str, str]) -> None:
     """Each option must name its nodes, and the answer the masked ones."""
     if len(set(surface_forms.values())) != len(surface_forms):
         raise InvalidProof(Fault.SAME_SURFACE_FORM)
@@ -144,7 +147,7 @@ def check_names(item: Item, target: tuple[str, ...], variables: set[str], absent
 
 def check_distractor(item: Item, label: str, names: tuple[str, ...], target: tuple[str, ...],
                      facts: Facts) -> None:
-    """The distractor must lack a visible triple. (That it is no solution follows from the unique answer.)"""
+    """The distractor must lack a visible triple. (It is no solution, because the answer is unique.)"""
     if names == target:
         raise InvalidProof(Fault.DISTRACTOR_CORRECT, label)
     for name, right in zip(names, target):
@@ -163,7 +166,10 @@ def check_distractor(item: Item, label: str, names: tuple[str, ...], target: tup
 
 
 def names_of(triples: list[Triple]) -> set[str]:
-    return {name for head, _, tail in triples for name in (head, tail)}
+    names = set()
+    for head, _, tail in triples:
+        names |= {head, tail}
+    return names
 
 
 def named_in_question(item: Item, surface_forms: dict[str, str]) -> tuple[set[str], set[str]]:
@@ -192,8 +198,9 @@ def named_in_question(item: Item, surface_forms: dict[str, str]) -> tuple[set[st
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="check", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--graph", default="embedded", help="embedded, hpo, or a path (default: embedded)")
-    parser.add_argument("--columns", default="", help="columns of a triple file: head=...,relation=...,tail=...")
+    parser.add_argument("--graph", default="embedded", help="embedded (default), hpo, or a path")
+    parser.add_argument("--columns", default="",
+                        help="columns of a triple file: head=...,relation=...,tail=...")
     parser.add_argument("--items", type=Path, required=True)
     args = parser.parse_args(argv)
     facts = Facts(load_graph(args.graph, args.columns))

@@ -10,6 +10,8 @@ wording in a question (phrases.py) are one.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from minifleming.rods.graph import IS_A, Graph
@@ -17,6 +19,7 @@ from minifleming.rods.item import Triple
 from minifleming.rods.phrases import phrase
 
 Binding = dict[str, str]  # variable -> node
+Table = tuple[np.ndarray, np.ndarray]  # keys of (node, relation), ascending, and the far nodes
 
 
 class Disconnected(ValueError):
@@ -35,12 +38,12 @@ class Facts:
         self._by_tail = self._sorted(tail, relation, head)
         self._equal_wording: dict[tuple[str, bool], list[tuple[str, bool]]] = {}
 
-    def _sorted(self, near: np.ndarray, relation: np.ndarray, far: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _sorted(self, near: np.ndarray, relation: np.ndarray, far: np.ndarray) -> Table:
         key = near * len(self.relation_id) + relation
         order = np.argsort(key, kind="stable")
         return key[order], far[order].astype(np.int32)
 
-    def _find(self, table: tuple[np.ndarray, np.ndarray], near: str, relation: str) -> set[str]:
+    def _find(self, table: Table, near: str, relation: str) -> set[str]:
         if near not in self.node_id or relation not in self.relation_id:
             return set()
         key = self.node_id[near] * len(self.relation_id) + self.relation_id[relation]
@@ -64,7 +67,7 @@ class Facts:
         return found
 
     def across(self, near: str, relation: str, forward: bool) -> set[str]:
-        """Returns what a question may mean by the far end of such an edge, by any relation of equal wording."""
+        """Returns the far ends of the edges of any relation of equal wording."""
         found = set()
         for other, way in self.equal_wording(relation, forward):
             found |= self.tails(near, other) if way else self.heads(near, other)
@@ -74,7 +77,7 @@ class Facts:
         key = (relation, forward)
         if key not in self._equal_wording:
             link = phrase(relation, forward).link
-            edges = [(other, way) for other in self.relation_id for way in (True, False)]
+            edges = itertools.product(self.relation_id, (True, False))
             self._equal_wording[key] = [edge for edge in edges if phrase(*edge).link == link]
         return self._equal_wording[key]
 
@@ -98,8 +101,9 @@ class Facts:
         return a in self.descendants(b) or b in self.descendants(a)
 
 
-def solve(query: list[Triple], variables: set[str], wanted: tuple[str, ...], facts: Facts) -> set[tuple[str, ...]]:
-    """Returns the values of ``wanted`` in all solutions of the query, joining one triple after the other.
+def solve(query: list[Triple], variables: set[str], wanted: tuple[str, ...],
+          facts: Facts) -> set[tuple[str, ...]]:
+    """Returns the values of ``wanted`` in all solutions of the query.
 
     The names in ``variables`` stand for any node. Raises Disconnected if triples share no name.
     """
@@ -122,11 +126,13 @@ def solve(query: list[Triple], variables: set[str], wanted: tuple[str, ...], fac
         else:
             rows = walk(rows, tail, relation, head, False, facts)
         bound |= {head, tail} & variables
-    return {tuple(row[name] for name in wanted) for row in rows if row.keys() >= set(wanted)}
+    rows = [row for row in rows if row.keys() >= set(wanted)]
+    return {tuple(map(row.get, wanted)) for row in rows}
 
 
-def walk(rows: list[Binding], near: str, relation: str, far: str, forward: bool, facts: Facts) -> list[Binding]:
-    """Returns the rows in which an edge leads from ``near``, a bound variable or a name, to ``far``."""
+def walk(rows: list[Binding], near: str, relation: str, far: str, forward: bool,
+         facts: Facts) -> list[Binding]:
+    """Returns the rows with an edge from ``near``, a bound variable or a name, to ``far``."""
     found = []
     for row in rows:
         found += bind([row], far, facts.across(row.get(near, near), relation, forward))

@@ -1,4 +1,4 @@
-"""[3/10] From a walk to a question: mask nodes, word the rest, add distractors, keep a proof (§3.1).
+"""[3/10] From a walk to a question: mask nodes, word the rest, add distractors and a proof (§3.1).
 
 Masking: the visible part of the walk is the question, the masked part is the answer.
 
@@ -10,8 +10,8 @@ Each item carries a *proof*, which proof.py checks from the item's JSON and the 
 
     1. every hop of the path and every visible triple is an edge of the graph;
     2. the answer is the only node that satisfies the visible part;
-    3. each distractor has a discriminating triple: a visible triple that does not hold with it in the
-       answer's place.
+    3. each distractor has a discriminating triple: a visible triple that does not hold with it in
+       the answer's place.
 
 ``ItemBuilder`` words questions in the plain style. extras/wording has its subclasses: other styles,
 Chinese, chains with qualifiers, questions with two targets.
@@ -30,7 +30,7 @@ from minifleming.rods.item import LABELS, TIERS, Item
 from minifleming.rods.phrases import EMBEDDED_RELATIONS, PHRASES, listing, phrase
 from minifleming.rods.walk import Step, Walk, Walker
 
-Option = tuple[str, ...]  # the nodes that an option stands for: one, or two if there are two targets
+Option = tuple[str, ...]  # the nodes of an option: one, or two if there are two targets
 UNKNOWN = {True: "(the one that {of} is joined to)", False: "(the one that is joined to {of})"}
 
 
@@ -173,7 +173,7 @@ def plain_target(walk: Walk, kind: str) -> str:
 
 
 def noun_phrase(step: Step, before: str, qualifier: str = "") -> str:
-    """Returns the end of the step in words: "first-line treatment of this disease", "gene that encodes ...".
+    """Returns the end of the step in words: "first-line treatment of this disease".
 
     A ``qualifier`` follows the noun: "disease (the one with fever) first treated with ...".
     """

@@ -20,7 +20,7 @@ SAID = 3
 
 
 class Table:
-    """The rows of one file: ``columns`` is its header, iterating gives (line, cells); ``refuse`` what is bad."""
+    """The rows of one file: ``columns`` is its header; iterating gives (line, cells)."""
 
     def __init__(self, path: Path, header: bool = True, delimiter: str = ""):
         name = path.name.lower().removesuffix(".gz")
@@ -65,7 +65,8 @@ class Table:
 
     def _lines(self) -> Iterator[str]:
         try:
-            with (gzip.open if self.path.name.lower().endswith(".gz") else open)(self.path, "rb") as file:
+            open_file = gzip.open if self.path.name.lower().endswith(".gz") else open
+            with open_file(self.path, "rb") as file:
                 for self.line, data in enumerate(file, 1):
                     try:
                         text = data.decode("utf-8-sig" if self.line == 1 else "utf-8")
@@ -91,7 +92,7 @@ class Table:
 
 
 def settle(path: Path, bad: list[tuple[int, str]], good: int) -> None:
-    """Say up to three bad rows (line, reason) on stderr; raises BadInput if they are more than 1 % of all."""
+    """Prints up to three bad rows (line, reason). Raises BadInput if more than 1 % are bad."""
     if not bad:
         return
     line, reason = bad[0]
@@ -101,4 +102,5 @@ def settle(path: Path, bad: list[tuple[int, str]], good: int) -> None:
     for line, reason in bad[:SAID]:
         print(f"minifleming: {path}:{line}: {reason}; passed over", file=sys.stderr)
     if len(bad) > SAID:
-        print(f"minifleming: {path}: {len(bad)} bad rows of {len(bad) + good} passed over", file=sys.stderr)
+        count = f"{len(bad)} bad rows of {len(bad) + good}"
+        print(f"minifleming: {path}: {count} passed over", file=sys.stderr)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ class Builder:
         self.table, self.frequency = array("i"), array("f")
 
     def node(self, key, name: str, kind: str) -> int:
-        """The number of the node. Raises ValueError if its key has another name or type already."""
+        """Returns the number of the node. Raises ValueError if its key has another name or type already."""
         number = self.number.setdefault(key, len(self.names))
         if number == len(self.names):
             self.names.append(" ".join(name.split()))
@@ -60,7 +61,7 @@ class Builder:
         return number
 
     def ends(self, head: tuple[str, str, str], tail: tuple[str, str, str]) -> list[int]:
-        """The numbers of two nodes (key, name, type), or a ValueError and neither: a refused row leaves nothing."""
+        """Returns the numbers of two nodes (key, name, type). On a ValueError it adds neither."""
         size = len(self.names)
         try:
             return [self.node(*head), self.node(*tail)]
@@ -74,37 +75,37 @@ class Builder:
         self.frequency.append(frequency)
 
     def graph(self, source: str) -> Graph:
-        """The graph, its relations in alphabetical order and every name once."""
+        """Returns the graph, with its relations in alphabetical order and different names."""
         order = sorted(self.relations)
         place = np.array([order.index(relation) for relation in self.relations], np.int32)
         table = np.frombuffer(self.table, np.int32).reshape(-1, 3).copy()
         table[:, 1] = place[table[:, 1]]
         frequency = np.frombuffer(self.frequency, np.float32)
         known = None if np.isnan(frequency).all() else frequency
-        return Graph.from_table(distinct(self.names, self.types, list(self.number)), self.types, order, table, source,
-                                known)
+        names = distinct(self.names, self.types, list(self.number))
+        return Graph.from_table(names, self.types, order, table, source, known)
 
 
 def distinct(names: list[str], types: list[str], keys: list) -> list[str]:
-    """Names made different: what shares a name gets its type behind it, and if that is not enough, its key."""
-    count: dict[str, int] = {}
-    for name in names:
-        count[name] = count.get(name, 0) + 1
-    if len(count) == len(names):
-        return names
-    typed = [f"{name} ({kind})" if count[name] > 1 else name for name, kind in zip(names, types)]
-    again: dict[str, int] = {}
-    for name in typed:
-        again[name] = again.get(name, 0) + 1
-    return [f"{name} [{key}]" if again[name] > 1 else name for name, key in zip(typed, keys)]
+    """Returns different names: equal names get their type, and if that is not enough, their key."""
+    for form, additions in (("{} ({})", types), ("{} [{}]", keys)):
+        count = Counter(names)
+        if len(count) == len(names):
+            return names
+        names = [form.format(name, added) if count[name] > 1 else name
+                 for name, added in zip(names, additions)]
+    return names
 
 
 def read_triples(path: Path, source: str, columns: str = "") -> Graph:
-    """The graph of a triple file. Raises BadInput with file, line and reason."""
+    """Returns the graph of a triple file. Raises BadInput with file, line and reason."""
     asked = parse_columns(columns)
     numbered = bool(asked) and all(text.isdecimal() for text in asked.values())
     table = Table(path, header=not numbered)
-    at = {name: int(text) - 1 for name, text in asked.items()} if numbered else find_columns(table, asked)
+    if numbered:
+        at = {name: int(text) - 1 for name, text in asked.items()}
+    else:
+        at = find_columns(table, asked)
     builder = Builder()
     for line, cells in table:
         try:
@@ -118,7 +119,7 @@ def read_triples(path: Path, source: str, columns: str = "") -> Graph:
 
 
 def add_row(builder: Builder, cells: list[str], at: dict[str, int]) -> None:
-    """One row into the graph. Raises ValueError with the reason."""
+    """Adds one row to the graph. Raises ValueError with the reason."""
     if max(at.values()) >= len(cells):
         raise ValueError(f"{len(cells)} columns, and column {max(at.values()) + 1} is asked for")
     cell = {name: " ".join(cells[place].split()) for name, place in at.items()}
@@ -128,28 +129,33 @@ def add_row(builder: Builder, cells: list[str], at: dict[str, int]) -> None:
     share = float(frequency) if frequency else math.nan
     if frequency and not 0 <= share <= 1:
         raise ValueError(f"frequency {frequency} is not between 0 and 1")
-    ends = builder.ends(*((cell.get(f"{end}_id", cell[end]), cell[end], cell.get(f"{end}_type", "Entity"))
-                          for end in ("head", "tail")))
-    builder.add(ends[0], cell["relation"], ends[1], share)
+    nodes = []
+    for end in ("head", "tail"):
+        key = cell.get(f"{end}_id", cell[end])
+        nodes.append((key, cell[end], cell.get(f"{end}_type", "Entity")))
+    head, tail = builder.ends(*nodes)
+    builder.add(head, cell["relation"], tail, share)
 
 
 def parse_columns(text: str) -> dict[str, str]:
-    """``head=subject,relation=predicate`` as a dictionary. Raises BadInput."""
+    """Returns ``head=subject,relation=predicate`` as a dictionary. Raises BadInput."""
     asked = {}
     for part in filter(None, text.split(",")):
         name, equals, column = part.partition("=")
         if not equals or name.strip() not in SPELLINGS or not column.strip(" 0"):
-            raise BadInput(f"--columns: '{part}' is not NAME=COLUMN with a NAME of {', '.join(SPELLINGS)}")
+            raise BadInput(f"--columns: '{part}' is not NAME=COLUMN with a NAME of "
+                           f"{', '.join(SPELLINGS)}")
         asked[name.strip()] = column.strip()
     if asked and all(column.isdecimal() for column in asked.values()):
         missing = [name for name in NEEDED if name not in asked] + lone(asked)
         if missing:
-            raise BadInput(f"--columns: '{missing[0]}' is missing; a file read by number has no header")
+            reason = f"--columns: '{missing[0]}' is missing; a file read by number has no header"
+            raise BadInput(reason)
     return asked
 
 
 def find_columns(table: Table, asked: dict[str, str]) -> dict[str, int]:
-    """Where each column stands in the header. Raises BadInput for one that is needed and not there."""
+    """Returns the place of each column in the header. Raises BadInput if a needed one is missing."""
     at = {}
     for name, spellings in SPELLINGS.items():
         wanted = (asked[name].lower(),) if name in asked else spellings
@@ -164,5 +170,9 @@ def find_columns(table: Table, asked: dict[str, str]) -> dict[str, int]:
 
 
 def lone(given: dict) -> list[str]:
-    """The columns whose counterpart at the other end is given, and they are not."""
-    return [name for pair in PAIRS for name in pair if name not in given and any(other in given for other in pair)]
+    """Returns the columns that are not given although their counterpart at the other end is."""
+    missing = []
+    for pair in PAIRS:
+        if not given.keys().isdisjoint(pair):
+            missing += [name for name in pair if name not in given]
+    return missing

@@ -6,7 +6,7 @@ import pytest
 
 from minifleming.rods.phrases import EMBEDDED_RELATIONS, listing, phrase, statement
 from minifleming.rods.readers import load_graph
-from minifleming.rods.reasoning import ANDS, stated_hops, support
+from minifleming.rods.reasoning import MAX_ANDS, stated_hops, support
 from minifleming.rods.walk import EVIDENCE
 from tests.rods.toy_graphs import clinic
 
@@ -41,7 +41,7 @@ def test_every_edge_is_read_back_from_prose(forward):
 
 
 def test_no_name_has_more_ands_than_the_reader_joins():
-    assert max(name.count(" and ") for name in GRAPH.names) <= ANDS
+    assert max(name.count(" and ") for name in GRAPH.names) <= MAX_ANDS
 
 
 S = "has_symptom"
