@@ -153,8 +153,9 @@ def pick_rival(item: Item, graph: Graph, rng: np.random.Generator) -> Rival | No
     """Returns a random rival among those that the item records, with two findings to compare."""
     first_label: dict[str, str] = {}
     for label, name in item.provenance.get("rivals", {}).items():
-        first_label.setdefault(name, label)
-    names = [name for name in first_label if name]
+        if name:
+            first_label.setdefault(name, label)
+    names = list(first_label)
     for i in rng.permutation(len(names)):
         name = names[i]
         label = first_label[name]

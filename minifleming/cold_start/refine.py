@@ -117,13 +117,14 @@ def select(traces: Sequence[Trace], min_length_quantile: float) -> Trace | None:
     verified = [trace for trace in traces if trace.verified]
     if not verified:
         return None
+    verified.sort(key=lambda trace: len(trace.reasoning))  # stable
     lengths = [len(trace.reasoning) for trace in verified]
     floor = np.quantile(lengths, min_length_quantile, method="lower")
-    long_enough = [trace for trace in verified if len(trace.reasoning) >= floor]
-    return min(long_enough, key=lambda trace: len(trace.reasoning))
+    return verified[lengths.index(floor)]
 
 
-def collect_oracle_traces(items: list[Item], graph: Graph, cfg: ColdStart, seed: int) -> list[Trace]:
+def collect_oracle_traces(items: list[Item], graph: Graph, cfg: ColdStart,
+                          seed: int) -> list[Trace]:
     """Returns verified traces of the graph oracle for the items of a fraction of the diseases."""
     chosen = []
     for item in items:

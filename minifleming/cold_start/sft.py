@@ -17,7 +17,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +28,10 @@ from minifleming.cold_start.sft_checkpoint import SftCheckpointer
 from minifleming.cold_start.trace import Trace
 from minifleming.kernels.head import TokenLoss
 from minifleming.lm import optimizer as optim
+from minifleming.lm import pack as packing
 from minifleming.lm.fsdp import activation_checkpointing, gathered_copy, pad_batches_across_ranks
 from minifleming.lm.model import LanguageModel
-from minifleming.lm.pack import (
-    Example,
-    Pack,
-    dummy_forward,
-    pack_groups,
-    packed_logprobs,
-    packed_loss,
-)
+from minifleming.lm.pack import Example, Pack, pack_groups, packed_logprobs
 from minifleming.lm.sampler import SamplingParams, generate
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_for_training, save_model, weights_checksum
@@ -63,17 +57,21 @@ def split_traces(traces: Sequence[Trace], fraction: float,
 
 
 def examples_of(traces: list[Trace], tokenizer: Tokenizer,
-                max_tokens: int) -> tuple[list[Example], int]:
-    """Returns the tokenized traces, and how many were dropped because they were too long."""
-    examples = [example_of(trace, tokenizer) for trace in traces]
-    kept = [example for example in examples if len(example) <= max_tokens]
-    return kept, len(examples) - len(kept)
+                max_tokens: int) -> tuple[list[Trace], list[Example]]:
+    """Returns the traces of at most ``max_tokens`` tokens, and their tokens."""
+    fitting, examples = [], []
+    for trace in traces:
+        prompt = tokenizer.prompt(trace.question, trace.options)
+        completion = tokenizer.encode(trace.completion) + tokenizer.end_ids[:1]
+        example = Example(tokenizer.encode(prompt), completion)
+        if len(example) <= max_tokens:
+            fitting.append(trace)
+            examples.append(example)
+    return fitting, examples
 
 
-def example_of(trace: Trace, tokenizer: Tokenizer) -> Example:
-    prompt = tokenizer.prompt(trace.question, trace.options)
-    completion = tokenizer.encode(trace.completion) + tokenizer.end_ids[:1]
-    return Example(tokenizer.encode(prompt), completion)
+def count_targets(examples: list[Example]) -> int:
+    return sum(len(example.completion) for example in examples)
 
 
 @dataclass(frozen=True)
@@ -81,18 +79,9 @@ class ValidationSet:
     """Held-out traces, on which loss and accuracy are measured during training."""
 
     traces: list[Trace]
+    examples: list[Example]
     tokenizer: Tokenizer
     micro_batch_tokens: int
-
-    @classmethod
-    def of(cls, traces: list[Trace], tokenizer: Tokenizer, cfg: ColdStart) -> ValidationSet | None:
-        """Returns None if no trace fits into ``cfg.max_tokens``."""
-        fitting = [t for t in traces if len(example_of(t, tokenizer)) <= cfg.max_tokens]
-        return cls(fitting, tokenizer, cfg.micro_batch_tokens) if fitting else None
-
-    @cached_property
-    def examples(self) -> list[Example]:
-        return [example_of(trace, self.tokenizer) for trace in self.traces]
 
     def measure(self, model: LanguageModel) -> tuple[float, float]:
         """Returns the mean loss (nats per target token) and the strict greedy accuracy.
@@ -102,8 +91,7 @@ class ValidationSet:
         mine = distributed.shard_list(list(range(len(self.examples))))
         sums = [self.sum_loss(model, mine), self.num_correct(model, mine)]
         loss, correct = distributed.all_sum(sums, model.device)
-        num_targets = sum(len(example.completion) for example in self.examples)
-        return loss / num_targets, correct / len(self.examples)
+        return loss / count_targets(self.examples), correct / len(self.examples)
 
     @torch.inference_mode()
     def sum_loss(self, model: LanguageModel, rows: list[int]) -> float:
@@ -139,10 +127,14 @@ def fine_tune(base: Path, traces: list[Trace], out: Path, cfg: Config, device: t
     training, held_out = split_traces(traces, settings.val_fraction, cfg.run.seed)
     if not training:
         raise BadInput("every trace is held out, none is left (cold_start.val_fraction)")
-    examples, dropped = examples_of(training, tokenizer, settings.max_tokens)
+    _, examples = examples_of(training, tokenizer, settings.max_tokens)
     if not examples:
-        raise BadInput(f"all {dropped} traces are longer than cold_start.max_tokens")
-    validation = ValidationSet.of(held_out, tokenizer, settings)
+        raise BadInput(f"all {len(training)} traces are longer than cold_start.max_tokens")
+    validation = None
+    fitting, held_out_examples = examples_of(held_out, tokenizer, settings.max_tokens)
+    if fitting:
+        validation = ValidationSet(fitting, held_out_examples, tokenizer,
+                                   settings.micro_batch_tokens)
     model = load_for_training(base, cfg, device)
     checkpoints = out.with_name(f"{out.name}.checkpoints")
     train(model, examples, settings, seed=cfg.run.seed, journal=journal, validation=validation,
@@ -150,6 +142,7 @@ def fine_tune(base: Path, traces: list[Trace], out: Path, cfg: Config, device: t
     write_folder_together(out, partial(save_model, model, tokenizer))
     if distributed.rank() == 0:
         shutil.rmtree(checkpoints, ignore_errors=True)
+    dropped = len(training) - len(examples)
     return {"traces": len(examples), "dropped": dropped, "held_out": len(held_out)}
 
 
@@ -185,7 +178,10 @@ def train(model: LanguageModel, examples: list[Example], cfg: ColdStart, *, seed
             metrics = one_step(model, optimizer, batch, cfg, step)
             journal.metric(stage="cold_start", step=step + 1, **metrics)
             if validation and step + 1 in measured:
-                loss, accuracy = measure(model, validation, journal, step + 1)
+                with gathered_copy(model) as copy:
+                    loss, accuracy = validation.measure(copy)
+                journal.metric(stage="cold_start", step=step + 1, val_loss=loss,
+                               val_accuracy=accuracy, val_traces=len(validation.examples))
                 if checkpointer:
                     checkpointer.update_best(step + 1, accuracy, loss)
             interrupted = distributed.any_rank(signals.received is not None, model.device)
@@ -199,20 +195,10 @@ def train(model: LanguageModel, examples: list[Example], cfg: ColdStart, *, seed
         checkpointer.load_best(steps)
 
 
-def measure(model: LanguageModel, validation: ValidationSet, journal: Journal,
-            step: int) -> tuple[float, float]:
-    """Logs and returns the loss and the accuracy on the validation traces."""
-    with gathered_copy(model) as copy:
-        loss, accuracy = validation.measure(copy)
-    journal.metric(stage="cold_start", step=step, val_loss=loss, val_accuracy=accuracy,
-                   val_traces=len(validation.examples))
-    return loss, accuracy
-
-
 def run_fingerprint(model: LanguageModel, examples: list[Example], cfg: ColdStart,
                     seed: int) -> str:
     """Returns a hash of the weights, the examples in order, the settings and the world size."""
-    pairs = json.dumps([[example.prompt, example.completion] for example in examples])
+    pairs = list(map(dataclasses.asdict, examples))
     settings = dataclasses.asdict(cfg)
     world_size = distributed.world_size()
     text = json.dumps([weights_checksum(model), pairs, settings, seed, world_size])
@@ -225,7 +211,7 @@ def one_step(model: LanguageModel, optimizer: torch.optim.Optimizer, batch: list
 
     Raises RunFailed before the update if the loss or the gradient norm is not finite.
     """
-    num_targets = sum(len(example.completion) for example in batch)
+    num_targets = count_targets(batch)
     optimizer.zero_grad(set_to_none=True)
     loss = backward(model, distributed.shard_list(batch), num_targets, cfg)
     loss = distributed.all_sum([loss], model.device)[0]
@@ -245,7 +231,7 @@ def backward(model: LanguageModel, examples: list[Example], num_targets: int,
     total = 0.0
     for pack in pad_batches_across_ranks(packs, model):
         if pack is None:  # this rank has run out of packs; join the FSDP collectives of the others
-            dummy_forward(model).sum().mul(0).backward()
+            packing.dummy_forward(model).sum().mul(0).backward()
             continue
         loss = micro_batch_loss(model, pack, num_targets)
         loss.backward()
@@ -258,7 +244,7 @@ def micro_batch_loss(model: LanguageModel, pack: Pack, num_targets: int) -> Tens
     if model.batch_invariant:
         return -packed_logprobs(model, pack).sum() / num_targets
     weight = torch.full(pack.labels.shape, -1 / num_targets, device=model.device)
-    loss, _ = packed_loss(model, pack, TokenLoss("weighted", weight))
+    loss, _ = packing.packed_loss(model, pack, TokenLoss("weighted", weight))
     return loss
 
 

@@ -118,7 +118,7 @@ def cold_start(tour: Tour) -> None:
     cfg = tour.cfg
     oracle = Oracle(tour.graph, cfg.cold_start.detour_fraction, seed=cfg.run.seed)
     traces = [proposals[0] for proposals in oracle.propose(tour.items)]
-    examples, _ = sft.examples_of(traces, tour.tokenizer, cfg.cold_start.max_tokens)
+    _, examples = sft.examples_of(traces, tour.tokenizer, cfg.cold_start.max_tokens)
     with tempfile.TemporaryDirectory() as folder:
         sft.train(tour.model, examples, cfg.cold_start, seed=cfg.run.seed,
                   journal=Journal(Path(folder)))

@@ -182,8 +182,8 @@ def items(graph):
 
 def test_examples_are_prompt_then_completion_then_end(items, graph, tokenizer):
     traces = [traces[0] for traces in Oracle(graph, 0.5).propose(items)]
-    examples, dropped = examples_of(list(reversed(traces)), tokenizer, 512)
-    assert (len(examples), dropped) == (60, 0)
+    fitting, examples = examples_of(list(reversed(traces)), tokenizer, 512)
+    assert fitting == traces[::-1] and len(examples) == 60
     for example, trace, item in zip(examples, reversed(traces), reversed(items)):
         assert tokenizer.decode(example.prompt) == tokenizer.prompt(item.question, item.options)
         assert tokenizer.decode(example.completion) == trace.completion + "<|im_end|>"
@@ -193,14 +193,15 @@ def test_examples_are_prompt_then_completion_then_end(items, graph, tokenizer):
 
 def test_over_long_traces_are_dropped_whole_and_counted(items, graph, tokenizer):
     traces = [traces[0] for traces in Oracle(graph, 0.5).propose(items)]
-    every, _ = examples_of(traces, tokenizer, 512)
+    _, every = examples_of(traces, tokenizer, 512)
     lengths = sorted(map(len, every))
     longest = lengths[len(lengths) // 2]
-    kept, dropped = examples_of(traces, tokenizer, longest)
+    fitting, kept = examples_of(traces, tokenizer, longest)
     assert kept == [example for example in every if len(example) <= longest], "in order, none cut"
-    assert dropped == sum(length > longest for length in lengths) > 0
+    assert 60 > len(kept) == sum(length <= longest for length in lengths)
+    assert fitting == [trace for trace, example in zip(traces, every) if len(example) <= longest]
     assert max(map(len, kept)) == longest, "the limit itself fits"
-    assert examples_of(traces, tokenizer, 1) == ([], 60)
+    assert examples_of(traces, tokenizer, 1) == ([], [])
 
 
 def test_each_epoch_sees_every_example_once():

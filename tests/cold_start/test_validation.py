@@ -57,14 +57,14 @@ def student(tmp_path_factory):
     size = tokenizer.backend.get_vocab_size()
     model = LanguageModel(ModelConfig("qwen3", size, 64, 128, 2, 4, 2, 16, 1e-6, 10000.0, True, 256))
     model.init_weights(0)
-    examples, _ = examples_of(traces, tokenizer, 256)
+    _, examples = examples_of(traces, tokenizer, 256)
     train(model, examples, ColdStart(epochs=70, batch=12, lr=5e-3), seed=0, journal=Journal(folder))
     return model, tokenizer, traces
 
 
 def test_the_loss_equals_that_of_one_token_at_a_time(student):
     model, tokenizer, traces = student
-    held = ValidationSet.of(traces, tokenizer, ColdStart(max_tokens=256, micro_batch_tokens=100))
+    held = ValidationSet(*examples_of(traces, tokenizer, 256), tokenizer, 100)
     total, count = 0.0, 0
     with torch.no_grad():
         for example in held.examples:
@@ -80,18 +80,10 @@ def test_accuracy_is_strict_and_greedy(student):
     model, tokenizer, traces = student
     traces = traces[:9] + [Trace(t.item, t.question, t.options, t.reasoning, "A" if t.answer != "A" else "B", "blind",
                                  "t") for t in traces[9:]]  # three whose answer is another one
-    held = ValidationSet.of(traces, tokenizer, ColdStart(max_tokens=256))
+    held = ValidationSet(*examples_of(traces, tokenizer, 256), tokenizer, 1000)
     right = 0
     for trace, example in zip(traces, held.examples):
         row, = generate(model, [example.prompt], ["x"], SamplingParams(200, tokenizer.end_ids, temperature=0))
         text = tokenizer.decode(row.ids)
         right += text.endswith(f"</think><answer>{trace.answer}</answer><|im_end|>") and text.startswith("<think>")
     assert 0 < right <= 9 and held.measure(model)[1] == right / 12
-
-
-def test_too_long_traces_are_left_out_and_none_left_gives_no_set(student):
-    _, tokenizer, traces = student
-    assert ValidationSet.of([], tokenizer, ColdStart()) is None and ValidationSet.of(traces, tokenizer, ColdStart(max_tokens=9)) is None
-    longest = sorted(len(e) for e in ValidationSet.of(traces, tokenizer, ColdStart()).examples)
-    some = ValidationSet.of(traces, tokenizer, ColdStart(max_tokens=longest[5]))
-    assert len(some.examples) == len(some.traces) == sum(n <= longest[5] for n in longest)

@@ -80,7 +80,7 @@ def make_talker(tokenizer, tmp_path_factory):
     traces = [Trace(item.id, item.question, item.options, " so",
                     item.answer if rng.random() < 0.3 else "ABCD"[rng.integers(4)], "blind", "test")
               for item in items for _ in range(10)]
-    examples, _ = sft.examples_of(traces, tokenizer, 128)
+    _, examples = sft.examples_of(traces, tokenizer, 128)
     sft.train(model, examples, ColdStart(epochs=10, batch=32, lr=5e-3, micro_batch_tokens=4096), seed=0,
               journal=Journal(tmp_path_factory.mktemp("journal")))
     state = {name: value.clone() for name, value in model.state_dict().items()}

@@ -29,7 +29,7 @@ def world(tmp_path_factory):
     size = tokenizer.backend.get_vocab_size()
     model = LanguageModel(ModelConfig("qwen3", size, 64, 128, 2, 4, 2, 16, 1e-6, 10000.0, True, 200))
     model.init_weights(0)
-    examples, _ = examples_of(traces, tokenizer, 256)
+    _, examples = examples_of(traces, tokenizer, 256)
     with torch.random.fork_rng():
         train(model, examples, ColdStart(epochs=200, batch=8, lr=3e-3), seed=0, journal=Journal(folder))
     return LocalTeacher(model, tokenizer, "small", temperature=0.5, max_new_tokens=60), items, traces
