@@ -22,7 +22,7 @@ from minifleming.extras.curate.format import format_step
 from minifleming.extras.curate.step import Dropped, Result
 from minifleming.extras.curate.votes import SAMPLES, Votes, labels_step, tiers_step
 from minifleming.rods.item import Item
-from minifleming.run.errors import RunFailed
+from minifleming.run.errors import BadInput, RunFailed
 
 ORDER = ("anonymise", "format", "duplicates", "contamination", "labels", "tiers", "blend")
 LEFT_OUT = {"contamination": "no benchmark was given", "labels": "no votes were given",
@@ -70,10 +70,17 @@ def curate(items: list[Item], *, against: list[tuple[str, list[Item]]] | None = 
         curated.record("labels", labels_step(curated.items, votes, samples))
     curated.record("tiers", tiers_step(curated.items, votes or {}))
     if any(ratios.values()) or n is not None:
+        check_names(curated.items, ratios)
         n = most(curated.items, ratios) if n is None else n
         if n == 0:
-            reason = "a class with a share has no items; --n takes what there is"
-            raise RunFailed(f"--mix, --languages, --tiers: {reason}")
+            raise RunFailed("no item has all of the requested source, language and tier")
         kept, left, curated.classes = blend(curated.items, n, ratios, seed)
         curated.record("blend", (kept, left))
     return curated
+
+
+def check_names(items: list[Item], ratios: Ratios) -> None:
+    """Raises BadInput if a ratio names a source, language or tier that no item has."""
+    for kind, shares in ratios.items():
+        for name in shares.keys() - {getattr(item, kind) for item in items}:
+            raise BadInput(f"--mix, --languages, --tiers: no item has the {kind} '{name}'")

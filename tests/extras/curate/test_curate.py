@@ -15,7 +15,7 @@ from minifleming.extras.curate.__main__ import main
 from minifleming.extras.curate.data_card import cell
 from minifleming.extras.curate.steps import curate
 from minifleming.rods.item import read_items, write_items
-from minifleming.run.errors import RunFailed, run_cli
+from minifleming.run.errors import BadInput, RunFailed, run_cli
 
 ENDS = ("", ".dropped.jsonl", ".quarantine.jsonl", ".card.md")
 ERRORS = json.loads((Path(__file__).parents[2] / "data" / "curate_errors.json").read_text("utf-8"))
@@ -207,10 +207,10 @@ def test_bad_input_is_one_line_and_nothing_is_overwritten(folder, capsys):
     assert {path: path.read_bytes() for path in Path().iterdir()} == before
 
 
-def test_no_item_left_and_an_empty_class_are_failed_runs(folder):
+def test_no_item_left_and_an_unknown_class_are_refused(folder):
     with pytest.raises(RunFailed, match="no item of 80 is left"):
         main(["a=bench.jsonl", "--decontaminate", "bench=bench.jsonl", "--out", "F.jsonl"])
-    for flag, ratio in (("--tiers", "easy=1"), ("--tiers", "hard=1"), ("--mix", "zz=1")):
-        with pytest.raises(RunFailed, match="has no items"):
-            main(["a=a.jsonl", flag, ratio, "--out", "F.jsonl"])
+    for flag, name in (("--tiers", "easy"), ("--tiers", "hard"), ("--mix", "zz")):
+        with pytest.raises(BadInput, match=f"no item has the .* '{name}'"):
+            main(["a=a.jsonl", flag, f"{name}=1", "--out", "F.jsonl"])
     assert not Path("F.jsonl").exists()
