@@ -17,12 +17,13 @@ Research software. Not for clinical use.
 from __future__ import annotations
 
 import argparse
-import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from minifleming.cold_start.checks import LEAKS, Checks
 from minifleming.cold_start.oracle import Oracle, has_path
-from minifleming.cold_start.refine import TeacherResult, collect_traces
+from minifleming.cold_start.refine import collect_traces
 from minifleming.cold_start.trace import Teacher, write_traces
 from minifleming.extras.numbers.guidelines import check_guidelines, read_guidelines
 from minifleming.extras.numbers.units import check_numbers
@@ -34,7 +35,7 @@ from minifleming.extras.teachers.trace_card import trace_card, yield_table
 from minifleming.lm.tensor_files import weight_files
 from minifleming.lm.weights import model_folder
 from minifleming.rods.graph import Graph
-from minifleming.rods.item import Item, read_items
+from minifleming.rods.item import read_items
 from minifleming.rods.readers import load_graph
 from minifleming.run.checkpoint import ensure_writable, sha256, write_text
 from minifleming.run.errors import BadInput, Parser, RunFailed, run_cli
@@ -50,14 +51,14 @@ NUMBERS = (  # flag, default, minimum, maximum, help
     ("--temperature", 1.0, 0, 100, "sampling temperature of a model"),
     ("--max-new-tokens", 1024, 1, 10**9, "tokens per answer of a model"),
     ("--workers", 8, 1, 1024, "server: concurrent requests"),
-    ("--requests-per-minute", math.inf, 1e-3, math.inf, "server: rate limit"),
     ("--timeout", 600.0, 1e-3, 86_400, "server: seconds per answer"),
     ("--retries", 8, 0, 1000, "server: attempts after the first one failed"),
     ("--seed", 0, 0, 2**63, "seed of everything that is drawn"),
     ("--chunk", 256, 1, 10**9, "items between two writes of the record"),
 )
+URL = ("http://", "https://")
 SELECTION = ("samples", "pass_k", "hard_at_most", "min_length_quantile", "rounds")
-NO_EFFECT = {"out", "chunk", "device", "workers", "requests_per_minute", "timeout", "retries"}
+NO_EFFECT = {"out", "chunk", "device", "workers", "timeout", "retries"}
 
 
 def parser() -> Parser:
@@ -74,23 +75,36 @@ def parser() -> Parser:
     add("--guidelines", type=Path, help="TSV of guideline snippets to check against")
     add("--model", help="server: the name of its model")
     add("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    for flag, default, _, _, text in NUMBERS:
-        add(flag, type=type(default), default=default, help=f"{text} (default: {default})")
+    for flag, default, low, high, text in NUMBERS:
+        add(flag, type=partial(number, kind=type(default), low=low, high=high), default=default,
+            help=f"{text} (default: {default})")
     return found
+
+
+def number(text: str, kind: type, low: float, high: float) -> float:
+    """Returns a number in a range, for argparse."""
+    value = kind(text)
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"must lie between {low} and {high}")
+    return value
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    check_ranges(args)
+    if args.pass_k > args.samples:
+        raise BadInput("--pass-k: must be at most --samples")
     items = read_items(args.items)
-    if args.out.exists() and not record_of(args.out).exists():
+    ensure_writable(args.out)
+    record = args.out.with_name(f"{args.out.name}.record.jsonl")
+    if args.out.exists() and not record.exists():
         reason = "exists already, and not from a run of this command; nothing is overwritten"
         raise BadInput(reason, args.out)
     graph = load_graph(args.graph) if args.graph else None
     only_oracle = args.teacher == "oracle" and args.fallback in (None, "oracle")
     if only_oracle and graph and not any(has_path(item, graph) for item in items):
         raise BadInput("no item has a path in this graph", args.items)
-    results = write_proposals(args, items, graph)
+    collect = collector(args, graph)
+    results = run_teacher(items, collect, record, run_fingerprint(args), args.chunk)
     path = args.out.with_name(f"{args.out.name}.card.md")
     write_text(path, trace_card(args.out.name, results, settings_of(args)))
     traces = [result.kept for result in results if result.kept]
@@ -101,20 +115,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def check_ranges(args: argparse.Namespace) -> None:
-    """Raises BadInput for a number out of range, and for an output path that cannot be written."""
-    for flag, _, low, high, _ in NUMBERS:
-        value = getattr(args, flag[2:].replace("-", "_"))
-        if flag == "--pass-k":
-            high = args.samples
-        if not low <= value <= high:
-            raise BadInput(f"{flag}: must lie between {low} and {high}")
-    ensure_writable(args.out)
-
-
-def write_proposals(args: argparse.Namespace, items: list[Item],
-                    graph: Graph | None) -> list[TeacherResult]:
-    """Queries the teachers for all items; finished chunks are recorded on disk."""
+def collector(args: argparse.Namespace, graph: Graph | None) -> Callable:
+    """Returns a function that collects the traces of some items, with the teachers and checks."""
     extra = [check_numbers]
     if args.guidelines:
         extra.append(check_guidelines(read_guidelines(args.guidelines)))
@@ -126,11 +128,7 @@ def write_proposals(args: argparse.Namespace, items: list[Item],
         judge = open_teacher("judge", args, graph)
     checks = Checks(graph, judge, args.judge != "none", extra, args.max_chars)
     selection = {name: getattr(args, name) for name in SELECTION}
-
-    def collect(chunk: list[Item]) -> list[TeacherResult]:
-        return collect_traces(chunk, teachers, checks, **selection)
-
-    return run_teacher(items, collect, record_of(args.out), run_fingerprint(args), args.chunk)
+    return partial(collect_traces, teachers=teachers, check=checks, **selection)
 
 
 def open_teacher(flag: str, args: argparse.Namespace, graph: Graph | None) -> Teacher:
@@ -140,7 +138,7 @@ def open_teacher(flag: str, args: argparse.Namespace, graph: Graph | None) -> Te
         if graph is None:
             raise BadInput("--graph: the oracle needs one")
         return Oracle(graph, args.detour_fraction, args.seed)
-    if is_url(name):
+    if name.startswith(URL):
         return open_endpoint(name, args)
     if name != "tiny" and not Path(name).is_dir():
         choices = "oracle, tiny, a model folder, or a URL"
@@ -148,18 +146,13 @@ def open_teacher(flag: str, args: argparse.Namespace, graph: Graph | None) -> Te
     return open_local(name, args)
 
 
-def is_url(name: str) -> bool:
-    return name.startswith(("http://", "https://"))
-
-
-def record_of(out: Path) -> Path:
-    return out.with_name(f"{out.name}.record.jsonl")
-
-
 def settings_of(args: argparse.Namespace) -> dict[str, str]:
     """Returns the settings that influence the traces."""
-    given = {name: str(value) for name, value in vars(args).items() if value is not None}
-    return {name.replace("_", "-"): given[name] for name in given.keys() - NO_EFFECT}
+    settings = {}
+    for name, value in vars(args).items():
+        if value is not None and name not in NO_EFFECT:
+            settings[name.replace("_", "-")] = str(value)
+    return settings
 
 
 def run_fingerprint(args: argparse.Namespace) -> dict[str, str]:
@@ -170,7 +163,7 @@ def run_fingerprint(args: argparse.Namespace) -> dict[str, str]:
     if Path(args.graph).is_file():
         files.append(Path(args.graph))
     for name in {args.teacher, args.fallback, args.judge} - {None, "oracle", "self", "none"}:
-        if not is_url(name):
+        if not name.startswith(URL):
             folder = model_folder(name)
             files += [folder / "config.json", *weight_files(folder)]
     hashes = {f"sha256 {file.name}": sha256(file) for file in files}

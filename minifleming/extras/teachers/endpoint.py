@@ -12,7 +12,7 @@ in which answers arrive.
 
     no connection, time-out, 408, 409, 429,   retried, with growing delays
     5xx, a reply that is no chat completion
-    429 with Retry-After                      all workers wait that long; uses up no retry
+    429 with Retry-After: SECONDS             all workers wait that long; uses up no retry
     400, 413, 422                             (say, the prompt is too long) an unreadable answer, if
                                               other requests succeed; otherwise the run fails
     401, 403, 404, redirects, others          the run fails
@@ -26,25 +26,30 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 
 from minifleming.cold_start.trace import Trace, new_trace
 from minifleming.extras.teachers.answer_cache import Answer, AnswerCache, digest
 from minifleming.extras.teachers.prompts import ask, fill, listing, read_completion
-from minifleming.extras.teachers.rate_limit import Cancelled, RateLimiter, backoff, retry_after
 from minifleming.extras.teachers.server import KEY_VARIABLE, Reply, Server
 from minifleming.rods.item import Item
 from minifleming.run.errors import BadInput, RunFailed
 
 RETRIED = (0, 200, 408, 409, 429)  # 200: the body was no chat completion
 REFUSED = (400, 413, 422)
-MAX_REFUSED = 16  # refused requests before any answer, after which the run fails
+LONGEST_BACKOFF = 60.0  # seconds
+KEY_HINT = f" (the key is read from the environment variable {KEY_VARIABLE})"
+HINTS = {401: KEY_HINT, 403: KEY_HINT,
+         404: " (does the address end as in http://localhost:8000/v1?)"}
+REDIRECT = " (redirects are not followed: give the final address)"
+
+
+class Cancelled(Exception):
+    """The run ended while a worker was waiting."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,6 @@ class EndpointSettings:
     first_wait: float = 1.0  # seconds before the first retry
     longest_wait: float = 600.0  # a Retry-After beyond this ends the run
     total_retry_seconds: float = 7200.0  # of one request
-    requests_per_minute: float = math.inf
 
 
 def open_endpoint(url: str, args: argparse.Namespace) -> Endpoint:
@@ -68,7 +72,7 @@ def open_endpoint(url: str, args: argparse.Namespace) -> Endpoint:
     cache = AnswerCache(args.out.with_name(f"{args.out.name}.answers.jsonl"))
     settings = EndpointSettings(temperature=args.temperature, max_tokens=args.max_new_tokens,
                                 seed=args.seed, workers=args.workers, timeout=args.timeout,
-                                retries=args.retries, requests_per_minute=args.requests_per_minute)
+                                retries=args.retries)
     return Endpoint(url, args.model, cache, settings)
 
 
@@ -82,26 +86,24 @@ class Endpoint:
         self.cache = cache
         self.settings = settings or EndpointSettings()
         self.server = Server(url, self.settings.timeout)
-        self.limiter = RateLimiter(self.settings.requests_per_minute)
+        self.paused_until = 0.0  # all workers wait until then
         self.num_answers = 0
         self.num_refused = 0
 
     def propose(self, items: Sequence[Item], strategy: str = "blind", samples: int = 1,
                 earlier: Sequence[Trace] = ()) -> list[list[Trace]]:
         requests = []
-        for item, trace in zip(items, earlier or [None] * len(items)):
-            text = ask(item, strategy, trace)
+        owners = []
+        for i, item in enumerate(items):
+            text = ask(item, strategy, earlier[i] if earlier else None)
             for sample in range(samples):
                 key = (item.id, strategy, sample)
                 requests.append(self.request(text, item, self.settings.temperature, key))
-        answers = iter(self.answers_to(requests))
-        proposals = []
-        for item in items:
-            traces = []
-            for _ in range(samples):
-                reasoning, label = read(next(answers), item.labels)
-                traces.append(new_trace(item, reasoning, label, strategy, self.name))
-            proposals.append(traces)
+                owners.append(i)
+        proposals = [[] for _ in items]
+        for i, answer in zip(owners, self.answers_to(requests)):
+            reasoning, label = read(answer, items[i].labels)
+            proposals[i].append(new_trace(items[i], reasoning, label, strategy, self.name))
         return proposals
 
     def resolve(self, items: Sequence[Item], reasonings: Sequence[str]) -> list[str]:
@@ -131,18 +133,14 @@ class Endpoint:
                 missing[key] = request
         self.num_answers += len(set(keys)) - len(missing)
         refused = {}
-        with closing(self.outcomes(missing)) as arriving:
-            for key, outcome in arriving:
-                if isinstance(outcome, Reply):
-                    refused[key] = outcome
-                else:
-                    self.num_answers += 1
-                if len(refused) >= MAX_REFUSED and not self.num_answers:
-                    break
+        for key, outcome in self.outcomes(missing):
+            if isinstance(outcome, Reply):
+                refused[key] = outcome
+        self.num_answers += len(missing) - len(refused)
+        self.num_refused += len(refused)
         if refused and not self.num_answers:
             first = refused[min(refused, key=keys.index)]
             raise RunFailed(f"no request succeeds: {self.server.describe(first)}")
-        self.num_refused += len(refused)
         return [self.cache.get(key) for key in keys]
 
     def outcomes(self, missing: dict[str, dict]) -> Iterator[tuple[str, Answer | Reply]]:
@@ -183,7 +181,7 @@ class Endpoint:
         attempt = 0
         until = time.monotonic() + self.settings.total_retry_seconds
         while True:
-            self.limiter.wait(stop)
+            self.wait(stop)
             reply = self.server.post(body)
             answer = read_reply(reply.body, self.server.hide_key) if reply.status == 200 else None
             if answer:
@@ -192,34 +190,37 @@ class Endpoint:
             if reply.status in REFUSED:
                 return reply
             if reply.status not in RETRIED and reply.status < 500:
-                raise RunFailed(self.server.describe(reply) + hint(reply.status))
-            requested = retry_after(reply.retry_after)
-            if (not requested and attempt == self.settings.retries) or time.monotonic() > until:
+                hint = REDIRECT if 300 <= reply.status < 400 else HINTS.get(reply.status, "")
+                raise RunFailed(self.server.describe(reply) + hint)
+            seconds = reply.retry_after
+            if seconds > self.settings.longest_wait:
+                reason = f"at most {self.settings.longest_wait:.0f} are waited"
+                reason = f"asks to wait {seconds:.0f} seconds; {reason}"
+                raise RunFailed(f"{self.server.describe(reply)} ({reason})")
+            if (not seconds and attempt == self.settings.retries) or time.monotonic() > until:
                 raise RunFailed(f"{self.server.describe(reply)} (asked {attempt + 1} times)")
-            self.wait(reply, requested, backoff(key, attempt, self.settings.first_wait), stop)
-            if not requested:
+            if not seconds:
+                seconds = backoff(key, attempt, self.settings.first_wait)
                 attempt += 1
+            if reply.status == 429 or reply.retry_after:
+                self.paused_until = max(self.paused_until, time.monotonic() + seconds)
+            elif stop.wait(seconds):
+                raise Cancelled
 
-    def wait(self, reply: Reply, requested: float, seconds: float, stop: threading.Event) -> None:
-        """Waits before a retry: all workers if the server limits the rate, else this one."""
-        longest = self.settings.longest_wait
-        if requested > longest:
-            reason = f"asks to wait {requested:.0f} seconds; at most {longest:.0f} are waited"
-            raise RunFailed(f"{self.server.describe(reply)} ({reason})")
-        if reply.status == 429 or requested:
-            self.limiter.pause(requested or seconds)
-        elif stop.wait(seconds):
-            raise Cancelled
+    def wait(self, stop: threading.Event) -> None:
+        """Waits until no pause is in effect; a pause may be extended meanwhile."""
+        seconds = 0.0
+        while not stop.wait(seconds):
+            seconds = self.paused_until - time.monotonic()
+            if seconds <= 0:
+                return
+        raise Cancelled
 
 
-def hint(status: int) -> str:
-    if status in (401, 403):
-        return f" (the key is read from the environment variable {KEY_VARIABLE})"
-    if 300 <= status < 400:
-        return " (redirects are not followed: give the final address)"
-    if status == 404:
-        return " (does the address end as in http://localhost:8000/v1?)"
-    return ""
+def backoff(key: str, attempt: int, first: float) -> float:
+    """Returns seconds before the next attempt: doubled each time, with jitter from a hash."""
+    jitter = seed_of(attempt, key) / 2**31
+    return min(LONGEST_BACKOFF, first * 2.0 ** min(attempt, 30)) * (0.5 + jitter / 2)
 
 
 def seed_of(seed: int, *key) -> int:

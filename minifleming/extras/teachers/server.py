@@ -29,7 +29,7 @@ SECRET = 8  # characters; a shorter key ("EMPTY", "none") is a placeholder and m
 class Reply(NamedTuple):
     status: int  # 0: there was no complete reply, and ``body`` says why
     body: bytes
-    retry_after: str = ""
+    retry_after: float = 0.0  # seconds; dates and unreadable values count as 0
 
 
 class Server:
@@ -40,15 +40,11 @@ class Server:
             self.host = parts.hostname or ""
             self.port = parts.port
         except ValueError:
-            reason = "the server's address is none: it looks like http://localhost:8000/v1"
-            raise BadInput(reason) from None
-        if "@" in parts.netloc:
-            reason = "the server's address holds a user name or password: a key belongs in "
-            raise BadInput(reason + KEY_VARIABLE)
-        well_formed = parts.scheme in ("http", "https") and self.host
-        if not well_formed or not re.fullmatch(r"[!-~]+", url) or re.search("[?#]", url):
+            parts = urlsplit("")
+        is_web = parts.scheme in ("http", "https") and parts.hostname
+        if not is_web or not re.fullmatch(r"[!-~]+", url) or re.search("[?#@]", url):
             reason = "the server's address must look like http://localhost:8000/v1 or https://h/v1"
-            raise BadInput(reason)
+            raise BadInput(f"{reason}; a key belongs in {KEY_VARIABLE}")
         self.https = parts.scheme == "https"
         self.path = parts.path.rstrip("/") + "/chat/completions"
         self.timeout = timeout
@@ -110,7 +106,9 @@ class Server:
             if time.monotonic() > end:  # a slow trickle passes the socket's own timeout
                 raise TimeoutError("timed out")
             socket.settimeout(max(end - time.monotonic(), 0.001))
-        return Reply(response.status, bytes(data), response.getheader("Retry-After", ""))
+        header = response.getheader("Retry-After", "").strip()
+        seconds = float(header) if re.fullmatch(r"\d+(\.\d+)?", header, re.ASCII) else 0.0
+        return Reply(response.status, bytes(data), seconds)
 
 
 def is_local(host: str) -> bool:

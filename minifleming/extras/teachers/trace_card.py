@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from minifleming import __version__
 from minifleming.cold_start.refine import TeacherResult
+from minifleming.extras.curate.data_card import table
 from minifleming.rods.item import TIERS
 
 NOTE = "Research data, not for clinical use. No text was checked by a physician in this process."
@@ -20,7 +21,6 @@ def trace_card(name: str, results: Sequence[TeacherResult], arguments: dict[str,
     origin = f"{kept} traces of {len(results)} items, by minifleming {__version__}."
     sections = [f"# {name}", origin, NOTE,
                 "## Yield by strategy", yield_table(results),
-                "## Yield by tier", tier_table(results),
                 "## Failed checks", failure_table(results),
                 "## Arguments", table(["argument", "value"], sorted(arguments.items()))]
     return "\n\n".join(sections) + "\n"
@@ -28,32 +28,19 @@ def trace_card(name: str, results: Sequence[TeacherResult], arguments: dict[str,
 
 def yield_table(results: Sequence[TeacherResult]) -> str:
     """Returns items, proposals, verified ones and kept traces (by tier) of each strategy."""
-    items, proposed, verified, kept = Counter(), Counter(), Counter(), Counter()
+    counts: dict[str, Counter] = {}
     for result in results:
-        for trace in result.proposals:
-            key = (trace.teacher, trace.strategy)
-            proposed[key] += 1
-            verified[key] += trace.verified
-        items.update({(trace.teacher, trace.strategy) for trace in result.proposals})
+        for name, (proposed, verified) in result.attempts().items():
+            row = counts.setdefault(name, Counter())
+            row.update(items=1, proposed=proposed, verified=verified)
         if result.kept:
-            kept[result.kept.teacher, result.kept.strategy, result.item.tier] += 1
-    tiers = tiers_of(results)
+            row = counts[f"{result.kept.teacher} {result.kept.strategy}"]
+            row.update(["kept", result.item.tier])
+    columns = ["items", "proposed", "verified", "kept", *TIERS]
     rows = []
-    for key in proposed:
-        by_tier = [kept[*key, tier] for tier in tiers]
-        rows.append((*key, items[key], proposed[key], verified[key], sum(by_tier), *by_tier))
-    head = ["teacher", "strategy", "items", "proposed", "verified", "kept", *tiers]
-    return table(head, rows)
-
-
-def tier_table(results: Sequence[TeacherResult]) -> str:
-    rows = []
-    for tier in tiers_of(results):
-        of_tier = [result for result in results if result.item.tier == tier]
-        kept = sum(result.kept is not None for result in of_tier)
-        hard = sum(result.hard for result in of_tier)
-        rows.append((tier, len(of_tier), hard, kept, f"{100 * kept / len(of_tier):.1f}"))
-    return table(["tier", "items", "hard", "kept", "kept, %"], rows)
+    for name, row in counts.items():
+        rows.append((*name.rsplit(" ", 1), *(row[column] for column in columns)))
+    return table(["teacher", "strategy", *columns], rows)
 
 
 def failure_table(results: Sequence[TeacherResult]) -> str:
@@ -66,16 +53,3 @@ def failure_table(results: Sequence[TeacherResult]) -> str:
                 failed[name] += not passed
     rows = [(name, count, failed[name]) for name, count in applied.items()]
     return table(["check", "applied", "failed"], rows)
-
-
-def tiers_of(results: Sequence[TeacherResult]) -> list[str]:
-    present = {result.item.tier for result in results}
-    return [tier for tier in TIERS if tier in present] + sorted(present - set(TIERS))
-
-
-def table(head: Sequence, rows: Sequence[Sequence]) -> str:
-    lines = []
-    for row in (head, ["---"] * len(head), *rows):
-        cells = [" ".join(str(cell).split()).replace("|", "\\|") for cell in row]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)

@@ -17,7 +17,7 @@ from chat_server import ChatServer, chat, good
 
 from minifleming.cold_start.trace import new_trace
 from minifleming.extras.teachers.answer_cache import Answer, AnswerCache
-from minifleming.extras.teachers.endpoint import MAX_REFUSED, Endpoint, EndpointSettings, read, read_reply, seed_of
+from minifleming.extras.teachers.endpoint import Endpoint, EndpointSettings, read, read_reply, seed_of
 from minifleming.rods.item import Item
 from minifleming.run.errors import RunFailed
 
@@ -244,7 +244,6 @@ def test_where_nothing_succeeds_a_refusal_ends_the_run(tmp_path):
             teacher(server, tmp_path / "a").propose(ITEMS[:1])
         with pytest.raises(RunFailed, match="no such field"):
             teacher(server, tmp_path / "a", workers=2).propose(ITEMS, samples=10)
-        assert len(server.requests) <= 1 + MAX_REFUSED + 2
     assert not (tmp_path / "a").exists()
 
 
@@ -287,17 +286,10 @@ def test_but_not_longer_than_patience(tmp_path):
     assert 3 < len(server.requests) < 9
 
 
-@pytest.mark.parametrize("header", ["100000", "Fri, 31 Dec 2100 23:59:59 GMT"])
-def test_a_server_that_asks_for_too_much_patience_ends_the_run(header, tmp_path):
-    with ChatServer(lambda *a: (429, {"Retry-After": header}, b"")) as server:
+def test_a_server_that_asks_for_too_much_patience_ends_the_run(tmp_path):
+    with ChatServer(lambda *a: (429, {"Retry-After": "100000"}, b"")) as server:
         with pytest.raises(RunFailed, match="429.*at most 600 are waited"):
             teacher(server, tmp_path / "a").propose(ITEMS[:1])
-
-
-def test_requests_per_minute(tmp_path):
-    with ChatServer() as server:
-        teacher(server, tmp_path / "a", workers=4, requests_per_minute=1200).propose(ITEMS[:8])
-    assert server.times[-1] - server.times[0] > 7 * 0.05 - 0.1
 
 
 @pytest.mark.parametrize("workers", [1, 3, 6])

@@ -104,7 +104,7 @@ def test_nothing_verified_is_a_run_that_failed(arguments, tmp_path):
     ["--detour-fraction", "nan"],
     ["--samples", "0"], ["--pass-k", "3"], ["--rounds", "4"], ["--min-length-quantile", "2"], ["--hard-at-most", "-0.1"],
     ["--chunk", "0"], ["--max-chars", "0"], ["--seed", "-1"], ["--temperature", "-1"], ["--max-new-tokens", "0"],
-    ["--workers", "0"], ["--retries", "-1"], ["--timeout", "nan"], ["--requests-per-minute", "0"],
+    ["--workers", "0"], ["--retries", "-1"], ["--timeout", "nan"],
     ["--guidelines", "none.tsv"], ["--teacher", "http://localhost:1/v1"], ["--graph", ""]])
 def test_bad_arguments_are_named(arguments, bad, tmp_path):
     named = {"nobody": "nobody", "none.tsv": "none.tsv", "http://localhost:1/v1": "--model: which"}
