@@ -124,11 +124,13 @@ def start_checkpoint(resume: str, out: str) -> Path | None:
         raise BadInput("the run folder exists and --resume is never", out)
     if resume in ("auto", "never"):
         return None
-    reason = verify_folder(Path(resume))
+    path = Path(resume)
+    reason = "no checkpoint; give a folder RUN/checkpoints/step_NNNNNN"
+    if (path / "state.json").is_file():
+        reason = verify_folder(path)
     if reason:
-        reason = f"no checkpoint; give a folder RUN/checkpoints/step_NNNNNN ({reason})"
-        raise BadInput(reason, resume)
-    return Path(resume)
+        raise BadInput(reason, path)
+    return path
 
 
 def bar(iterable: Iterable | None = None, **settings):
