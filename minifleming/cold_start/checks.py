@@ -17,9 +17,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
+from minifleming.cold_start.oracle import has_path
 from minifleming.cold_start.trace import Teacher, Trace
 from minifleming.rods.answer import parse_strict
 from minifleming.rods.graph import Graph
@@ -30,6 +30,8 @@ from minifleming.rods.reasoning import support
 ExtraCheck = Callable[[str, str], dict[str, bool | None]]
 
 LEAKS = Path(__file__).with_name("leaks.txt")
+PHRASES = re.findall(r"^[^#\n].*", LEAKS.read_text(encoding="utf-8"), re.MULTILINE)
+LEAK = re.compile("|".join(PHRASES), re.IGNORECASE)
 NAMED = (
     r"(?i:vitamin|hepatitis|influenza|type|group|class|factor|grade|stage|category|ha?emophilia"
     r"|protein|panel)s?"
@@ -103,24 +105,15 @@ class Checks:
 
     def check_hops(self, item: Item, text: str) -> bool | None:
         """Returns None if the item is not from this graph, or no hop could be read."""
-        if not self.graph or not item.path:
-            return None
-        if item.provenance.get("root") not in self.graph.node_id:
+        if not self.graph or not has_path(item, self.graph):
             return None
         outcome = support(text, item.nodes(item.answer)[-1], self.graph)
         return None if outcome == "unread" else outcome == "chain"
 
 
-@cache
-def leak_pattern() -> re.Pattern:
-    lines = LEAKS.read_text(encoding="utf-8").splitlines()
-    patterns = [line for line in lines if line and not line.startswith("#")]
-    return re.compile("|".join(patterns), re.IGNORECASE)
-
-
 def leaks(text: str) -> bool:
     """True if the reasoning mentions that its answer was given."""
-    return leak_pattern().search(text) is not None
+    return LEAK.search(text) is not None
 
 
 def without_labels(text: str) -> str:

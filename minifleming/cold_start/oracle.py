@@ -52,10 +52,9 @@ class Oracle:
         if strategy == "blind" and rng.random() < self.detour_fraction:
             style = ROUNDS[rng.integers(len(ROUNDS))]
         rival = pick_rival(item, self.graph, rng) if style in ROUNDS else None
-        if rival is None and strategy in ROUNDS:
-            return new_trace(item, "", "", strategy, self.name)
         if rival is None:
-            return new_trace(item, write_path(item), item.answer, strategy, self.name)
+            text, answer = ("", "") if strategy in ROUNDS else (write_path(item), item.answer)
+            return new_trace(item, text, answer, strategy, self.name)
         text = write_detour(item, style, rival, self.graph) + write_path(item)
         return new_trace(item, text, item.answer, strategy, self.name, detour=style)
 

@@ -47,11 +47,8 @@ class SftCheckpointer:
     def _load(self, checkpoint: Path) -> int:
         state = read_json(checkpoint / "state.json")
         if state["run_fingerprint"] != self.fingerprint:
-            raise BadInput(
-                "begun with other traces, another model, other settings or on another number of "
-                "ranks; remove it to begin anew",
-                self.folder,
-            )
+            raise BadInput("begun with other traces, another model, other settings or on another "
+                           "number of ranks; remove it to begin anew", self.folder)
         load_weights(self.model, checkpoint)
         optim.load_optimizer(self.optimizer, self.model, checkpoint)
         self.best_score = state["score"]

@@ -83,10 +83,8 @@ def new_trace(item: Item, reasoning: str, answer: str, strategy: str, teacher: s
 
 def write_traces(path: Path, traces: list[Trace]) -> None:
     """Writes one JSON object per line and replaces the file atomically."""
-    lines = []
-    for trace in traces:
-        lines.append(json.dumps(dataclasses.asdict(trace), ensure_ascii=False) + "\n")
-    write_text(path, "".join(lines))
+    lines = [json.dumps(dataclasses.asdict(trace), ensure_ascii=False) for trace in traces]
+    write_text(path, "".join(line + "\n" for line in lines))
 
 
 def read_traces(path: Path) -> list[Trace]:
@@ -112,9 +110,8 @@ def check_fields(record: dict, path: Path, number: int) -> None:
     for name in sorted(record.keys() - types.keys()):
         raise BadInput(f"unknown field '{name}'", path, number)
     for name, kind in types.items():
-        if name not in record and name in OPTIONAL:
-            continue
-        if not isinstance(record.get(name), kind):
+        default = kind() if name in OPTIONAL else None
+        if not isinstance(record.get(name, default), kind):
             wanted = "a text" if kind is str else "an object"
             raise BadInput(f"'{name}' is missing or not {wanted}", path, number)
     options = record["options"]

@@ -70,9 +70,8 @@ def open_endpoint(url: str, args: argparse.Namespace) -> Endpoint:
     if not args.model:
         raise BadInput(f"--model: which model of {url}?")
     cache = AnswerCache(args.out.with_name(f"{args.out.name}.answers.jsonl"))
-    settings = EndpointSettings(temperature=args.temperature, max_tokens=args.max_new_tokens,
-                                seed=args.seed, workers=args.workers, timeout=args.timeout,
-                                retries=args.retries)
+    settings = EndpointSettings(args.temperature, args.max_new_tokens, args.seed, args.workers,
+                                args.timeout, args.retries)
     return Endpoint(url, args.model, cache, settings)
 
 
@@ -126,17 +125,14 @@ class Endpoint:
 
         Equal requests are sent once.
         """
-        keys = [digest(request) for request in requests]
-        missing = {}
-        for key, request in zip(keys, requests):
-            if not self.cache.get(key):
-                missing[key] = request
-        self.num_answers += len(set(keys)) - len(missing)
+        keys = list(map(digest, requests))
+        by_key = dict(zip(keys, requests))
+        missing = {key: request for key, request in by_key.items() if not self.cache.get(key)}
         refused = {}
         for key, outcome in self.outcomes(missing):
             if isinstance(outcome, Reply):
                 refused[key] = outcome
-        self.num_answers += len(missing) - len(refused)
+        self.num_answers += len(by_key) - len(refused)
         self.num_refused += len(refused)
         if refused and not self.num_answers:
             first = refused[min(refused, key=keys.index)]

@@ -48,8 +48,9 @@ class LocalTeacher:
                 earlier: Sequence[Trace] = ()) -> list[list[Trace]]:
         prompts = []
         proposals = []
-        for item, trace in zip(items, earlier or [None] * len(items)):
-            prompts.append(self.prompt(ask(item, strategy, trace), item.options))
+        for i, item in enumerate(items):
+            text = ask(item, strategy, earlier[i] if earlier else None)
+            prompts.append(self.prompt(text, item.options))
             unread = [new_trace(item, "", "", strategy, self.name) for _ in range(samples)]
             proposals.append(unread)
         rows = self.generate(items, prompts, samples=samples, step=STRATEGIES.index(strategy),

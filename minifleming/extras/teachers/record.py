@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from minifleming.cold_start.refine import TeacherResult
-from minifleming.cold_start.trace import new_trace
+from minifleming.cold_start.trace import Trace
 from minifleming.rods.item import Item
 from minifleming.run.errors import BadInput
 from minifleming.run.run_folder import bar, can_resume, complete_lines
 
-FIELDS = ("reasoning", "answer", "strategy", "teacher", "detour")
+FIELDS = ("reasoning", "answer", "strategy", "teacher", "detour", "checks")
 
 
 def run_teacher(items: Sequence[Item], collect: Callable[[Sequence[Item]], list[TeacherResult]],
@@ -46,16 +46,13 @@ def run_teacher(items: Sequence[Item], collect: Callable[[Sequence[Item]], list[
 
 
 def to_line(result: TeacherResult) -> str:
-    kept = None
     proposals = []
-    for i, trace in enumerate(result.proposals):
-        if trace is result.kept:
-            kept = i
-        fields = {name: getattr(trace, name) for name in FIELDS}
-        proposals.append(fields | {"checks": trace.checks})
-    item = result.item
-    record = {"item": item.id, "tier": item.tier, "hard": result.hard, "kept": kept}
-    return json.dumps(record | {"proposals": proposals}, ensure_ascii=False) + "\n"
+    for trace in result.proposals:
+        proposals.append({name: getattr(trace, name) for name in FIELDS})
+    record = {"item": result.item.id, "tier": result.item.tier, "hard": result.hard,
+              "kept": result.proposals.index(result.kept) if result.kept else None,
+              "proposals": proposals}
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def read_record(path: Path, items: Sequence[Item]) -> list[TeacherResult]:
@@ -75,9 +72,7 @@ def of_line(record: dict, item: Item) -> TeacherResult:
         raise ValueError("another item")
     result = TeacherResult(item, hard=record["hard"])
     for proposal in record["proposals"]:
-        trace = new_trace(item, *(proposal[name] for name in FIELDS))
-        trace.checks = dict(proposal["checks"])
-        result.proposals.append(trace)
+        result.proposals.append(Trace(item.id, item.question, item.options, **proposal))
     if record["kept"] is not None:
         result.kept = result.proposals[record["kept"]]
         if not result.kept.verified:
