@@ -34,7 +34,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         if file.is_file():
             os.chmod(file, 0o644)
             entries[file.relative_to(temporary).as_posix()] = _entry(file)
-    (temporary / MANIFEST).write_text(_encode({"schema": 1, "files": entries}))
+    (temporary / MANIFEST).write_text(_encode(entries))
     for inner in [*temporary.rglob("*"), temporary]:
         sync(inner)
     shutil.rmtree(old, ignore_errors=True)
@@ -66,10 +66,10 @@ def verify_folder(path: Path) -> str | None:
     """None if every file of the manifest has its size and sha256, otherwise the reason it fails."""
     try:
         text = (path / MANIFEST).read_text()
-        manifest = json.loads(text)
-        if text != _encode(manifest):
+        files = json.loads(text)["files"]
+        if text != _encode(files):
             return f"{MANIFEST} is damaged"
-        for name, entry in manifest["files"].items():
+        for name, entry in files.items():
             if not (path / name).is_file():
                 return f"{name} is missing"
             if _entry(path / name) != entry:
@@ -155,8 +155,8 @@ def _entry(file: Path) -> dict:
     return {"sha256": sha256(file), "bytes": file.stat().st_size}
 
 
-def _encode(manifest: dict) -> str:
-    return json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+def _encode(files: dict) -> str:
+    return json.dumps({"schema": 1, "files": files}, indent=1, sort_keys=True) + "\n"
 
 
 def sync(path: Path) -> None:

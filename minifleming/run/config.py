@@ -28,7 +28,11 @@ def load(path: str | Path | None, overrides: list[str] = ()) -> Config:
     """The defaults, overridden by a recipe (TOML), overridden by ``section.field=value`` texts."""
     config = Config()
     if path is not None:
-        for section, values in _read_toml(Path(path)).items():
+        try:
+            recipe = tomllib.loads(read_text(Path(path)))
+        except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
+            raise BadInput(f"not valid TOML: {error}", path) from None
+        for section, values in recipe.items():
             if not isinstance(values, dict):
                 raise BadInput(f"'{section}' must be a section, as in [{section}]", path)
             for key, value in values.items():
@@ -126,8 +130,7 @@ def to_toml(config: Config) -> str:
 def differences(first: Config, second: Config) -> list[str]:
     """Names of the fields whose values differ, without those that change no result."""
     found = []
-    for name, item, value in _fields(first):
-        other = getattr(getattr(second, name.split(".")[0]), item.name)
+    for (name, _, value), (_, _, other) in zip(_fields(first), _fields(second)):
         if value != other and name not in FREE and not name.startswith("alarms."):
             found.append(name)
     return found
@@ -190,13 +193,6 @@ def from_arguments(args: argparse.Namespace, flags: dict[str, object] | None = N
             text = f"[{value}]" if name.endswith("hops") else _toml(value)
             overrides.append(f"{name}={text}")
     return load(args.config, overrides)
-
-
-def _read_toml(path: Path) -> dict:
-    try:
-        return tomllib.loads(read_text(path))
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
-        raise BadInput(f"not valid TOML: {error}", path) from None
 
 
 def _parse(text: str):

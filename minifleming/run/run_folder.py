@@ -19,16 +19,9 @@ import torch
 from tqdm import tqdm
 
 from minifleming import __version__
+from minifleming.run import checkpoint, distributed
 from minifleming.run import config as configuration
-from minifleming.run import distributed
-from minifleming.run.checkpoint import (
-    ensure_writable,
-    read_json,
-    sha256,
-    sync,
-    verify_folder,
-    write_text,
-)
+from minifleming.run.checkpoint import ensure_writable, read_json, verify_folder, write_text
 from minifleming.run.errors import BadInput
 from minifleming.run.fields import Config
 
@@ -83,7 +76,7 @@ class RunFolder:
             "threads": torch.get_num_threads(),
             "device": str(self.device),
             "world_size": distributed.world_size(),
-            "base_sha256": sha256(weights) if weights.exists() else "",
+            "base_sha256": checkpoint.sha256(weights) if weights.exists() else "",
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
@@ -168,7 +161,7 @@ class Journal:
     def sync(self) -> None:
         """Wait until every file of this journal is on disk."""
         for path in self.folder.glob(f"{self.prefix}*.jsonl"):
-            sync(path)
+            checkpoint.sync(path)
 
     def read(self, file: str) -> list[dict]:
         """Return the records of ``file``; lines that a kill left incomplete are skipped."""
@@ -213,17 +206,15 @@ def can_resume(out: Path, run_fingerprint: dict) -> bool:
     """
     ensure_writable(out)
     settings = out.with_name(out.name + ".settings.json")
-    is_empty = out.exists() and out.stat().st_size == 0
-    if settings.exists() and not is_empty:
-        earlier = read_json(settings)
-        if earlier != run_fingerprint:
-            changed = [key for key in run_fingerprint if earlier.get(key) != run_fingerprint[key]]
-            raise BadInput(f"was made with other settings ({', '.join(changed)}); nothing is "
-                           f"overwritten: remove it and {settings.name} to start again", out)
-    elif out.exists() and not is_empty:
+    has_records = out.exists() and out.stat().st_size > 0
+    earlier = read_json(settings) if settings.exists() else None
+    if has_records and earlier is None:
         reason = "exists already, and not from a run of this command; nothing is overwritten"
         raise BadInput(reason, out)
-    if out.exists() and not is_empty:
-        return True
-    write_text(settings, json.dumps(run_fingerprint, indent=1) + "\n")
-    return False
+    if earlier not in (None, run_fingerprint) and (has_records or not out.exists()):
+        changed = [key for key in run_fingerprint if earlier.get(key) != run_fingerprint[key]]
+        raise BadInput(f"was made with other settings ({', '.join(changed)}); nothing is "
+                       f"overwritten: remove it and {settings.name} to start again", out)
+    if not has_records:
+        write_text(settings, json.dumps(run_fingerprint, indent=1) + "\n")
+    return has_records
