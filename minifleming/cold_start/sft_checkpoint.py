@@ -39,21 +39,19 @@ class SftCheckpointer:
         """Loads the newest intact checkpoint, drops later metrics, returns the steps done."""
         newest = str(latest(self.folder) or "") if distributed.rank() == 0 else ""
         newest = distributed.broadcast_from_rank0(newest, self.model.device)
-        done = self._load(Path(newest)) if newest else 0
+        done = 0
+        if newest:
+            state = read_json(Path(newest, "state.json"))
+            if state["run_fingerprint"] != self.fingerprint:
+                raise BadInput("begun with other traces, another model, other settings or on "
+                               "another number of ranks; remove it to begin anew", self.folder)
+            load_weights(self.model, Path(newest))
+            optim.load_optimizer(self.optimizer, self.model, Path(newest))
+            self.best_score, self.best_step = state["score"], state["best"]
+            done = state["step"]
         journal.truncate("metrics.jsonl", lambda record: 0 < record["step"] <= done)
         distributed.barrier()
         return done
-
-    def _load(self, checkpoint: Path) -> int:
-        state = read_json(checkpoint / "state.json")
-        if state["run_fingerprint"] != self.fingerprint:
-            raise BadInput("begun with other traces, another model, other settings or on another "
-                           "number of ranks; remove it to begin anew", self.folder)
-        load_weights(self.model, checkpoint)
-        optim.load_optimizer(self.optimizer, self.model, checkpoint)
-        self.best_score = state["score"]
-        self.best_step = state["best"]
-        return state["step"]
 
     def save(self, step: int, journal: Journal) -> None:
         state = {"step": step, "score": self.best_score, "best": self.best_step,

@@ -242,14 +242,11 @@ def read_reply(body: bytes, hide_key: Callable[[str], str] = str) -> Answer | No
         return None
     if not all(text is None or isinstance(text, str) for text in texts):
         return None
-    texts = [hide_key(without_surrogates(text or "")) for text in texts]
+    # lone surrogates are possible in JSON and not in UTF-8 files
+    texts = [(text or "").encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+             for text in texts]
     counts = [n if type(n) is int and n >= 0 else 0 for n in counts]
-    return Answer(*texts, *counts)
-
-
-def without_surrogates(text: str) -> str:
-    """Replaces lone surrogates, which JSON allows and UTF-8 files do not."""
-    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return Answer(*map(hide_key, texts), *counts)
 
 
 def read(answer: Answer | None, labels: str) -> tuple[str, str]:
