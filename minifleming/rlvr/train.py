@@ -24,7 +24,7 @@ from minifleming.lm.fsdp import gathered_copy
 from minifleming.lm.model import LanguageModel
 from minifleming.lm.tokenizer import Tokenizer
 from minifleming.lm.weights import load_for_training, load_weights, save_model, weights_checksum
-from minifleming.rlvr import alarms, curriculum, log
+from minifleming.rlvr import curriculum, log
 from minifleming.rlvr.curriculum import State
 from minifleming.rlvr.mining import count_passes
 from minifleming.rlvr.rollout import Groups, roll_out
@@ -120,7 +120,7 @@ class Training:
         result["weights_checksum"] = weights_checksum(self.model)
         self.append_log("metrics.jsonl", [place | metrics | result])
         answers = [item.answer for item, _ in drawn]
-        self.warn(alarms.warnings(metrics, answers, state.history, cfg.alarms))
+        self.warn(curriculum.warnings(metrics, answers, state.history, cfg.alarms))
         progress.set_postfix_str(
             f"{place['stage']} reward {metrics['reward']:.2f} acc {metrics['accuracy']:.2f} "
             f"zero-variance {metrics['zero_variance_groups']:.2f}", refresh=False)
@@ -131,8 +131,8 @@ class Training:
     def update(self, groups: Groups, metrics: dict) -> dict:
         """Trains on the groups and returns the metrics of the update, or refuses the groups."""
         cfg, step = self.cfg, self.state.step
-        eos_counts = alarms.recent_truncation(self.state.eos_counts, metrics, cfg.alarms)
-        reason = alarms.should_abort(eos_counts, cfg.alarms, cfg.rl)
+        eos_counts = curriculum.recent_truncation(self.state.eos_counts, metrics, cfg.alarms)
+        reason = curriculum.should_abort(eos_counts, cfg.alarms, cfg.rl)
         if reason:
             self.refuse(groups, reason)
         with self.journal.timed("update", step=step + 1):

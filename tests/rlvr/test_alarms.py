@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from minifleming.lm.optimizer import adamw
-from minifleming.rlvr import alarms, rollout, train
+from minifleming.rlvr import curriculum, rollout, train
 from minifleming.rlvr.rollout import roll_out
 from minifleming.rlvr.update import update
 from minifleming.run.errors import RunFailed
@@ -25,8 +25,8 @@ GOLD = ["A", "B", "C", "D", "A", "B", "C", "D", "A", "B"]
     (1.0, None), (0.11, None), (0.1, "90 % of 80 samples are truncated at rl.max_new_tokens 64"),
     (0.05, "95 % of 80 samples"), (0.0, "no end token in any of 80 samples")])
 def test_truncation_and_missing_end_tokens_stop(finished, words):
-    ended = alarms.recent_truncation([], QUIET | {"eos_rate": finished}, Alarms())
-    found = alarms.should_abort(ended, Alarms(), RL(max_new_tokens=64))
+    ended = curriculum.recent_truncation([], QUIET | {"eos_rate": finished}, Alarms())
+    found = curriculum.should_abort(ended, Alarms(), RL(max_new_tokens=64))
     assert (found is None) == (words is None) and (words or "") in (found or "")
 
 
@@ -34,10 +34,10 @@ def test_a_handful_of_samples_is_no_evidence():
     """Four truncated samples a step: the eighth step has seen 32 of them and stops; a few whole ones go on."""
     few, cfg, ended, stopped = QUIET | {"prompts": 1, "samples": 4, "eos_rate": 0.0}, Alarms(), [], []
     for _ in range(9):
-        ended = alarms.recent_truncation(ended, few, cfg)
-        stopped.append(alarms.should_abort(ended, cfg, RL()) is not None)
+        ended = curriculum.recent_truncation(ended, few, cfg)
+        stopped.append(curriculum.should_abort(ended, cfg, RL()) is not None)
     assert stopped == [False] * 7 + [True] * 2 and ended == [[0, 4]] * 8
-    assert alarms.should_abort([[4, 4], *ended[1:]], cfg, RL()) is None
+    assert curriculum.should_abort([[4, 4], *ended[1:]], cfg, RL()) is None
 
 
 FLAT = [[1.0, 0.5]] * 40
@@ -54,7 +54,7 @@ FLAT = [[1.0, 0.5]] * 40
     ({}, GOLD, [[1.0, 0.99]] * 40, set()),  # flat at the top is no fault
 ])
 def test_what_is_said_aloud(figures, gold, history, names):
-    found = alarms.warnings(QUIET | figures, gold, history, Alarms())
+    found = curriculum.warnings(QUIET | figures, gold, history, Alarms())
     assert found.keys() == names and all(found.values())
 
 
@@ -77,7 +77,7 @@ def test_a_truncated_run_stops_at_its_first_step_and_leaves_its_samples(talker, 
 def test_a_warning_is_said_once_a_round_and_noted(talker, tokenizer, tmp_path, capsys, monkeypatch):
     fresh, items = talker
     found = iter([{"flat": "x"}, {"flat": "z", "one_label": "y"}, {}, {"flat": "x"}])
-    monkeypatch.setattr(alarms, "warnings", lambda *arguments: next(found))
+    monkeypatch.setattr(curriculum, "warnings", lambda *arguments: next(found))
     cfg = settings(max_new_tokens=12)
     cfg.stage1.max_steps = 4
     train.train(cfg, fresh(), tokenizer, items, tmp_path)
