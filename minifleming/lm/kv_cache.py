@@ -14,6 +14,8 @@ n active rows, H query heads, K key/value heads, D head width, P prompt tokens, 
 
 from __future__ import annotations
 
+import math
+import mmap
 from dataclasses import dataclass
 
 import torch
@@ -52,12 +54,18 @@ class KVCache(AttentionBackend):
         self.values = [self.zeros(*keys.shape) for keys in self.keys]
         self.slots: list[int] = []  # of each active row
         self.lengths: list[int] = []  # sampled tokens of each active row
+        self.max_len = 0
         self.free_slots = list(range(capacity.prompts))[::-1]
         self.prompt_lengths = [0] * capacity.prompts
         self.prefill_slots: list[int] | None = None  # set while the model reads prompts
 
     def zeros(self, *shape: int) -> Tensor:
-        return torch.zeros(shape, dtype=self.model.dtype, device=self.model.device)
+        dtype, device = self.model.dtype, self.model.device
+        if device.type != "cpu":
+            return torch.zeros(shape, dtype=dtype, device=device)
+        # pages of a mapping are zero and take memory only when they are written
+        pages = mmap.mmap(-1, max(1, math.prod(shape) * dtype.itemsize))
+        return torch.frombuffer(pages, dtype=dtype, count=math.prod(shape)).view(shape)
 
     def new_keys(self) -> Tensor:
         return self.zeros(self.capacity.rows, self.K, self.capacity.new_tokens, self.D)
@@ -103,7 +111,7 @@ class KVCache(AttentionBackend):
 
     def row_tensors(self) -> list[Tensor]:
         """Tensors [rows, ...] whose entries move with their row."""
-        return [*self.keys, *self.values]
+        return [tensor[:, :, : self.max_len] for tensor in (*self.keys, *self.values)]
 
     def rows_by_slot(self, num_slots: int) -> list[list[int]]:
         """The active rows of each of the first ``num_slots`` slots."""

@@ -186,7 +186,8 @@ class CudaGraphDecoder(KVCache):
         return kept
 
     def row_tensors(self) -> list[Tensor]:
-        return [*super().row_tensors(), self.counts, self.positions, self.rng_keys, self.ids]
+        state = [self.counts, self.positions, self.rng_keys, self.ids]
+        return [*self.keys, *self.values, *state]
 
     def arrange(self) -> None:
         super().arrange()
