@@ -95,39 +95,37 @@ def recompute_update(groups: Groups, logged: list[list[dict]], cfg: RL,
 
     Returns the metrics that follow from them: loss, logprob_diff_*, clipped_tokens_* and kl.
     """
-    several = cfg.num_iterations * cfg.minibatches > 1
-    totals = []
+    updates = cfg.num_iterations * cfg.minibatches
+    totals: list[Contribution] = []
     for number, chosen in enumerate(minibatches(len(groups), cfg, key)):
         mine = [groups[i] for i in sorted(chosen)]
-        tokens = 0
-        for group in mine:
-            tokens += sum(len(r.completion_ids) for r in group)
+        tokens = sum(len(r.completion_ids) for r in sum(mine, []))
         counts = GlobalCounts(len(mine) * len(mine[0]), tokens, cfg.max_new_tokens)
-        parts = []
         for i in sorted(chosen):
             for r, entry in zip(groups[i], logged[i]):
                 r.denominator = r.denominator or loss_denominator(r, cfg, counts)
                 if r.advantage == 0.0 and not cfg.kl_coef > 0:
                     continue
                 logprobs = r.trained_logprobs
-                if several:
+                if updates > 1:
                     logprobs = entry["updates"][len(r.updates)]["logprobs"]
                 part = sequence_contribution(r, logprobs, cfg, counts)
-                parts.append(part)
+                totals.append(part)
                 if not r.updates:
                     r.coefficient = part.coefficient
-                if several:
+                if updates > 1:
                     r.updates.append({
                         "update": number, "logprobs": logprobs,
                         "denominator": loss_denominator(r, cfg, counts),
                         "coefficient": part.coefficient, "clipped": part.clipped})
-        totals.append((math.fsum(p.loss for p in parts), sum(p.clipped[0] for p in parts),
-                       sum(p.clipped[1] for p in parts), math.fsum(p.kl for p in parts)))
-    loss, low, high, divergence = (math.fsum(column) / len(totals) for column in zip(*totals))
+    loss = math.fsum(p.loss for p in totals) / updates
+    low = sum(p.clipped[0] for p in totals) / updates
+    high = sum(p.clipped[1] for p in totals) / updates
+    divergence = math.fsum(p.kl for p in totals) / updates
     differences = logprob_differences(groups)
     metrics = {
         "loss": loss,
-        "samples_with_gradient": sum(r.advantage != 0.0 for group in groups for r in group),
+        "samples_with_gradient": sum(r.advantage != 0.0 for r in sum(groups, [])),
         "logprob_diff_max": max(differences, default=0.0),
         "logprob_diff_mean": math.fsum(differences) / max(len(differences), 1),
     }

@@ -130,13 +130,12 @@ class Verifier:
         if len(records) != len(drawn) * k:
             raise RunFailed(f"{log.step_path(self.log.folder, step)}: {len(records)} samples, "
                             f"recomputed {len(drawn)} prompts of {k}")
-        groups: list[list[Rollout]] = []
-        logged: list[list[dict]] = []
-        for i, (item, pool) in enumerate(drawn):
-            part = records[i * k : (i + 1) * k]
-            logged.append([entry for entry, _ in part])
-            groups.append([self.read_rollout(entry, place, item, pool, sample)
-                           for sample, (entry, place) in enumerate(part)])
+        groups: list[list[Rollout]] = [[] for _ in drawn]
+        logged: list[list[dict]] = [[] for _ in drawn]
+        for i, (entry, place) in enumerate(records):
+            item, pool = drawn[i // k]
+            logged[i // k].append(entry)
+            groups[i // k].append(self.read_rollout(entry, place, item, pool, i % k))
         set_advantages(groups, cfg.rl, "cpu")
         rollouts = sum(groups, [])
         for r, (entry, place) in zip(rollouts, records):
@@ -147,7 +146,7 @@ class Verifier:
             self.findings.compare(entry, expected, place)
             self.check_length(r, place)
 
-        summaries = [[log.summary(r) for r in group] for group in groups]
+        summaries = log.summaries(groups)
         metrics = log.step_metrics(summaries)
         curriculum.after_step(state, cfg, metrics)
         passes = [sum(log.correctness(group)) for group in summaries]
@@ -236,9 +235,10 @@ class Verifier:
 
     def check_kept(self, steps: set[int]) -> None:
         """Raises RunFailed if a checkpoint is missing that no run deletes."""
-        for step in sorted(steps - set(map(log.step_of, self.checkpoints))):
-            path = self.first.with_name(f"step_{step:06d}")
-            raise RunFailed(f"{path}: is missing: it is never deleted")
+        for step in sorted(steps):
+            path = log.checkpoint_path(self.log.folder, step)
+            if path not in self.checkpoints:
+                raise RunFailed(f"{path}: is missing: it is never deleted")
 
     def check_checkpoint(self, path: Path) -> None:
         """Checks files, state and weights of a checkpoint."""

@@ -112,6 +112,14 @@ def summary(r: Rollout) -> dict:
     }
 
 
+def summaries(groups: Groups) -> list[list[dict]]:
+    """Returns the summaries of all samples, by group."""
+    found = []
+    for group in groups:
+        found.append([summary(r) for r in group])
+    return found
+
+
 def step_metrics(groups: list[list[dict]]) -> dict:
     """Returns the metrics of a step from the summaries of its groups.
 
@@ -138,12 +146,9 @@ def step_metrics(groups: list[list[dict]]) -> dict:
         "parse_outcomes": dict(sorted(Counter(s["rule"] for s in samples).items())),
         "answer_labels": dict(sorted(labels.items())),
     }
-    by_tier: dict[str, list[dict]] = {}
-    for s in samples:
-        by_tier.setdefault(s["tier"], []).append(s)
-    for tier in sorted(by_tier):
-        if tier:
-            metrics[f"accuracy_{tier}"] = sum(correctness(by_tier[tier])) / len(by_tier[tier])
+    for tier in sorted({s["tier"] for s in samples} - {""}):
+        part = correctness([s for s in samples if s["tier"] == tier])
+        metrics[f"accuracy_{tier}"] = sum(part) / len(part)
     return metrics
 
 

@@ -39,7 +39,9 @@ def count_passes(model: LanguageModel, tokenizer: Tokenizer, items: list[Item], 
         chunk = [(item, "mining") for item in items[start : start + cfg.mining.chunk]]
         groups = roll_out(model, tokenizer, chunk, cfg.rl, samples=cfg.mining.samples,
                           seed=cfg.run.seed, step=MINING_STEP + number)
-        passes = [[group[0].item.id, sum(r.correct for r in group)] for group in groups]
+        passes = []
+        for group in groups:
+            passes.append([group[0].item.id, sum(r.correct for r in group)])
         yield dict(distributed.all_gather(passes, model.device))
 
 

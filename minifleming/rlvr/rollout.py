@@ -84,13 +84,15 @@ def set_advantages(groups: Groups, cfg: RL, device: torch.device | str) -> None:
     """Sets the mean reward and the advantages of every group."""
     scale = objective_of(cfg).advantage
     batch_std = 0.0
-    rewards = [[r.reward for r in group] for group in groups]
     if scale == "batch":
+        rewards = []
+        for group in groups:
+            rewards.append([r.reward for r in group])
         batch_std = sample_std(sum(distributed.all_gather(rewards, device), []))
-    for group, values in zip(groups, rewards):
-        mean = sum(values) / len(values)
+    for group in groups:
+        values = [r.reward for r in group]
         for rollout, advantage in zip(group, advantages(values, scale, batch_std)):
-            rollout.group_mean = mean
+            rollout.group_mean = sum(values) / len(values)
             rollout.advantage = advantage
 
 
@@ -100,17 +102,21 @@ def round_to_9_digits(logprobs: list[float]) -> list[float]:
 
 
 def flatten(groups: Groups) -> list[Rollout]:
-    return [r for group in groups for r in group]
+    return sum(groups, [])
 
 
 def micro_batches(groups: Groups, tokens: int) -> list[tuple[Pack, list[Rollout]]]:
     """Returns packs of at most ``tokens`` tokens (or one completion), and their rollouts."""
-    parts = []
+    parts: Groups = []
+    sequences = []
     for group in groups:
-        parts += split_group(group, tokens)
-    sequences = [Group(part[0].prompt_ids, [r.completion_ids for r in part]) for part in parts]
-    made = pack_groups(sequences, tokens)
-    return [(pack, flatten([parts[i] for i in pack.group_ids])) for pack in made]
+        for part in split_group(group, tokens):
+            parts.append(part)
+            sequences.append(Group(part[0].prompt_ids, [r.completion_ids for r in part]))
+    made = []
+    for pack in pack_groups(sequences, tokens):
+        made.append((pack, flatten([parts[i] for i in pack.group_ids])))
+    return made
 
 
 def split_group(group: list[Rollout], tokens: int) -> Groups:

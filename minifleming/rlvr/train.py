@@ -105,8 +105,7 @@ class Training:
         with self.journal.timed("rollout", step=state.step + 1), gathered_copy(self.model) as model:
             groups = roll_out(model, self.tokenizer, drawn, cfg.rl, samples=samples,
                               seed=cfg.run.seed, step=state.step)
-        summaries = [[log.summary(r) for r in group] for group in groups]
-        summaries = distributed.all_gather(summaries, self.model.device)
+        summaries = distributed.all_gather(log.summaries(groups), self.model.device)
         metrics = log.step_metrics(summaries)
         result = self.update(groups, metrics)
         curriculum.after_step(state, cfg, metrics)

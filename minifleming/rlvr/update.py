@@ -72,7 +72,9 @@ def update(model: LanguageModel, optimizer: torch.optim.Optimizer, groups: Group
     """
     device = model.device
     several = cfg.num_iterations * cfg.minibatches > 1
-    trainable = [[r for r in group if r.advantage != 0.0 or cfg.kl_coef > 0] for group in groups]
+    trainable = []
+    for group in groups:
+        trainable.append([r for r in group if r.advantage != 0.0 or cfg.kl_coef > 0])
     with_gradient = sum(r.advantage != 0.0 for r in flatten(groups))
     prompts, with_gradient = map(int, distributed.all_sum([len(groups), with_gradient], device))
     with distributed.raise_on_all_ranks(device):
@@ -199,14 +201,15 @@ def fused_loss_spec(rollouts: list[Rollout], cfg: RL, counts: GlobalCounts, on_p
     objective = objective_of(cfg)
     if cfg.kl_coef > 0 or model.batch_invariant or (objective.ratio == "sequence" and not on_policy):
         return None
-    weight, advantage, old = [], [], []
+    weight, advantage, old, coefficient = [], [], [], []
     for r in rollouts:
         n = len(r.completion_ids)
-        weight += [1 / loss_denominator(r, cfg, counts)] * n
+        share = 1 / loss_denominator(r, cfg, counts)
+        weight += [share] * n
         advantage += [r.advantage] * n
+        coefficient += [-(share * r.advantage)] * n
         old += r.trained_logprobs
     if on_policy or objective.ratio == "none":  # every ratio is 1, so dL/dlogπ = - A / denominator
-        coefficient = [-(w * a) for w, a in zip(weight, advantage)]
         return TokenLoss("weighted", torch.tensor(coefficient, device=model.device))
     columns = [torch.tensor(column, device=model.device) for column in (weight, advantage, old)]
     return TokenLoss(objective.ratio, *columns, *objective.clip)
