@@ -199,7 +199,9 @@ def fused_loss_spec(rollouts: list[Rollout], cfg: RL, counts: GlobalCounts, on_p
     edge of a clip it may differ from ``policy_loss``.
     """
     objective = objective_of(cfg)
-    if cfg.kl_coef > 0 or model.batch_invariant or (objective.ratio == "sequence" and not on_policy):
+    if cfg.kl_coef > 0 or model.batch_invariant:
+        return None
+    if objective.ratio == "sequence" and not on_policy:
         return None
     weight, advantage, old, coefficient = [], [], [], []
     for r in rollouts:
