@@ -43,7 +43,6 @@ def test_forwarding_modules_are_recognized(tmp_path):
         assert sizes.is_forwarding(path) == wanted, text
 
 
-@pending
 def test_core_has_at_most_60_files():
     assert size("core").files <= 60
 
@@ -53,17 +52,14 @@ def test_core_has_at_most_6400_code_lines():
     assert size("core").code <= 6400
 
 
-@pending
 def test_core_lines_have_at_most_100_columns():
     assert size("core").longest <= 100
 
 
-@pending
 def test_core_has_at_most_4_comprehensions_per_100_statements():
     assert size("core").density <= 4
 
 
-@pending
 def test_core_has_no_nested_comprehension():
     assert not size("core").nested
 
@@ -77,7 +73,6 @@ def test_no_core_file_has_more_than_300_lines():
     assert not {path: lines for path, lines in long.items() if lines > 300}
 
 
-@pending
 def test_scripts_have_at_most_330_code_lines():
     assert size("scripts").code <= 330
 

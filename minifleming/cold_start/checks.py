@@ -117,7 +117,7 @@ def leaks(text: str) -> bool:
 
 
 def without_labels(text: str) -> str:
-    """Returns the reasoning with its option labels blanked: "so colchicine (B)" -> "so colchicine  "
+    """Returns the reasoning with blank option labels: "so colchicine (B)" -> "so colchicine  "
 
     Letters of a name stay ("vitamin B", "Factor V", "group (A)"), and so do bare letters.
     """

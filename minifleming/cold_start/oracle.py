@@ -121,7 +121,7 @@ def write_detour(item: Item, style: str, rival: Rival, graph: Graph) -> str:
     """Returns a detour to rival R, in the style of a refinement round.
 
         backtrack      fever points to R . R lacks rash . back .           take R, test it, leave it
-        explore        consider R : fever points to R . R lacks rash .     test R before believing it
+        explore        consider R : fever points to R . R lacks rash .     test R before using it
         self-correct   R is treated with T . wait , R lacks rash .         follow R, notice the slip
 
     Every statement is true in the graph, so a detour teaches checking and not falsehoods.

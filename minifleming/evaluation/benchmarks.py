@@ -120,7 +120,7 @@ BENCHMARKS = {
 
 
 def read_named(named: list[str]) -> dict[str, list[Item]]:
-    """Returns the items of each NAME=PATH, and prints how many rows of a public benchmark give none."""
+    """Returns the items of each NAME=PATH, and prints how many rows of a benchmark give none."""
     sets: dict[str, list[Item]] = {}
     for text in named:
         name, equals, path = text.partition("=")

@@ -1,7 +1,7 @@
 """Runs a model over items, and keeps one graded record per completion (§4).
 
     runs/eval/medqa.jsonl                  the records, in the order of the items
-    runs/eval/medqa.jsonl.settings.json    what made them: hashes of data, prompts and weights, decoding
+    runs/eval/medqa.jsonl.settings.json    their settings: hashes of data, prompts and weights
     runs/eval/medqa.jsonl.part0            the records of rank 0 so far, while it runs
 
     {"item": "kg-2-5d41a2c07be9", "sample": 0, "hops": 2, "tier": "moderate", "rarity": 0.31,
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -62,14 +63,15 @@ def evaluate(model: LanguageModel, tokenizer: Tokenizer, items: Sequence[Item], 
     Args:
         name: label of the progress bar.
         graph: where the hops that a reasoning states are looked up.
-        part: each rank appends its records to this path plus its number. Items whose samples are all
-            in such files, from any rank, are not sampled again.
+        part: each rank appends its records to this path plus its number. Items whose samples are
+            all in such files, from any rank, are not sampled again.
     """
     records = earlier_records(part) if part else {}
     distributed.barrier()  # every rank reads before any rank writes
     kept = len(records)
-    keys = [(item.id, sample) for item in items for sample in range(decoding.samples)]
-    missing = {id for id, sample in keys if (id, sample) not in records}
+    samples = range(decoding.samples)
+    keys = list(itertools.product([item.id for item in items], samples))
+    missing = {item_id for item_id, _ in set(keys) - records.keys()}
     mine = distributed.shard_list([item for item in items if item.id in missing])
     path = f"{part}{distributed.rank()}"
     with (open(path, "a", encoding="utf-8") if part else contextlib.nullcontext() as file,
@@ -82,11 +84,12 @@ def evaluate(model: LanguageModel, tokenizer: Tokenizer, items: Sequence[Item], 
                 file.flush()
             progress.update(distributed.world_size())
     distributed.barrier()
-    by_item = [[records[item.id, sample] for sample in range(decoding.samples)] for item in mine]
-    for row in distributed.all_gather(by_item, model.device):
-        for record in row:
-            records[key_of(record)] = record
-    return [records[key] for key in keys]
+    by_item = []
+    for item in mine:
+        by_item.append([records[item.id, sample] for sample in samples])
+    for record in sum(distributed.all_gather(by_item, model.device), []):
+        records[key_of(record)] = record
+    return list(map(records.__getitem__, keys))
 
 
 def completions(model: LanguageModel, tokenizer: Tokenizer, items: Sequence[Item], cfg: Config,

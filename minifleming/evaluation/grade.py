@@ -4,9 +4,9 @@ strict    the parser of rods/answer.py, which also pays the reward
 lenient   what a careful reader would accept of the text after the reasoning:
           1. the last <answer> block is read, or the whole text if there is none;
           2. it is one label, perhaps with its own option's text, or exactly one option's text; else
-          3. the last cue decides: "answer is X", "Answer: X", "\\boxed{X}", where X is a label or an
-             option's text. "not X" withdraws X; "X or Y", "X?" and a label next to the text of another
-             option decide nothing.
+          3. the last cue decides: "answer is X", "Answer: X", "\\boxed{X}", where X is a label or
+             an option's text. "not X" withdraws X; "X or Y", "X?" and a label next to the text of
+             another option decide nothing.
 
 Neither reading guesses. White space, full-width forms, markdown and LaTeX wrappers are removed;
 beyond that no match is fuzzy. Every pattern takes linear time, on text without runs of white space.
@@ -41,7 +41,8 @@ DOUBT = re.compile(  # in a cue's clause, before it
     r"\b(?:not?|never|nor|cannot|doubt|wrong|incorrect|unlikely|if|whether|might|could)\b|n't\b",
     re.IGNORECASE)
 NOT = re.compile(r"(?:[a-z]+ly )?(?:not|never|isn't|can(?:no|')t be|不是|不)\s?", re.IGNORECASE)
-ALONE = r"(?![^\W\u3400-\u9fff]|[+-]|'\w)"  # after a label: not "Benign", "C-reactive", "I'd"; but 是C选项
+# after a label: not "Benign", "C-reactive", "I'd"; but 是C选项
+ALONE = r"(?![^\W\u3400-\u9fff]|[+-]|'\w)"
 LABEL = re.compile(r"(?i:(?:[a-z]+ly|most|therefore|thus|option|choice|letter)\s){0,3}"
                    r"""["'(\[{]*\s?([A-Za-z])""" + ALONE + r"""(?:\s?["')\]}]+)?""")
 AFTER = re.compile(r"$|[\n<,;:!]|\.(?=$|\s?[^\sa-z])|\s?(?:[(–—]|- |选项)"
@@ -52,7 +53,8 @@ ANOTHER = re.compile(r"[\s(]{0,2}(?:[,/&或和]|(?:or|and)\b)\s?(?:or |and )?"
 CLOSED = re.compile(  # after an option's text
     r"""["')\]}]*(?:$|[\n<;!]|\.(?!\w)|,?\s(?:because|since|as)\b)""")
 NEXT = re.compile(r"\.?\n[(\[]?([A-Z])[.):\]]")  # the next line of a list of options
-SKIP = re.compile(r"""(?:[\s.,:;"'()\[\]{}]|[-–—](?=\s))*""")  # between a label and its text; no minus sign
+# between a label and its text; no minus sign
+SKIP = re.compile(r"""(?:[\s.,:;"'()\[\]{}]|[-–—](?=\s))*""")
 END = " .\"')]}"
 ROW = re.compile(r"[A-Z](?:[\s,/&+]{0,3}(?:and |or )?[A-Z]){1,25}")  # "A, B", "ABCD"
 KINDS = ("ok", "lenient", "multiple", "truncated", "empty", "unparsed")
@@ -194,7 +196,8 @@ def _read(text: str, low: str, at: int, options: dict[str, str]) -> tuple[str | 
     if following == label:
         listed = NEXT.match(text, end + len(options[label]))
         return label, not (listed and ord(listed[1]) == ord(label) + 1)
-    clear = found[0].endswith("}") or (AFTER if found[1].isupper() else HARD).match(text, found.end())
+    after = AFTER if found[1].isupper() else HARD
+    clear = found[0].endswith("}") or after.match(text, found.end())
     return label, following is None and bool(clear)
 
 

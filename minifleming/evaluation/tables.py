@@ -1,10 +1,11 @@
-"""Tables from stored records: scores per benchmark, and the ablation in the shape of the paper's Table 4.
+"""Tables from stored records: scores per benchmark, and the ablation (the paper's Table 4).
 
 A row of scores:
 
     {"benchmark": "medqa", "n": 200, "correct": 61, "accuracy": 0.305, "ci_low": 0.245,
-     "ci_high": 0.372, "chance": 0.25, "lenient": 0.31, "ok": 0.9, "multiple": 0.0, "truncated": 0.06,
-     "empty": 0.0, "unparsed": 0.035, "lenient_only": 0.005, "right_by_a_chain_of_edges": null, ...}
+     "ci_high": 0.372, "chance": 0.25, "lenient": 0.31, "ok": 0.9, "multiple": 0.0,
+     "truncated": 0.06, "empty": 0.0, "unparsed": 0.035, "lenient_only": 0.005,
+     "right_by_a_chain_of_edges": null, ...}
 
 The denominator is n throughout; the kinds of grade.KINDS are shares of n that sum to 1.
 """
@@ -89,7 +90,7 @@ def support_counts(records: list[dict]) -> dict[str, float | None]:
 
 
 def macro(sets: Sets, confidence: float) -> Interval:
-    """Mean strict accuracy of the benchmarks, equally weighted, with a seeded bootstrap interval."""
+    """Returns the mean strict accuracy of the benchmarks with a seeded bootstrap interval."""
     groups = []
     for records in sets.values():
         groups.append(np.array(list(map(is_correct, records))))
@@ -111,8 +112,8 @@ def score_markdown(rows: list[dict], averages: dict[str, Interval], confidence: 
     if any(row["right_by_a_chain_of_edges"] is not None for row in rows):
         keys += SUPPORT
         heads += map(itemgetter(0), SUPPORT.values())
-        reason = (" For the wrong reason: a stated hop is no edge of the graph, or the last one does "
-                  "not touch the option.")
+        reason = (" For the wrong reason: a stated hop is no edge of the graph, or the last one "
+                  "does not touch the option.")
     lines = [f"| benchmark | n | strict | {' | '.join(heads)} |",
              "|---|---|---|" + "---|" * len(heads)]
     for row in rows:
@@ -123,9 +124,9 @@ def score_markdown(rows: list[dict], averages: dict[str, Interval], confidence: 
         for name, average in averages.items():
             lines.append(f"| {name} average |  | {interval(*average)} |" + "  |" * len(heads))
     footer = (
-        f"In %; strict with {100 * confidence:.0f} % Wilson intervals (macro average: bootstrap over "
-        "items, 10,000 draws, seed 0, or from the Wilson limits if a benchmark is at 0 or 100). The "
-        f"denominator is n throughout.{reason}")
+        f"In %; strict with {100 * confidence:.0f} % Wilson intervals (macro average: bootstrap "
+        "over items, 10,000 draws, seed 0, or from the Wilson limits if a benchmark is at 0 or "
+        f"100). The denominator is n throughout.{reason}")
     return "\n".join([*lines, "", footer, *notes])
 
 
@@ -166,7 +167,7 @@ def ablation(records: Records, confidence: float) -> list[dict]:
 
 
 def adjacent_variant_tests(records: Records) -> list[dict]:
-    """Exact McNemar test of each variant against the one before it, Holm-adjusted over all tests."""
+    """Returns exact McNemar tests of each variant against the one before it, Holm-adjusted."""
     tests = []
     for split in dict.fromkeys(map(itemgetter(1), records)):
         present = [variant for variant in VARIANTS if (variant, split) in records]
@@ -178,8 +179,9 @@ def adjacent_variant_tests(records: Records) -> list[dict]:
             changes = Counter((before[item], after[item]) for item in before)
             lost = changes[True, False]
             won = changes[False, True]
-            tests.append({"split": split, "first": first, "second": second, "lost": lost, "won": won,
-                          "difference": (won - lost) / len(before), "p": mcnemar(lost, won)})
+            tests.append({"split": split, "first": first, "second": second, "lost": lost,
+                          "won": won, "difference": (won - lost) / len(before),
+                          "p": mcnemar(lost, won)})
     for test, p in zip(tests, holm(list(map(itemgetter("p"), tests)))):
         test["p_holm"] = p
     return tests
@@ -209,10 +211,10 @@ def ablation_markdown(rows: list[dict], tests: list[dict], confidence: float) ->
         if variant in cells:
             lines.append(f"| {' | '.join([title, *cells[variant]])} |")
     footer = (
-        f"Strict accuracy in %, with {100 * confidence:.0f} % Wilson intervals; in round brackets the "
-        "change to the line above (n.s.: exact McNemar test, Holm-adjusted p >= 0.05). The last five "
-        f"columns are of {first_split}; the last three split its correct answers by whether the "
-        "reasoning is supported by the graph.")
+        f"Strict accuracy in %, with {100 * confidence:.0f} % Wilson intervals; in round brackets "
+        "the change to the line above (n.s.: exact McNemar test, Holm-adjusted p >= 0.05). The "
+        f"last five columns are of {first_split}; the last three split its correct answers by "
+        "whether the reasoning is supported by the graph.")
     return "\n".join([*lines, "", footer])
 
 

@@ -74,7 +74,7 @@ class KVCache(AttentionBackend):
         """Run each prompt once and add ``samples`` rows for it. Returns its last hidden state,
         [prompts, C]."""
         device = self.model.device
-        ids = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True)
+        ids = pad_sequence(list(map(torch.tensor, prompts)), batch_first=True)
         last = [i * ids.shape[1] + len(prompt) - 1 for i, prompt in enumerate(prompts)]
         self.prefill_slots = [self.free_slots.pop() for _ in prompts]
         hidden = self.model(ids.to(device), attention=self,
@@ -99,8 +99,8 @@ class KVCache(AttentionBackend):
             kept[row] = kept[-1]
             kept.pop()
         before = set(self.slots)
-        self.slots = [self.slots[i] for i in kept]
-        self.lengths = [self.lengths[i] for i in kept]
+        self.slots = list(map(self.slots.__getitem__, kept))
+        self.lengths = list(map(self.lengths.__getitem__, kept))
         self.free_slots += sorted(before - set(self.slots), reverse=True)
         moved = [i for i, old in enumerate(kept) if i != old]
         for tensor in self.row_tensors() if moved else ():

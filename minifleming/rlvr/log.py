@@ -128,36 +128,42 @@ def step_metrics(groups: list[list[dict]]) -> dict:
     """
     samples = sum(groups, [])
     n = len(samples)
-    tokens = sum(s["tokens"] for s in samples)
-    labels = Counter(s["label"] for s in samples if s["label"])
+    tokens = column(samples, "tokens")
+    rules = Counter(column(samples, "rule"))
+    labels = Counter(filter(None, column(samples, "label")))
+    solved = [sum(correctness(group)) for group in groups]
     metrics = {
         "prompts": len(groups),
         "samples": len(groups[0]),
         "zero_variance_groups": sum(map(has_constant_reward, groups)) / len(groups),
-        "groups_all_correct": sum(all(correctness(group)) for group in groups) / len(groups),
-        "groups_all_wrong": sum(not any(correctness(group)) for group in groups) / len(groups),
-        "reward": math.fsum(s["reward"] for s in samples) / n,
-        "accuracy": sum(correctness(samples)) / n,
-        "format": sum(s["rule"] == "ok" for s in samples) / n,
-        "eos_rate": sum(s["finished"] for s in samples) / n,
-        "completion_tokens": tokens / n,
-        "completion_tokens_max": max(s["tokens"] for s in samples),
-        "sampled_entropy": math.fsum(s["surprise"] for s in samples) / tokens,
-        "parse_outcomes": dict(sorted(Counter(s["rule"] for s in samples).items())),
+        "groups_all_correct": solved.count(len(groups[0])) / len(groups),
+        "groups_all_wrong": solved.count(0) / len(groups),
+        "reward": math.fsum(column(samples, "reward")) / n,
+        "accuracy": sum(solved) / n,
+        "format": rules["ok"] / n,
+        "eos_rate": sum(column(samples, "finished")) / n,
+        "completion_tokens": sum(tokens) / n,
+        "completion_tokens_max": max(tokens),
+        "sampled_entropy": math.fsum(column(samples, "surprise")) / sum(tokens),
+        "parse_outcomes": dict(sorted(rules.items())),
         "answer_labels": dict(sorted(labels.items())),
     }
-    for tier in sorted({s["tier"] for s in samples} - {""}):
+    for tier in sorted(set(column(samples, "tier")) - {""}):
         part = correctness([s for s in samples if s["tier"] == tier])
         metrics[f"accuracy_{tier}"] = sum(part) / len(part)
     return metrics
 
 
 def has_constant_reward(group: list[dict]) -> bool:
-    return len({s["reward"] for s in group}) == 1
+    return len(set(column(group, "reward"))) == 1
 
 
 def correctness(samples: list[dict]) -> list[bool]:
-    return [s["correct"] for s in samples]
+    return column(samples, "correct")
+
+
+def column(samples: list[dict], name: str) -> list:
+    return [sample[name] for sample in samples]
 
 
 def append_hash(entry: dict, chain: str) -> tuple[str, str]:

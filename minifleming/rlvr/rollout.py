@@ -115,7 +115,7 @@ def micro_batches(groups: Groups, tokens: int) -> list[tuple[Pack, list[Rollout]
             sequences.append(Group(part[0].prompt_ids, [r.completion_ids for r in part]))
     made = []
     for pack in pack_groups(sequences, tokens):
-        made.append((pack, flatten([parts[i] for i in pack.group_ids])))
+        made.append((pack, flatten(map(parts.__getitem__, pack.group_ids))))
     return made
 
 

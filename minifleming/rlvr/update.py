@@ -127,7 +127,7 @@ def global_index(i: int) -> int:
 
 def count(groups: Groups, mine: list[int], cfg: RL, device: torch.device) -> GlobalCounts:
     """Returns the global counts of an optimizer step on groups ``mine``; sets new denominators."""
-    rollouts = flatten([groups[i] for i in mine])
+    rollouts = flatten(map(groups.__getitem__, mine))
     tokens = sum(len(r.completion_ids) for r in rollouts)
     sequences, tokens = map(int, distributed.all_sum([len(rollouts), tokens], device))
     counts = GlobalCounts(sequences, tokens, cfg.max_new_tokens)

@@ -70,8 +70,8 @@ class Graph:
         Of equal triples the first one counts.
         """
         relations = sorted({relation for _, relation, _ in triples})
-        node_id = {name: i for i, name in enumerate(nodes)}
-        relation_id = {relation: i for i, relation in enumerate(relations)}
+        node_id = numbered(nodes)
+        relation_id = numbered(relations)
         rows = [(node_id[h], relation_id[r], node_id[t]) for h, r, t in triples]
         table = np.array(rows, np.int32).reshape(-1, 3)
         known = None if frequency is None else np.array(frequency, np.float32)
@@ -103,11 +103,11 @@ class Graph:
 
     @cached_property
     def node_id(self) -> dict[str, int]:
-        return {name: i for i, name in enumerate(self.names)}
+        return numbered(self.names)
 
     @cached_property
     def relation_id(self) -> dict[str, int]:
-        return {relation: i for i, relation in enumerate(self.relations)}
+        return numbered(self.relations)
 
     @cached_property
     def triples(self) -> list[tuple[str, str, str]]:
@@ -146,7 +146,7 @@ class Graph:
         """Returns the different tails, or else heads, of all edges of the relation, sorted."""
         edges = self.table[self.table[:, 1] == self.relation_id[relation]]
         ends = np.unique(edges[:, 2 if tails else 0])
-        return sorted(self.names[end] for end in ends)
+        return sorted(map(self.names.__getitem__, ends))
 
     def degrees(self) -> np.ndarray:
         """Returns the number of edges of each node, in either direction. [nodes]"""
@@ -196,7 +196,11 @@ class Graph:
         if name not in self.node_id or relation not in self.relation_id:
             return []
         ends = side.neighbors(self.node_id[name], self.relation_id[relation])
-        return [self.names[end] for end in ends]
+        return list(map(self.names.__getitem__, ends))
+
+
+def numbered(names) -> dict[str, int]:
+    return {name: i for i, name in enumerate(names)}
 
 
 def _sort_key(near: np.ndarray, relation: np.ndarray, far: np.ndarray, nodes: int,

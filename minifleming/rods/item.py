@@ -91,7 +91,7 @@ class Item:
         return self.visible[: len(self.visible) - others]
 
     def nodes(self, label: str) -> list[str]:
-        """Returns the graph's names of an option: two if two are asked for, or in another language."""
+        """Returns the graph's names of an option: two if the question asks for two nodes."""
         return self.provenance.get("nodes", {}).get(label) or [self.options[label]]
 
 

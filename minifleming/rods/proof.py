@@ -147,7 +147,7 @@ def check_names(item: Item, target: tuple[str, ...], variables: set[str], absent
 
 def check_distractor(item: Item, label: str, names: tuple[str, ...], target: tuple[str, ...],
                      facts: Facts) -> None:
-    """The distractor must lack a visible triple. (It is no solution, because the answer is unique.)"""
+    """The distractor must lack a visible triple. (It is no solution: the answer is unique.)"""
     if names == target:
         raise InvalidProof(Fault.DISTRACTOR_CORRECT, label)
     for name, right in zip(names, target):

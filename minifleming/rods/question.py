@@ -20,13 +20,13 @@ Chinese, chains with qualifiers, questions with two targets.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from minifleming.rods.distractors import Distractor, DistractorSearch
 from minifleming.rods.graph import Graph
-from minifleming.rods.item import LABELS, TIERS, Item
+from minifleming.rods.item import LABELS, TIERS, Item, Triple
 from minifleming.rods.phrases import EMBEDDED_RELATIONS, PHRASES, listing, phrase
 from minifleming.rods.walk import Step, Walk, Walker
 
@@ -60,7 +60,7 @@ class ItemBuilder:
             return None
         options = [answer, *list(found)[: self.num_options - 1]]
         options = [options[i] for i in rng.permutation(len(options))]
-        texts = [self.option_text(option) for option in options]
+        texts = list(map(self.option_text, options))
         wrong = {label: found[option] for label, option in zip(LABELS, options) if option != answer}
         question, absent = self.render(walk, options, wrong, rng)
         if len(set(texts)) < len(texts):
@@ -77,9 +77,9 @@ class ItemBuilder:
             tier=self.tier(walk),
             hops=walk.hops,
             rarity=round(float(rarity), 6),
-            path=[walk.evidence[0].triple] + [step.triple for step in walk.chain],
+            path=triples_of([walk.evidence[0], *walk.chain]),
             visible=self.visible(walk),
-            absent=[step.triple for step in absent],
+            absent=triples_of(absent),
             masked="; ".join(answer),
             discriminating={label: distractor.lacks for label, distractor in wrong.items()},
             provenance=self.provenance(walk, options, wrong, absent),
@@ -109,9 +109,9 @@ class ItemBuilder:
     def option_text(self, option: Option) -> str:
         return "; ".join(option)
 
-    def visible(self, walk: Walk) -> list[tuple[str, str, str]]:
+    def visible(self, walk: Walk) -> list[Triple]:
         """Returns the triples that the question states."""
-        return [step.triple for step in (*walk.evidence, *walk.chain)]
+        return triples_of([*walk.evidence, *walk.chain])
 
     def provenance(self, walk: Walk, options: list[Option], wrong: dict[str, Distractor],
                    absent: tuple[Step, ...]) -> dict:
@@ -144,6 +144,10 @@ class ItemBuilder:
         ambiguity = 0 if fewest == 1 else 1 if fewest <= 4 else 2
         difficulty = len(walk.chain) + ambiguity
         return TIERS[min(max(difficulty, 1), 3) - 1]
+
+
+def triples_of(steps: Iterable[Step]) -> list[Triple]:
+    return [step.triple for step in steps]
 
 
 def plain_question(walk: Walk, graph: Graph) -> str:

@@ -51,9 +51,9 @@ def read_folder(path: Path, source: str) -> Graph:
         return cached([path / name for name in hpo.FILES], "hpo", lambda: hpo.read_hpo(path))
     files = hetionet.files_of(path)
     if files is None:
-        raise BadInput("Is a directory, and holds neither the files of the Human Phenotype Ontology "
-                       f"({', '.join(hpo.FILES)}) nor Hetionet's (a nodes .tsv and an edges .sif)",
-                       path)
+        raise BadInput("Is a directory, and holds neither the files of the Human Phenotype "
+                       f"Ontology ({', '.join(hpo.FILES)}) nor Hetionet's (a nodes .tsv and an "
+                       "edges .sif)", path)
     graph = cached(list(files), "hetionet", lambda: hetionet.read_hetionet(*files, source))
     graph.source = source
     return graph

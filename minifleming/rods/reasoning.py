@@ -23,8 +23,8 @@ LIST = re.compile(r" , | and ")
 MAX_ANDS = 3  # in one name
 MAX_LENGTH = 100_000  # characters that are read
 STOP = re.compile(r"\s*([.,;:!?])(?=\s|$)")
-PROSE = re.compile(r" [.;:!?](?: |$)|,? (?:so|thus|therefore|hence|which means that|but|whereas|while)"
-                   r"(?: ,)? ")
+PROSE = re.compile(r" [.;:!?](?: |$)|,? (?:so|thus|therefore|hence|which means that|but|whereas|"
+                   r"while)(?: ,)? ")
 OPENING = re.compile(r"^(?:(?:and|so|thus|therefore|hence|then|since|because|the|an?|"
                      r"this patient's|his|her)(?: ,)? |(?:first|next|finally) , ){0,3}")
 POINTING = re.compile(r" (?:suggests?|indicates?|strongly points? to) ")
@@ -73,7 +73,7 @@ def stated_hops(reasoning: str, graph: Graph) -> list[Hop]:
 
 @lru_cache(2)
 def folded(graph: Graph) -> dict[str, str]:
-    """Returns each name in lower case and spaced like prose -> the name; the first of equal ones."""
+    """Returns each name in lower case, spaced like prose -> the name; the first of equal ones."""
     known: dict[str, str] = {}
     for name in graph.names:
         known.setdefault(STOP.sub(r" \1", name).casefold(), name)
@@ -99,7 +99,7 @@ def evidence_hop(root: str, finding: str, graph: Graph) -> Hop:
 
 
 def listed_names(text: str, find_name: Names) -> list[str]:
-    """Returns the listed names; a name may contain "and" up to ``MAX_ANDS`` times. Linear in the text."""
+    """Returns the listed names; a name may contain "and" up to ``MAX_ANDS`` times."""
     name = find_name(text)
     if name:
         return [name]

@@ -1,4 +1,4 @@
-"""Makes the items of a run: a training split, and two evaluated splits without its questions (§3.1).
+"""Makes the items of a run: a training split and two disjoint evaluated splits (§3.1).
 
 A split is a property of the *combination* of a root and its set of visible findings: a hash of
 the combination decides whether its items may be trained on or are held out. Held-out items
@@ -145,7 +145,7 @@ def item_builder(data: Data, graph: Graph) -> ItemBuilder:
 
 
 def support_filter(data: Data) -> Reject:
-    """Returns the filter of items with a distractor that a graph of data.support_graphs supports."""
+    """Returns the filter of items with a distractor that one of data.support_graphs supports."""
     if not data.support_graphs:
         return keep_all
     from minifleming.extras.wording.support import Support

@@ -49,7 +49,7 @@ class Builder:
         self.table, self.frequency = array("i"), array("f")
 
     def node(self, key, name: str, kind: str) -> int:
-        """Returns the number of the node. Raises ValueError if its key has another name or type already."""
+        """Returns the number of the node. Raises ValueError if its key has another name or type."""
         number = self.number.setdefault(key, len(self.names))
         if number == len(self.names):
             self.names.append(" ".join(name.split()))
@@ -155,7 +155,7 @@ def parse_columns(text: str) -> dict[str, str]:
 
 
 def find_columns(table: Table, asked: dict[str, str]) -> dict[str, int]:
-    """Returns the place of each column in the header. Raises BadInput if a needed one is missing."""
+    """Returns the place of each column in the header. Raises BadInput if one is missing."""
     at = {}
     for name, spellings in SPELLINGS.items():
         wanted = (asked[name].lower(),) if name in asked else spellings

@@ -106,7 +106,7 @@ class Walker:
         chain = self.draw_chain(root, hops - 1, rng)
         if chain is None:
             return None
-        avoid = {name for step in chain for name in step.names}
+        avoid = set().union(*(step.names for step in chain))
         evidence = self.draw_evidence(root, findings, rng, avoid)
         return None if evidence is None else Walk(root, evidence, chain)
 
