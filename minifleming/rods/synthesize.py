@@ -139,7 +139,7 @@ def item_builder(data: Data, graph: Graph) -> ItemBuilder:
     plain = data.style == "plain" and data.language == "en"
     if plain and not (data.qualifiers or data.two_targets > 0 or data.exclude_variants):
         return ItemBuilder(walker_from_config(data, graph), data.options, tuple(data.findings))
-    from minifleming.extras.wording.from_config import worded_builder
+    from minifleming.extras.wording.builder import worded_builder
 
     return worded_builder(data, graph)
 

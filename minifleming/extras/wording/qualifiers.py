@@ -16,7 +16,7 @@ import numpy as np
 from minifleming.rods.graph import Graph
 from minifleming.rods.walk import EVIDENCE, Step, Walk, Walker, intersect
 
-from .similar_names import ImpliedFindings
+from .variants import ImpliedFindings
 
 MAX_NODES = 64  # nodes among which a qualifier may single out one
 

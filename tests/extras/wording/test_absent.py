@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from minifleming.extras.wording.absent import FREQUENT, MAX_ABSENT, draw_absent
+from minifleming.extras.wording.patient import FREQUENT, MAX_ABSENT, draw_absent
 from minifleming.extras.wording.styles import Chinese, English
 from minifleming.rods.distractors import DistractorSearch
 from minifleming.rods.graph import Graph

@@ -1,8 +1,7 @@
 """Tests for builder.py and from_config.py: options, ids and Chinese items, and each field reaches the builder."""
 
-from minifleming.extras.wording.from_config import worded_builder
+from minifleming.extras.wording.builder import MixedBuilder, worded_builder
 from minifleming.extras.wording.styles import Chinese, English, read_chinese_names
-from minifleming.extras.wording.two_targets import MixedBuilder
 from minifleming.rods.readers import load_graph
 from minifleming.rods.synthesize import blind_accuracy
 from minifleming.rods.walk import Walker

@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from minifleming.extras.wording.similar_names import ImpliedFindings, family, overlap, part_of, same_family
-from minifleming.extras.wording.variants import are_variants
+from minifleming.extras.wording.variants import ImpliedFindings, are_variants, family, overlap, part_of, same_family
 from tests.rods.toy_graphs import build
 
 KIN = [

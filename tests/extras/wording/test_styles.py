@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from minifleming.extras.graphs.hetionet import METAEDGES
-from minifleming.extras.wording.absent import draw_absent
 from minifleming.extras.wording.builder import WordedBuilder
-from minifleming.extras.wording.patient import ADULT, AGES, CHILDREN, describe_patient, draw_sex
+from minifleming.extras.wording.patient import ADULT, AGES, CHILDREN, describe_patient, draw_absent, draw_sex
 from minifleming.extras.wording.qualifiers import QualifiedStep
 from minifleming.extras.wording.styles import (
     DIAGNOSIS,

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from minifleming.extras.wording.absent import draw_absent
+from minifleming.extras.wording.patient import draw_absent
 from minifleming.extras.wording.styles import English
 from minifleming.rods.graph import Graph
 from minifleming.rods.item import Item

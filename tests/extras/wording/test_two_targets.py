@@ -2,7 +2,7 @@
 
 import pytest
 
-from minifleming.extras.wording.two_targets import find_pairs
+from minifleming.extras.wording.builder import find_pairs
 from minifleming.extras.wording.variants import VariantSearch
 from minifleming.rods.distractors import DistractorSearch
 from minifleming.rods.query import Facts

@@ -2,9 +2,8 @@
 
 import pytest
 
-from minifleming.extras.wording.similar_names import same_family
 from minifleming.extras.wording.styles import Chinese, read_chinese_names
-from minifleming.extras.wording.variants import has_words, leaks_masked_name, names_masked_node
+from minifleming.extras.wording.variants import has_words, leaks_masked_name, names_masked_node, same_family
 from minifleming.rods.item import Item
 from minifleming.rods.readers import load_graph
 from minifleming.rods.walk import Walker

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from minifleming.extras.wording.builder import WordedBuilder
+from minifleming.extras.wording.builder import MixedBuilder, TwoTargetBuilder, WordedBuilder
 from minifleming.extras.wording.qualifiers import ExtendedWalker
 from minifleming.extras.wording.styles import English
-from minifleming.extras.wording.two_targets import MixedBuilder, TwoTargetBuilder
 from minifleming.extras.wording.variants import VariantSearch
 from minifleming.rods.distractors import Distractor, DistractorSearch
 from minifleming.rods.graph import Graph
