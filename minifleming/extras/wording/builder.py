@@ -30,7 +30,8 @@ def worded_builder(data: Data, graph: Graph) -> ItemBuilder:
         raise BadInput("data.qualifiers: only the English styles varied and vignette can word them")
     if data.language != "en" and data.style == "varied":
         raise BadInput("data.style: Chinese has one wording; 'vignette' adds absent findings")
-    walker = walker_from_config(data, graph, ExtendedWalker, qualifiers=data.qualifiers, by_name=data.exclude_variants)
+    walker = walker_from_config(data, graph, ExtendedWalker, qualifiers=data.qualifiers,
+                                by_name=data.exclude_variants)
     style = English(data.style)
     if data.language == "zh":
         style = Chinese(data.style, read_chinese_names(data.names, graph))
@@ -83,7 +84,7 @@ class WordedBuilder(ItemBuilder):
 
     def provenance(self, walk: Walk, options: list[Option], wrong: dict[str, Distractor],
                    absent: tuple[Step, ...]) -> dict:
-        """Adds the qualifiers, the nodes of each option and the surface forms, where they are needed."""
+        """Adds the qualifiers, nodes of each option and surface forms, where they are needed."""
         found = super().provenance(walk, options, wrong, absent)
         qualifiers = qualifiers_of(walk)
         if qualifiers:
@@ -95,22 +96,19 @@ class WordedBuilder(ItemBuilder):
             found["told"] = self.surface_forms(walk, options, absent)
         return found
 
-    def surface_forms(self, walk: Walk, options: list[Option], absent: tuple[Step, ...]) -> dict[str, str]:
+    def surface_forms(self, walk: Walk, options: list[Option],
+                      absent: tuple[Step, ...]) -> dict[str, str]:
         """Returns name -> surface form, for every name of the item that has one."""
         names = [walk.root, *(step.end for step in (*walk.evidence, *walk.chain, *absent))]
         for option in options:
             names += option
-        found = {}
-        for name in names:
-            if self.style.has_surface_form(name):
-                found[name] = self.style.surface_form(name)
-        return found
+        named = filter(self.style.has_surface_form, names)
+        return {name: self.style.surface_form(name) for name in named}
 
     def gives_away(self, item: Item) -> bool:
-        if super().gives_away(item):
-            return True
         strict = self.exclude_variants or self.language != "en"
-        return strict and (names_masked_node(item) or leaks_masked_name(item))
+        named = strict and (names_masked_node(item) or leaks_masked_name(item))
+        return named or super().gives_away(item)
 
 
 class TwoTargetBuilder(WordedBuilder):
@@ -142,8 +140,9 @@ class MixedBuilder(WordedBuilder):
         return super().build(walk, rng, prefix, option_deficit)
 
 
-def find_pairs(walk: Walk, search: DistractorSearch, rng: np.random.Generator) -> dict[Option, Distractor]:
-    """Returns wrong pairs: a competing diagnosis and the end of its chain, if that is not the answer.
+def find_pairs(walk: Walk, search: DistractorSearch,
+               rng: np.random.Generator) -> dict[Option, Distractor]:
+    """Returns wrong pairs: a competing diagnosis and an end of its chain that is not the answer.
 
     The discriminating triple is the first finding that the diagnosis lacks. The diagnosis that
     shares most findings comes first.
@@ -151,7 +150,9 @@ def find_pairs(walk: Walk, search: DistractorSearch, rng: np.random.Generator) -
     found: dict[Option, Distractor] = {}
     for diagnosis in search.ranked_diagnoses(walk, rng)[:MAX_DIAGNOSES]:
         missing = search.missing_findings(walk, diagnosis)
-        if not missing or not search.is_usable(diagnosis) or search.too_similar(diagnosis, walk.root):
+        if not missing or not search.is_usable(diagnosis):
+            continue
+        if search.too_similar(diagnosis, walk.root):
             continue
         for end in ends_of(diagnosis, walk.chain, search.graph):
             if end != diagnosis and search.discriminating_triple(walk, end) is not None:
@@ -169,5 +170,6 @@ def with_half_right(walk: Walk, found: dict[Option, Distractor]) -> dict[Option,
         return found
     (diagnosis, _), (_, wrong_end) = list(found)[:2]
     right_root = Distractor("", walk.chain[-1].triple)
-    mixed = {(walk.root, wrong_end): right_root, (diagnosis, walk.answer): found[list(found)[0]]}
+    wrong_root = found[next(iter(found))]
+    mixed = {(walk.root, wrong_end): right_root, (diagnosis, walk.answer): wrong_root}
     return mixed | found

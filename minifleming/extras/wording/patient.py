@@ -18,8 +18,8 @@ from minifleming.rods.walk import Step, Walk, Walker
 
 from .variants import part_of
 
-# Youngest and oldest age in years by the onset terms of the Human Phenotype Ontology: not before the
-# onset, and late enough for most findings to be present.
+# Youngest and oldest age in years by the onset terms of the Human Phenotype Ontology: not before
+# the onset, and late enough for most findings to be present.
 AGES = {
     "Antenatal onset": (1, 9), "Congenital onset": (1, 9), "Neonatal onset": (1, 9),
     "Infantile onset": (1, 9), "Childhood onset": (2, 12), "Juvenile onset": (6, 15),
@@ -40,7 +40,8 @@ MALE = re.compile(
 MALE_INHERITANCE = {"X-linked recessive inheritance", "Y-linked inheritance"}
 
 
-def describe_patient(walk: Walk, graph: Graph, rng: np.random.Generator, absent: tuple[str, ...]) -> str:
+def describe_patient(walk: Walk, graph: Graph, rng: np.random.Generator,
+                     absent: tuple[str, ...]) -> str:
     """Returns age and sex, as far as the graph and the names give them.
 
     Neither is stated if the chain asks for it: the age for an onset, the sex for an inheritance.
@@ -103,7 +104,7 @@ def draw_absent(walk: Walk, walker: Walker, diagnoses: list[str], rng: np.random
 
 
 def root_has(root: str, finding: str, walker: Walker) -> bool:
-    """Returns whether the root has the finding by the graph, or by the name of one of its findings."""
+    """Returns whether the root has the finding, by the graph or by the name of another finding."""
     node = walker.graph.node_id[root]
     for relation in walker.evidence_relations:
         nodes = walker.nodes_with_finding(Step(root, relation, finding, True))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minifleming.rods.graph import Graph
-from minifleming.rods.walk import EVIDENCE, Step, Walk, Walker, intersect
+from minifleming.rods.walk import Step, Walk, Walker, intersect
 
 from .variants import ImpliedFindings
 
@@ -44,25 +44,23 @@ def qualifiers_of(walk: Walk) -> tuple[Step, ...]:
 class ExtendedWalker(Walker):
     """A walker that takes qualified steps, and that reads findings by their names."""
 
-    def __init__(self, graph: Graph, rarity: float = 0.5, rare_boost: float = 2.0, num_diseases: int = 0,
-                 evidence: tuple[str, ...] = EVIDENCE, qualifiers: bool = False, by_name: bool = False):
+    def __init__(self, graph: Graph, *args, qualifiers: bool = False, by_name: bool = False, **how):
         """``by_name``: a node with "chronic cough" has "cough", with or without the is_a edge."""
-        super().__init__(graph, rarity, rare_boost, num_diseases, evidence)
+        super().__init__(graph, *args, **how)
         self.qualifiers = qualifiers
         self.implied = ImpliedFindings(graph, self.evidence_relations) if by_name else None
 
     def more_specific(self, finding: str) -> list[int]:
         nodes = super().more_specific(finding)
-        if self.implied is None:
-            return nodes
-        return sorted({*nodes, *self.implied.by(finding)})
+        return sorted({*nodes, *self.implied.by(finding)}) if self.implied else nodes
 
-    def draw_chain(self, root: str, length: int, rng: np.random.Generator) -> tuple[Step, ...] | None:
+    def draw_chain(self, root: str, length: int,
+                   rng: np.random.Generator) -> tuple[Step, ...] | None:
         chain = super().draw_chain(root, length, rng)
         if chain is None:
             return None
         ends = {step.end for step in chain}
-        if any(qualifier_of(step) in ends for step in chain):
+        if not ends.isdisjoint(map(qualifier_of, chain)):
             return None  # the question would name a node that it asks for or hides
         return chain
 

@@ -2,8 +2,10 @@
 
     plain      A patient has fever , rash and joint pain . What is the first-line treatment of this
                disease ?
-    varied     On examination there are fever, rash and joint pain. How is this disease treated first?
-    vignette   A 34-year-old woman presents with fever, rash and joint pain. The patient has no cough.
+    varied     On examination there are fever, rash and joint pain. How is this disease treated
+               first?
+    vignette   A 34-year-old woman presents with fever, rash and joint pain. The patient has no
+               cough.
                Which treatment is first choice for this disease?
     Chinese    患者有以下表现：发热、皮疹、关节痛。该疾病的一线治疗是什么？
 
@@ -42,7 +44,8 @@ FRAMES = ("{who} has {found}.", "{who} presents with {found}.", "{who} is found 
 GENERIC = ("What is the {noun}?", "Which of the following is the {noun}?", "Name the {noun}.")
 NOT_IN_A_PATIENT = re.compile(
     r"(?:\bfetal|\bfetus|intrauterine|in utero|prenatal|antenatal|stillb|polyhydramnios|"
-    r"oligohydramnios|nuchal translucency|sudden (?:cardiac )?death|\bdeath\b|\blethal)", re.IGNORECASE)
+    r"oligohydramnios|nuchal translucency|sudden (?:cardiac )?death|\bdeath\b|\blethal)",
+    re.IGNORECASE)
 FRAMES_ZH = ("患者有以下表现：{found}。", "患者出现：{found}。", "检查发现患者有：{found}。")
 QUESTIONS_ZH = ("{target}是什么？", "下列哪一项是{target}？", "请指出{target}。")
 TYPES_ZH = {"Disease": "疾病"}
@@ -77,7 +80,7 @@ class English:
 
     def render(self, walk: Walk, graph: Graph, rng: np.random.Generator, two_targets: bool = False,
                absent: tuple[str, ...] = ()) -> str:
-        """Returns the question. With ``two_targets`` it asks for the root and the end of the chain."""
+        """Returns the question; ``two_targets``: for the root and the end of the chain."""
         kind = graph.type_of(walk.root).lower()
         if self.style == "plain":
             if not two_targets:
@@ -86,7 +89,9 @@ class English:
             return f"{plain_findings(walk, kind)} . {question} ?"
         is_patient = kind == "disease"
         found = join_names([step.end for step in walk.evidence])
-        who = describe_patient(walk, graph, rng, absent) if self.style == "vignette" else "A patient"
+        who = "A patient"
+        if self.style == "vignette":
+            who = describe_patient(walk, graph, rng, absent)
         frame = choose(FRAMES, rng) if is_patient else f"{with_article(kind)} has {{found}}."
         text = frame.format(who=who, found=found)
         if absent:
@@ -96,7 +101,7 @@ class English:
 
 
 def varied_question(walk: Walk, kind: str, rng: np.random.Generator, two_targets: bool) -> str:
-    """Returns one of the questions about the last edge, around a noun phrase for the node before it."""
+    """Returns a question about the last edge, around a noun phrase for the node before it."""
     if not walk.chain:
         other = (f"Which {kind} is it?", f"What {kind} fits best?")
         return choose(DIAGNOSIS if kind == "disease" else other, rng)

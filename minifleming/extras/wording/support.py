@@ -1,7 +1,8 @@
 """Drops items with a distractor that another graph supports (data.support_graphs).
 
-    item             ... What is the first-line treatment of this disease?   A hydroxychloroquine   B methotrexate
-    other graph      methotrexate treats lupus: B is supported, so the item is dropped and counted
+    item          What is the first-line treatment of this disease?
+                  A hydroxychloroquine   B methotrexate
+    other graph   methotrexate treats lupus: B is supported, so the item is dropped and counted
 
 The graph of the items is incomplete. A distractor is *supported* if another graph has an edge, in
 either direction, between it and the other end of its discriminating triple (or a descendant of
@@ -26,7 +27,8 @@ class Support:
     def __init__(self, graphs: list[Graph]):
         self.counts: Counter[str] = Counter()  # reason -> items
         self.graphs = []
-        for graph in sorted(graphs, key=lambda graph: graph.source):  # the counts must not depend on the order
+        # sorted: the counts must not depend on the order of the graphs
+        for graph in sorted(graphs, key=lambda graph: graph.source):
             self.graphs.append((graph, nodes_by_plain_name(graph)))
 
     def __call__(self, item: Item) -> str:
@@ -48,7 +50,10 @@ def in_place(item: Item, label: str, triple: Triple) -> tuple[str, str]:
 
 
 def is_supported(ends: tuple[str, str], graph: Graph, nodes: dict[str, list[int]]) -> bool:
-    """Returns whether an edge that does not deny joins the ends, or the first and a descendant of the second."""
+    """Returns whether an edge that does not deny joins the first end to the second.
+
+    A descendant of the second end counts as the second end.
+    """
     heads, tails = (nodes.get(plain(name), []) for name in ends)
     if not heads:
         return False
@@ -71,6 +76,6 @@ def nodes_by_plain_name(graph: Graph) -> dict[str, list[int]]:
 
 
 def plain(name: str) -> str:
-    """Returns the name without case, punctuation and the type in brackets behind ambiguous names."""
+    """Returns the name without case, punctuation and the type in brackets of ambiguous names."""
     name = re.sub(r" \(\w+\)$", "", name)
     return " ".join(re.findall(r"\w+", name.casefold()))

@@ -13,6 +13,7 @@ trisomy 18 and trisomy 21 may be told apart in a question.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -36,7 +37,7 @@ INHERITED = re.compile(
     r"hereditary|congenital|isolated|sporadic|digenic|early-onset|late-onset|early|late|infantile|"
     r"juvenile|adult|neonatal|severe|mild|classic|atypical)\b")
 SHORTEST_STEM = 8  # characters of a family that another family may extend
-FUNCTION_WORDS = {"of", "with", "and", "or", "the", "in", "to", "by", "for", "a", "an", "disease", "type"}
+FUNCTION_WORDS = set("of with and or the in to by for a an disease type".split())
 NEGATIONS = {"no", "not", "without", "absent", "absence", "lack"}
 
 
@@ -111,12 +112,14 @@ class VariantSearch(DistractorSearch):
         return super().too_similar(candidate, node) or are_variants(self.graph, candidate, node)
 
 
+def similar_names(a: str, b: str) -> bool:
+    return same_family(a, b) or overlap(a, b)
+
+
 def are_variants(graph: Graph, a: str, b: str) -> bool:
     """Returns whether the two have similar names or a gene in common."""
-    return same_family(a, b) or overlap(a, b) or share_gene(graph, a, b)
-
-
-def share_gene(graph: Graph, a: str, b: str) -> bool:
+    if similar_names(a, b):
+        return True
     for relation in GENE_RELATIONS:
         if not set(graph.tails(a, relation)).isdisjoint(graph.tails(b, relation)):
             return True
@@ -126,11 +129,10 @@ def share_gene(graph: Graph, a: str, b: str) -> bool:
 def revisits_variant(walk: Walk, graph: Graph) -> bool:
     """Returns whether the chain returns to a variant of a node that it has left."""
     names = [walk.root, *(step.end for step in walk.chain)]
-    for i, name in enumerate(names):
-        for later in names[i + 1 :]:
-            if graph.type_of(name) == graph.type_of(later) and (
-                    same_family(name, later) or overlap(name, later) or graph.is_a_related(name, later)):
-                return True
+    for name, later in itertools.combinations(names, 2):
+        related = similar_names(name, later) or graph.is_a_related(name, later)
+        if related and graph.type_of(name) == graph.type_of(later):
+            return True
     return False
 
 
@@ -142,11 +144,9 @@ def names_masked_node(item: Item) -> bool:
     """Returns whether the question has a masked name as separate words, or anywhere in Chinese."""
     surface_forms = item.provenance.get("told", {})
     for name in masked_names(item):
-        if name in surface_forms:
-            found = surface_forms[name] in item.question
-        else:
-            found = has_words(item.question, name)
-        if found:
+        if name in surface_forms and surface_forms[name] in item.question:
+            return True
+        if name not in surface_forms and has_words(item.question, name):
             return True
     return False
 

@@ -1,4 +1,4 @@
-"""Tests for builder.py and from_config.py: options, ids and Chinese items, and each field reaches the builder."""
+"""Tests for builder.py: options, ids and Chinese items, and each field reaches the builder."""
 
 from minifleming.extras.wording.builder import MixedBuilder, worded_builder
 from minifleming.extras.wording.styles import Chinese, English, read_chinese_names
