@@ -1,4 +1,4 @@
-"""A folder is whole or not there; damage of any kind is seen; the newest whole checkpoint is found."""
+"""Tests for run/checkpoint.py: atomic writes, detection of damage, the newest whole checkpoint."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def test_a_written_folder_verifies_and_lists_every_file_with_hash_and_size(tmp_p
     assert set(entries) == {"state.json", "model/weights.bin", "empty"}
     assert entries["model/weights.bin"] == {"sha256": sha256(tmp_path / "c/model/weights.bin"), "bytes": 1024}
     assert entries["empty"]["sha256"] == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    assert [p.name for p in tmp_path.iterdir()] == ["c"], "nothing is left beside it"
+    assert [p.name for p in tmp_path.iterdir()] == ["c"], "no other file is left"
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path):

@@ -36,7 +36,7 @@ def collect() -> dict:
 
 
 def rank_main(rank: int, folder: Path) -> None:
-    """The work of each of the two processes, whose findings go to a file."""
+    """Run on each of the two ranks and write the results to a file."""
     found = collect()
     distributed.barrier()
     (folder / str(rank)).write_text(json.dumps(found))

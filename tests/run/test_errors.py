@@ -1,4 +1,4 @@
-"""Every end of a program has its status and at most one line on stderr."""
+"""Tests for run/errors.py: exit statuses, and at most one line on stderr."""
 
 import argparse
 import errno

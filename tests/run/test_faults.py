@@ -1,4 +1,4 @@
-"""What can go wrong while a checkpoint is written, or to it later: the one before stays good, and damage is seen."""
+"""Tests for failed writes and damage: the checkpoint before stays valid, damage is detected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from minifleming.run.checkpoint import (
 
 
 def fill(folder: Path, text: str = "one") -> None:
-    """Like a checkpoint: a model in a folder of its own, moments, a state."""
+    """Write files like those of a checkpoint: a model folder, moments, a state."""
     (folder / "model").mkdir()
     weights = {"a": torch.full((40, 3), float(len(text))), "b": torch.ones(7)}
     tensor_files.save_safetensors(weights, folder / "model" / "model.safetensors")
@@ -45,7 +45,7 @@ CALLS = [(os, "fsync"), (os, "chmod"), (os, "open"), (Path, "mkdir"), (Path, "wr
 
 
 class Disk:
-    """Counts the operations of a save, and lets the n-th fail."""
+    """Counts the operations of a save and makes the n-th fail."""
 
     def __init__(self, monkeypatch, fail_at: int, how: str):
         self.count, self.fail_at, self.how = 0, fail_at, how
@@ -118,12 +118,12 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def damaged(home: Path, capsys) -> None:
-    """The newest is passed over with one line, and the one before is taken."""
+    """Check that the newest is skipped with one warning and the one before is used."""
     first, second = checkpoints(home)
     assert verify_folder(second) is not None
     assert latest(home) == first
-    told = capsys.readouterr().out.splitlines()
-    assert len(told) == 1 and told[0].startswith(f"minifleming: warning: {second}: ")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"minifleming: warning: {second}: ")
     prune(home, 1, set())
     assert first.exists(), "nothing is deleted while the newest is damaged"
 

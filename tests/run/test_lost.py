@@ -1,4 +1,4 @@
-"""A rank that dies takes the others with it at once: none hangs, all end with status 1, and one line says why."""
+"""Tests for lost ranks: all others end at once with status 1, and one line states the reason."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from minifleming.run.errors import BadInput, RunFailed, run_cli
 CPU = torch.device("cpu")
 
 
-def work_until_told(argv) -> int:
-    """A collective every 20 milliseconds, as long as nothing happens."""
+def work_until_asked(argv) -> int:
+    """Run a collective every 20 milliseconds until a file asks for something else."""
     folder, what = argv
     with distributed.process_group(CPU, minutes=0.1):
         me = distributed.rank()
@@ -41,7 +41,7 @@ def rank_main(rank: int, world: int, port: int, folder, what: str) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     sys.stderr = open(folder / f"{rank}.err", "w")
-    os._exit(run_cli(work_until_told, (folder, what)))
+    os._exit(run_cli(work_until_asked, (folder, what)))
 
 
 def start(folder, what: str, world: int = 3) -> list:
@@ -66,8 +66,8 @@ def ended(ranks: list, seconds: float) -> list[int | None]:
     return codes
 
 
-def told(folder) -> list[str]:
-    """Our lines, of all ranks."""
+def error_lines(folder) -> list[str]:
+    """Return the error lines of all ranks."""
     return [line for file in sorted(folder.glob("*.err")) for line in file.read_text().splitlines()
             if line.startswith("minifleming: ")]
 
@@ -85,7 +85,7 @@ def test_a_killed_rank_is_reported_once_and_nobody_waits(tmp_path, victim):
     codes = ended(ranks, 30)
     assert time.monotonic() - killed < 10
     assert codes == [-signal.SIGKILL if rank == victim else 1 for rank in range(3)]
-    assert told(tmp_path) == ["minifleming: another rank is gone, or has not answered for 0.1 minutes"]
+    assert error_lines(tmp_path) == ["minifleming: another rank is gone, or has not answered for 0.1 minutes"]
 
 
 @pytest.mark.parametrize(("what", "status", "line"), [
@@ -93,13 +93,13 @@ def test_a_killed_rank_is_reported_once_and_nobody_waits(tmp_path, victim):
 def test_what_one_rank_finds_is_said_by_it_alone(tmp_path, what, status, line):
     codes = ended(start(tmp_path, what), 30)
     assert codes == [1, status, 1]
-    assert len(told(tmp_path)) == 1 and told(tmp_path)[0].endswith(line)
+    assert len(error_lines(tmp_path)) == 1 and error_lines(tmp_path)[0].endswith(line)
 
 
 @pytest.mark.slow
 def test_a_rank_that_answers_no_more_is_given_up_after_the_time_out(tmp_path):
     first, stopped, last = start(tmp_path, "stops")
-    assert ended([first, last], 25) == [1, 1] and len(told(tmp_path)) == 1
+    assert ended([first, last], 25) == [1, 1] and len(error_lines(tmp_path)) == 1
     stopped.kill()
 
 

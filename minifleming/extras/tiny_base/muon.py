@@ -1,7 +1,8 @@
 """Muon (Jordan et al. 2024): momentum whose matrix updates are made nearly orthogonal.
 
-Used for the tiny base alone. A decoder of this size learns to look a name up in its context only late or not at
-all under AdamW; under Muon, with a growing set of names, in a few hundred steps (docs/tiny.md has the runs).
+Used only for the tiny base. With AdamW a decoder of this size learns late or never to look up a
+name in its context; with Muon and a growing set of names it takes a few hundred steps, see
+docs/tiny.md.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic whose iteration drives singular values towards 1
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # its iteration drives singular values to about 1
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Roughly U Vᵀ of the singular value decomposition U S Vᵀ: singular values come to lie around 0.7 to 1.2."""
+    """Return roughly U Vᵀ of the decomposition U S Vᵀ; its singular values are about 0.7 to 1.2."""
     a, b, c = NEWTON_SCHULZ
     x = matrix / (matrix.norm() + 1e-7)
     wide = x if x.shape[0] <= x.shape[1] else x.T
@@ -24,7 +25,7 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For two-dimensional hidden matrices; embeddings and norms belong to AdamW."""
+    """An optimizer for two-dimensional hidden matrices; AdamW takes embeddings and norms."""
 
     def __init__(self, parameters, lr: float = 0.02, momentum: float = 0.95):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})

@@ -1,4 +1,4 @@
-"""Laws of extras/teachers/answer_cache.py: what was answered stays, what was half written goes, the rest is refused."""
+"""Tests for extras/teachers/answer_cache.py: answers are kept, cut lines dropped, bad lines refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of extras/teachers/endpoint.py, against a real server: what is asked, what is read, and what a resumed run costs."""
+"""Tests for extras/teachers/endpoint.py with a real server: requests, answers and resumed runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of extras/teachers/local.py: a model folder as teacher asks, reads and counts as the protocol says."""
+"""Tests for extras/teachers/local.py: a model folder as teacher asks, reads and counts as the protocol says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of extras/teachers/prompts.py: places are filled once, and a teacher's answer is read without guessing."""
+"""Tests for extras/teachers/prompts.py: fields are filled once, answers are parsed without guessing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of extras/teachers/record.py and card.py: a killed run goes on where it was, and the tables add up."""
+"""Tests for extras/teachers/record.py and trace_card.py: killed runs resume, and the tables add up."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_record_reads_back_as_it_was_told(items, tell, tmp_path):
 
 @pytest.mark.parametrize("cut", [0, 1, 200, 5000, -1])
 def test_a_killed_run_goes_on_and_asks_nothing_twice(items, tell, tmp_path, cut):
-    """Cut the record anywhere: the whole lines stay, the rest is told again, and the end is the same."""
+    """Cut the record at any byte: whole lines stay, the rest is collected again, the result is equal."""
     path = tmp_path / "r"
     whole = run_teacher(items, tell, path, {"seed": 1}, 7)
     text = path.read_bytes()

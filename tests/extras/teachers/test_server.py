@@ -1,4 +1,4 @@
-"""Laws of extras/teachers/server.py: the key goes to one host and nowhere else, and waits are kept."""
+"""Tests for extras/teachers/server.py: the key is sent to one host only, and waits are respected."""
 
 from __future__ import annotations
 
