@@ -1,28 +1,26 @@
-"""The text that the tiny base is trained on: facts of the graph, recitals and option look-ups.
+"""The text that the tiny base is trained on: what the graph states, recitals, and option look-ups.
 
-The paper starts from a base that can read and knows medicine (Qwen2.5-7B). Ours learns only this:
+The paper starts from a base that can read and knows medicine (Qwen2.5-7B). Ours learns just this:
 
     statements   " malar rash points to lupus . lupus is treated with hydroxychloroquine . ..."
                  single facts, in both directions, and short chains of them
     links        " the cause of Gaucher disease is GBA1 ."
-                 single facts in the wording of a question
+                 single facts in the words of a question
     findings     " fever , rash and joint pain point to familial Mediterranean fever ."
-                 combinations of the training split only (rods/synthesize.py), none held out
+                 combinations of the training split alone (rods/synthesize.py): the held-out ones never occur
     recitals     " e1 e2 e3 e4 e5 e3 e4 e1 e2 e3"
-                 random names, then pieces of that list again: predict what followed a name
-    look_ups     "\\n e1 (A)\\n e2 (B)\\n e3 (C)\\n e4 (D) so e3 (C) so e1 (A)"
-                 random names with marks: predict the mark next to a name
+                 random names, and pieces of them again: say what followed a name
+    look-ups     "\\n e1 (A)\\n e2 (B)\\n e3 (C)\\n e4 (D) so e3 (C) so e1 (A)"
+                 over random names: find the mark that stood beside a name
 
-Look-ups and recitals start with a few names and grow to all of them (``known``): the skill is
-learned on sixteen names and transfers to the others; on thousands at once it is not learned.
+Look-ups and recitals start with a few names and grow to all of them (``known``): a skill that is found on sixteen
+names carries over, and on thousands at once it is not found.
 
 There are no questions, no answers and no reasoning in it. Each text is a list of segments
 (text, learned): what cannot be predicted, such as the names in a list, is not learned.
 """
 
 from __future__ import annotations
-
-from collections import Counter
 
 import numpy as np
 
@@ -37,9 +35,9 @@ Segment = tuple[str, bool]
 OPTION = " {text} ({label})"  # a name is one token, and so is its mark
 MARK = " ({label})"
 LOOK_UPS = 10
-STATED = ("has_symptom", "has_lab_finding", "has_imaging_finding", "has_mechanism", "confirmed_by",
-          "detects", "first_line_treatment", "drug_mechanism", "acts_on", "caused_by", "encodes",
-          "transmitted_by", "affects", "contraindicated_in", "adverse_effect", "explains")
+STATED = ("has_symptom", "has_lab_finding", "has_imaging_finding", "has_mechanism", "confirmed_by", "detects",
+          "first_line_treatment", "drug_mechanism", "acts_on", "caused_by", "encodes", "transmitted_by", "affects",
+          "contraindicated_in", "adverse_effect", "explains")
 
 
 class Corpus:
@@ -47,19 +45,23 @@ class Corpus:
 
     def __init__(self, graph: Graph):
         self.graph, self.walker = graph, Walker(graph)
-        order = np.random.default_rng(0).permutation(len(graph.names))
-        self.order = [graph.names[i] for i in order]
+        self.order = [graph.names[i] for i in np.random.default_rng(0).permutation(len(graph.names))]
         self.facts = [t for t in graph.triples if t[1] in STATED]
+        self.weights = self._weights()
         self.follow: dict[str, list[Triple]] = {}
         for triple in self.facts:
             self.follow.setdefault(triple[0], []).append(triple)
-        # The n facts of a (subject, relation) weigh sqrt(n) together: long lists do not dominate.
-        sizes = Counter(triple[:2] for triple in self.facts)
-        weights = np.array([sizes[triple[:2]] ** -0.5 for triple in self.facts])
-        self.weights = weights / weights.sum()
+
+    def _weights(self) -> np.ndarray:
+        """The n facts of a (subject, relation) weigh sqrt(n) together, so that lists do not drown single facts."""
+        sizes: dict[tuple[str, str], int] = {}
+        for head, relation, _ in self.facts:
+            sizes[head, relation] = sizes.get((head, relation), 0) + 1
+        weights = np.array([sizes[h, r] ** -0.5 for h, r, _ in self.facts])
+        return weights / weights.sum()
 
     def text(self, kind: str, tokens: int, known: int, rng: np.random.Generator) -> list[Segment]:
-        """Return a text of about ``tokens`` tokens; ``kind`` is one of the names above."""
+        """One text of about ``tokens`` tokens: statements, links, findings, look_ups or recitals."""
         if kind == "statements":
             return self.statements(tokens // 6, rng)
         if kind == "links":
@@ -69,80 +71,73 @@ class Corpus:
         return self.look_ups(known, rng) if kind == "look_ups" else self.recital(tokens, known, rng)
 
     def statements(self, count: int, rng: np.random.Generator) -> list[Segment]:
-        """Return ``count`` facts; where possible, half of them start where the last one ended."""
+        """``count`` facts; half the time the next one goes on from where the last one ended."""
         segments: list[Segment] = []
         drawn = iter(rng.choice(len(self.facts), count, p=self.weights))
-        end = None
+        at = None
         for _ in range(count):
-            onward = self.follow.get(end, [])
+            onward = self.follow.get(at, [])
             if onward and rng.random() < 0.5:
-                start, relation, end = onward[rng.integers(len(onward))]
-                verb = phrase(relation).verb
+                head, relation, tail = onward[rng.integers(len(onward))]
+                forward = True
             else:
-                start, relation, end = self.facts[next(drawn)]
+                head, relation, tail = self.facts[next(drawn)]
                 forward = rng.random() < 0.5
-                verb = phrase(relation, forward).verb
-                if not forward:
-                    start, end = end, start
-            segments += fact(f"{start} {verb}", end)
+            verb = phrase(relation, forward).verb
+            first, second = (head, tail) if forward else (tail, head)
+            segments += [(f" {first} {verb}", False), (f" {second}", True), (" .", True)]
+            at = second
         return segments
 
     def links(self, count: int, rng: np.random.Generator) -> list[Segment]:
-        """Return ``count`` single facts in the wording in which a question asks for them."""
+        """``count`` single facts in the words in which a question asks for them."""
         segments: list[Segment] = []
         for number in rng.choice(len(self.facts), count, p=self.weights):
             head, relation, tail = self.facts[number]
-            segments += fact(f"the {phrase(relation).link} of {head} is", tail)
+            segments += [(f" the {phrase(relation).link} of {head} is", False), (f" {tail}", True), (" .", True)]
         return segments
 
     def findings(self, count: int, rng: np.random.Generator) -> list[Segment]:
-        """Return ``count`` lists of findings with the root that they point to; none is held out."""
+        """``count`` times: findings that together point to one root. Held-out combinations never occur."""
         segments: list[Segment] = []
         while len(segments) < 3 * count:
             root = self.graph.names[self.walker.roots[rng.integers(len(self.walker.roots))]]
             evidence = self.walker.draw_evidence(root, (2, 4), rng)
             if evidence and not is_held_out(Walk(root, evidence, ())):
-                segments += fact(f"{listing([step.end for step in evidence])} point to", root)
+                told = listing([step.end for step in evidence])
+                segments += [(f" {told} point to", False), (f" {root}", True), (" .", True)]
         return segments
 
     def names(self, count: int, known: int, rng: np.random.Generator) -> list[str]:
-        """Return different random names among the first ``known`` of a fixed order."""
-        drawn = rng.choice(min(known, len(self.order)), count, replace=False)
-        return [f" {self.order[i]}" for i in drawn]
+        """Different random names among the first ``known`` of a fixed order."""
+        return [f" {self.order[i]}" for i in rng.choice(min(known, len(self.order)), count, replace=False)]
 
     def look_ups(self, known: int, rng: np.random.Generator) -> list[Segment]:
-        """Return random names with marks, then look-ups in random order, with repetition."""
+        """Options over random names, then some of them looked up, in random order and with repetition."""
         count = int(rng.choice([4, 4, 4, 3, 5, 6]))
         names = self.names(count, known, rng)
-        marks = [MARK.format(label=label) for label in LABELS[:count]]
-        segments = [("\n" + name + mark, False) for name, mark in zip(names, marks)]
+        segments = [("\n" + name + MARK.format(label=k), False) for k, name in zip(LABELS, names)]
         for i in rng.integers(count, size=LOOK_UPS):
-            segments += [(f" so{names[i]}", False), (marks[i], True)]
+            segments += [(f" so{names[i]}", False), (MARK.format(label=LABELS[i]), True)]
         return segments
 
-    def recital(self, length: int, known: int, rng: np.random.Generator) -> list[Segment]:
-        """Return random names, then pieces of that list in any order; at least ``length`` names.
 
-        This teaches to find an earlier name and repeat what followed it. Look-ups give too little
-        to predict for that, and a list that is repeated whole is learned by position.
+    def recital(self, length: int, known: int, rng: np.random.Generator) -> list[Segment]:
+        """Random names, then pieces of that list said again, in any order, ``length`` names in all.
+
+        Looking back for what followed a name is learned here. Look-ups alone give too little to predict for it,
+        and a list said again as a whole is learned by position: what stood n names ago.
         """
         names = self.names(int(rng.integers(4, min(known, length // 2))), known, rng)
         segments = [(name, False) for name in names]
         while len(segments) < length:
             start, size = rng.integers(len(names) - 1), rng.integers(2, 5)
-            piece = names[start : start + size]
-            segments.append((piece[0], False))
-            segments += [(name, True) for name in piece[1:]]
+            segments += [(name, i > 0) for i, name in enumerate(names[start : start + size])]
         return segments
 
 
-def fact(text: str, name: str) -> list[Segment]:
-    """Return the segments of a sentence that ends with a name; name and stop are learned."""
-    return [(f" {text}", False), (f" {name}", True), (" .", True)]
-
-
 def template_text(graph: Graph, walker: Walker) -> list[str]:
-    """Return the wording of all templates without names, for training the tokenizer's merges."""
+    """Everything the templates say, without the names: what the tokenizer's merges are trained on."""
     rng = np.random.default_rng(0)
     builder = ItemBuilder(walker)
     texts = []
@@ -155,8 +150,7 @@ def template_text(graph: Graph, walker: Walker) -> list[str]:
         item = walk and builder.build(walk, rng, "t")
         if item:
             texts.append(without_names(item.question, graph))
-    texts.append(" so ? . , and point to points lacks consider : back wait")
-    texts += ["user", "assistant", "system"]
+    texts += [" so ? . , and point to points lacks consider : back wait", "user", "assistant", "system"]
     return texts * 20
 
 

@@ -1,8 +1,7 @@
 """Muon (Jordan et al. 2024): momentum whose matrix updates are made nearly orthogonal.
 
-Used only for the tiny base. With AdamW a decoder of this size learns late or never to look up a
-name in its context; with Muon and a growing set of names it takes a few hundred steps, see
-docs/tiny.md.
+Used for the tiny base alone. A decoder of this size learns to look a name up in its context only late or not at
+all under AdamW; under Muon, with a growing set of names, in a few hundred steps (docs/tiny.md has the runs).
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # its iteration drives singular values to about 1
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic whose iteration drives singular values towards 1
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Return roughly U Vᵀ of the decomposition U S Vᵀ; its singular values are about 0.7 to 1.2."""
+    """Roughly U Vᵀ of the singular value decomposition U S Vᵀ: singular values come to lie around 0.7 to 1.2."""
     a, b, c = NEWTON_SCHULZ
     x = matrix / (matrix.norm() + 1e-7)
     wide = x if x.shape[0] <= x.shape[1] else x.T
@@ -25,7 +24,7 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """An optimizer for two-dimensional hidden matrices; AdamW takes embeddings and norms."""
+    """For two-dimensional hidden matrices; embeddings and norms belong to AdamW."""
 
     def __init__(self, parameters, lr: float = 0.02, momentum: float = 0.95):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})

@@ -1,4 +1,4 @@
-"""Tests for extras/tiny_base/base.py: the shipped base fits this code; the command writes one folder."""
+"""The shipped base belongs to this code; the command that trains it: what it writes, and what it refuses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minifleming.run.errors import BadInput
 
 
 def test_the_shipped_base_is_whole_and_its_tokenizer_is_the_one_that_this_graph_gives(tmp_path):
-    """Fails if a graph or a template is edited without training the base again."""
+    """A graph or a template edited without training the base again is seen here."""
     shipped = model_folder("tiny")
     assert verify_folder(shipped) is None
     build_tokenizer(load_graph("embedded"), tmp_path)
@@ -24,17 +24,18 @@ def test_the_shipped_base_is_whole_and_its_tokenizer_is_the_one_that_this_graph_
 
 def test_it_writes_one_folder_that_loads_and_nothing_else(tmp_path, capsys):
     out = tmp_path / "base"
-    assert main(["--out", str(out), "--steps", "1"]) == 0
+    assert main(["--out", str(out), "--steps", "2", "--rows", "4", "--width", "16", "--layers", "1"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["base"] and verify_folder(out) is None
-    assert load_model(out, "float32", "cpu").config.hidden_size == 128 and Tokenizer(out).end_ids
+    assert load_model(out, "float32", "cpu").config.hidden_size == 16 and Tokenizer(out).end_ids
     assert "sha256" in capsys.readouterr().out
     with pytest.raises(BadInput, match="nothing is overwritten"):
         main(["--out", str(out)])
 
 
-def test_bad_numbers_are_refused_before_anything_is_made(tmp_path):
-    with pytest.raises(BadInput, match="--steps"):
-        main(["--out", str(tmp_path / "base"), "--steps", "0"])
+@pytest.mark.parametrize("flag, value", [("--steps", "0"), ("--rows", "-1"), ("--layers", "0"), ("--width", "12")])
+def test_bad_numbers_are_refused_before_anything_is_made(flag, value, tmp_path):
+    with pytest.raises(BadInput, match=flag):
+        main(["--out", str(tmp_path / "base"), flag, value])
     assert not list(tmp_path.iterdir())
 
 

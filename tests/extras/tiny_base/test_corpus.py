@@ -1,4 +1,4 @@
-"""Tests for extras/tiny_base/corpus.py and the tiny tokenizer: the texts, and which tokens are learned."""
+"""Laws of extras/tiny_base/corpus.py and of the tiny tokenizer: what the base may learn, and that it can be learned."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_words_of_the_templates_are_single_tokens(tokenizer):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_segments_tokenise_alone_as_together(tokenizer, texts, kind):
-    """Otherwise the mask would mark the wrong tokens as learned."""
+    """So that the mask of what is learned stands on the right tokens."""
     for segments in texts[kind]:
         apart = [i for text, _ in segments for i in tokenizer.encode(text)]
         assert apart == tokenizer.encode(joined(segments))
@@ -134,7 +134,7 @@ def test_the_base_sees_no_question_and_no_reasoning(texts, graph, items):
 
 def test_the_base_sees_no_held_out_combination_of_findings(texts, graph):
     """Each clause of findings determines its root, and none belongs to the held-out splits."""
-    combinations = 0
+    told = 0
     for segments in texts["findings"]:
         for clause, root, stop in zip(*[iter(segments)] * 3, strict=True):
             assert (clause[1], root[1], stop) == (False, True, (" .", True))
@@ -142,23 +142,23 @@ def test_the_base_sees_no_held_out_combination_of_findings(texts, graph):
             steps = tuple(Step(head, relation, tail, True) for head, relation, tail in hops)
             assert len(steps) >= 2 and {step.start for step in steps} == {root[0][1:]}
             assert not is_held_out(Walk(root[0][1:], steps, ()))
-            combinations += 1
-    assert combinations >= 1000
+            told += 1
+    assert told >= 1000
     for kind in ("statements", "look_ups", "recitals"):
         assert not any(" point to" in joined(segments) for segments in texts[kind])
 
 
-def test_look_ups_are_over_random_names_and_find_the_mark_next_to_the_name(texts, graph):
+def test_look_ups_are_over_random_names_and_find_the_mark_beside_the_name(texts, graph):
     counts = set()
     for segments in texts["look_ups"]:
         listed = [text for text, _ in segments if text.startswith("\n")]
-        marks = {text[1 : -len(MARK.format(label="A"))]: text[-len(MARK.format(label="A")) :] for text in listed}
-        counts.add(len(marks))
-        assert list(marks.values()) == [MARK.format(label=label) for label in LABELS[: len(marks)]]
-        assert all(name[1:] in graph.node_id for name in marks)
+        beside = {text[1 : -len(MARK.format(label="A"))]: text[-len(MARK.format(label="A")) :] for text in listed}
+        counts.add(len(beside))
+        assert list(beside.values()) == [MARK.format(label=label) for label in LABELS[: len(beside)]]
+        assert all(name[1:] in graph.node_id for name in beside)
         rest = segments[len(listed) :]
         for (asked, first), (mark, second) in zip(rest[::2], rest[1::2], strict=True):
-            assert (first, second) == (False, True) and mark == marks[asked.removeprefix(" so")]
+            assert (first, second) == (False, True) and mark == beside[asked.removeprefix(" so")]
         assert not any(learned for _, learned in segments[: len(listed)])
     assert len(counts) > 1
     types = {frozenset(graph.type_of(text.split(" ", 1)[1].rsplit(" (", 1)[0]) for text, _ in segments[:3])
@@ -180,7 +180,7 @@ def test_in_recitals_only_what_followed_before_is_learned(texts, graph):
 
 
 def test_tokenizer_round_trip_on_200_questions(tokenizer, items, graph):
-    """Prompts, completions and questions are decoded unchanged, also by a tokenizer loaded again."""
+    """Prompts, completions and questions come back as they were, also through the saved folder."""
     assert len(items) == 200
     again = Tokenizer(tokenizer.folder)
     for item, (trace,) in zip(items, Oracle(graph, 0.5).propose(items), strict=True):
