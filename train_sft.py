@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 def write_config(cfg: configuration.Config, out: Path) -> None:
     """Raises BadInput if checkpoints of a run with another configuration exist."""
     path = out.with_name(f"{out.name}.config.toml")
-    checkpoints = out.with_name(f"{out.name}.checkpoints")
+    checkpoints = sft.checkpoints_of(out)
     if checkpoints.exists() and path.exists():
         check_unchanged(path, cfg, f"remove {checkpoints.name} to begin anew")
     distributed.barrier()  # no rank writes before all have read

@@ -72,6 +72,7 @@ class Recipe:
         if not self.cfg.cold_start.enabled:
             return self.base
         if verify_folder(folder) is None:
+            sft.remove_checkpoints(folder)  # a kill may have left them
             return folder
         traces = self.traces(items)
         for trace in traces:
@@ -83,10 +84,7 @@ class Recipe:
                            "choose another run.out",
                            folder)
         with self.run.journal.timed("cold_start"):
-            counts = sft.fine_tune(self.base, traces, folder, self.cfg, self.run.device,
-                                   self.run.journal)
-        self.run.journal.metric(stage="cold_start", step=0, traces=counts["traces"],
-                                dropped=counts["dropped"])
+            sft.fine_tune(self.base, traces, folder, self.cfg, self.run.device, self.run.journal)
         return folder
 
     def traces(self, items: list[Item]) -> list[Trace]:

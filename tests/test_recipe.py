@@ -13,6 +13,9 @@ import pytest
 import train_grpo
 from minifleming.audit import __main__
 from minifleming.audit.verify import verify
+from minifleming.cold_start import sft
+from minifleming.recipe import Recipe
+from minifleming.run import config
 from minifleming.run.checkpoint import verify_folder
 from minifleming.run.errors import run_cli
 from minifleming.run.run_folder import FORMAT
@@ -91,6 +94,28 @@ def test_a_run_folder_of_another_format_is_refused_in_one_line(finished, tmp_pat
         assert run(tmp_path / "old") == 2
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1 and f"this version uses format {FORMAT}" in lines[0]
+
+
+def test_a_kill_right_after_the_cold_start_was_written_leaves_no_trace(finished, tmp_path, monkeypatch):
+    def cold_start(name):
+        out = tmp_path / name
+        shutil.copytree(finished / "items", out / "items", dirs_exist_ok=True)
+        more = ["cold_start.batch=4", "cold_start.checkpoint_every=2"]
+        recipe = Recipe(config.load(finished / "config.toml", [f"run.out={json.dumps(str(out))}", *more]))
+        recipe.cold_start(recipe.items()["train"], set())
+        return out
+
+    def killed(out):
+        raise InterruptedError
+
+    expected = cold_start("whole")
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(sft, "remove_checkpoints", killed)
+        cold_start("killed")
+    assert sft.checkpoints_of(tmp_path / "killed" / "cold_start").exists()
+    out = cold_start("killed")
+    assert not sft.checkpoints_of(out / "cold_start").exists()
+    assert (out / "metrics.jsonl").read_text() == (expected / "metrics.jsonl").read_text()
 
 
 def test_training_and_held_out_items_share_nothing(finished):

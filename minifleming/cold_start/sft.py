@@ -119,8 +119,9 @@ def fine_tune(base: Path, traces: list[Trace], out: Path, cfg: Config, device: t
               journal: Journal) -> dict[str, int]:
     """Trains the model folder ``base`` on the traces and writes the model folder ``out``.
 
-    Returns the number of traces trained on, dropped as too long, and held out. Checkpoints are in
-    ``out``.checkpoints while it runs. Raises BadInput if no trace is left to train on.
+    Returns the number of traces trained on, dropped as too long, and held out; the first two are
+    the metrics of step 0. Checkpoints are in ``out``.checkpoints while it runs. Raises BadInput if
+    no trace is left to train on.
     """
     settings = cfg.cold_start
     tokenizer = Tokenizer(base)
@@ -136,14 +137,26 @@ def fine_tune(base: Path, traces: list[Trace], out: Path, cfg: Config, device: t
         validation = ValidationSet(fitting, held_out_examples, tokenizer,
                                    settings.micro_batch_tokens)
     model = load_for_training(base, cfg, device)
-    checkpoints = out.with_name(f"{out.name}.checkpoints")
     train(model, examples, settings, seed=cfg.run.seed, journal=journal, validation=validation,
-          folder=checkpoints)
-    write_folder_together(out, partial(save_model, model, tokenizer))
-    if distributed.rank() == 0:
-        shutil.rmtree(checkpoints, ignore_errors=True)
+          folder=checkpoints_of(out))
     dropped = len(training) - len(examples)
+    # before the model folder: once that exists, a resumed run does not come here again
+    journal.metric(stage="cold_start", step=0, traces=len(examples), dropped=dropped)
+    journal.sync()
+    write_folder_together(out, partial(save_model, model, tokenizer))
+    remove_checkpoints(out)
     return {"traces": len(examples), "dropped": dropped, "held_out": len(held_out)}
+
+
+def checkpoints_of(out: Path) -> Path:
+    """Returns the folder of the checkpoints from which the training of ``out`` resumes."""
+    return out.with_name(f"{out.name}.checkpoints")
+
+
+def remove_checkpoints(out: Path) -> None:
+    """Removes the checkpoints of the finished model folder ``out``."""
+    if distributed.rank() == 0:
+        shutil.rmtree(checkpoints_of(out), ignore_errors=True)
 
 
 def train(model: LanguageModel, examples: list[Example], cfg: ColdStart, *, seed: int,
