@@ -105,7 +105,7 @@ def test_line_separators_inside_a_text_are_not_ends_of_lines(write, tmp_path):
 
 def test_settings_of_another_run_are_not_overwritten(write, tmp_path):
     (tmp_path / "answers.jsonl.settings.json").write_text('{"mine": 1}')
-    with pytest.raises(BadInput, match="settings.json: exists already"):
+    with pytest.raises(BadInput, match="made with other settings"):
         write()
     assert (tmp_path / "answers.jsonl.settings.json").read_text() == '{"mine": 1}'
 
